@@ -1,0 +1,3621 @@
+#!/usr/bin/env python3
+"""k8r: run your code on Kubernetes with one command.
+
+usage: k8r [run] SOURCE [OPTIONS] [-- COMMAND [ARG ...]]
+       k8r ls | logs NAME | delete NAME...
+
+SOURCE is a directory or a container image. COMMAND runs in the cluster as a
+Job; its output appears here and k8r ends with its exit code.
+
+  k8r ./ -- python train.py             this directory, in the default image
+  k8r ./ --base-image python:3-slim -- python train.py
+  k8r ./ --num 8 -- ./sweep.sh          8 pods, each with its own K8R_INDEX
+  k8r -d ./ -- make all                 start it and return at once
+  k8r alpine -- echo hello              a container image
+  k8r ./ --show-yaml -- true            print the objects, touch no cluster
+
+  k8r ls                                what runs, what ran
+  k8r logs NAME -f                      its output again; -f follows
+  k8r rm NAME                           remove it and all that belongs to it
+
+commands:
+  run (implied), ls, logs, delete (rm)       `k8r COMMAND --help` tells more
+options for all of them:
+  -n, --namespace NAME   the namespace (default: that of the context)
+  --context NAME         the kubeconfig context
+  --kubeconfig FILE      the kubeconfig (default: $KUBECONFIG, ~/.kube/config)
+  --insecure             do not verify the API server's certificate
+  --color WHEN           auto, always or never
+  -v, --verbose          say more, and show tracebacks
+  --version, -h, --help
+
+exit status: the command's own (of the lowest failing index), 2 wrong usage,
+124 timed out, 125 k8r or the cluster failed, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import calendar
+import contextlib
+import dataclasses
+import difflib
+import enum
+import gzip
+import hashlib
+import io
+import json
+import logging
+import os
+import posixpath
+import queue
+import re
+import secrets
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tarfile
+import tempfile
+import threading
+import time
+import unicodedata
+import urllib.parse
+import warnings
+from typing import (
+    IO,
+    Any,
+    BinaryIO,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    NoReturn,
+    Optional,
+    Sequence,
+    Set,
+    TextIO,
+    Tuple,
+    Type,
+)
+
+__version__ = "0.1.0"
+
+# ==============================================================================
+# 1. Constants
+# ==============================================================================
+
+Object = Dict[str, Any]
+"""A Kubernetes object, or a part of one, as plain JSON data."""
+
+LABEL_CREATED_BY = "created-by"
+LABEL_JOB = "k8r-job"
+LABEL_SOURCE_TYPE = "k8r-source-type"
+ANNOTATION_RUN_ID = "k8r-run-id"
+CREATED_BY = "k8r"
+SELECTOR = f"{LABEL_CREATED_BY}={CREATED_BY}"
+
+INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
+
+DIRECTORY = "directory"
+CONTAINER = "container"
+
+DEFAULT_IMAGE = "alpine:latest"
+CONTAINER_NAME = "main"
+WORKSPACE = "/workspace"
+ARCHIVE_MOUNT = "/k8r/source"
+STARTUP_SCRIPT = "k8s-startup.sh"
+IGNORE_FILE = ".k8rignore"
+UNWANTED = (".git", ".venv", "node_modules", "__pycache__")
+RESTRICTED_UID = 65534
+SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+
+MIB = 1 << 20
+CHUNK_SIZE = MIB
+"""Bytes in one ConfigMap. The API server counts binaryData decoded and takes
+at most 1 MiB of it (kubernetes/kubernetes, pkg/apis/core/validation:
+MaxSecretSize)."""
+ARCHIVE_LIMIT = 64 * MIB
+ARGUMENT_LIMIT = 131_071
+"""Bytes in one argument or environment string: Linux' MAX_ARG_STRLEN less the
+terminating NUL (execve(2))."""
+NAME_LIMIT = 63
+"""Bytes in a DNS label (RFC 1123); a Job's name is a label value of its pods."""
+TAR_MTIME = 315_532_800
+"""1980-01-01, the earliest time that a zip archive can hold: a fixed time makes
+equal directories equal archives, and Python's zip and wheel tools accept it."""
+
+CONNECT_TIMEOUT = 5.0
+READ_TIMEOUT = 25.0
+"""Seconds without a byte after which a connection counts as dead. Watches and
+quiet logs are then opened again, which costs one request."""
+FIRST_PATIENCE = 3.0
+"""Seconds to retry a server that has never answered."""
+PATIENCE = 300.0
+"""Seconds to retry a server that has answered before."""
+OVERLOAD_RETRIES = 6
+LONGEST_PAUSE = 30.0
+LIST_PAGE = 500
+UPLOADS_AT_ONCE = 4
+STREAMS_AT_ONCE = 50
+STREAM_CHUNK = 1 << 16
+WAIT_EXPLAINED_AFTER = 2.0
+EXPLAIN_EVERY = 3.0
+DEFAULT_GRACE = 60
+DEADLINE_SLACK = 30.0
+"""Seconds that the cluster may take to report a deadline of its own."""
+TTL_AFTER_RM = 600
+"""Seconds after which the cluster itself removes a finished `--rm` Job, should
+k8r not live to do it."""
+
+
+class ExitCode(enum.IntEnum):
+    """The exit statuses that are k8r's own, as docker and timeout(1) use them."""
+
+    OK = 0
+    USAGE = 2
+    TIMEOUT = 124
+    FAILED = 125
+    INTERRUPTED = 130
+
+
+# ==============================================================================
+# 2. Errors
+# ==============================================================================
+
+
+class K8rError(Exception):
+    """Something that the user must be told.
+
+    ``message`` says what happened, ``hint`` what to do about it; ``exit_code``
+    is what the process ends with. Only `main` prints these.
+    """
+
+    exit_code: int = ExitCode.FAILED
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(K8rError):
+    """The command line, or what it points at, is wrong."""
+
+    exit_code = ExitCode.USAGE
+
+
+class TimedOut(K8rError):
+    """The run took longer than `--timeout`."""
+
+    exit_code = ExitCode.TIMEOUT
+
+
+class ConnectionTrouble(K8rError):
+    """The API server could not be reached, or the connection broke.
+
+    ``sent`` tells whether the server may have acted on the request.
+    """
+
+    def __init__(self, message: str, hint: str = "", sent: bool = True) -> None:
+        super().__init__(message, hint)
+        self.sent = sent
+
+
+class ApiError(K8rError):
+    """The API server answered with an error status."""
+
+    def __init__(self, message: str, hint: str = "", status: int = 0) -> None:
+        super().__init__(message, hint)
+        self.status = status
+
+
+class NotFound(ApiError):
+    """404: there is no such object."""
+
+
+class Conflict(ApiError):
+    """409: the name is taken, or the object changed meanwhile."""
+
+
+class Gone(ApiError):
+    """410: the resourceVersion of a watch is too old."""
+
+
+class Unauthorized(ApiError):
+    """401: the credentials were not accepted."""
+
+
+class Overloaded(ApiError):
+    """429 or 5xx: worth another try, after ``pause`` seconds."""
+
+    pause: float = 0.0
+
+
+class Interrupted(BaseException):
+    """A signal asked k8r to stop; ``signum`` is its number.
+
+    Like KeyboardInterrupt not an Exception, so that no handler of errors
+    swallows it.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+
+# ==============================================================================
+# 3. Types
+# ==============================================================================
+
+
+@dataclasses.dataclass(frozen=True)
+class Environment:
+    """What k8r takes from the process that it runs in."""
+
+    stdout: BinaryIO
+    stderr: TextIO
+    environ: Mapping[str, str]
+    cwd: str
+    clock: Callable[[], float] = time.monotonic
+    now: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+    token: Callable[[], str] = lambda: secrets.token_hex(4)
+
+    @classmethod
+    def of_process(cls) -> Environment:
+        """The real one. K8R_ORIGINAL_PWD stands for the working directory."""
+        cwd = os.environ.get("K8R_ORIGINAL_PWD") or os.getcwd()
+        return cls(sys.stdout.buffer, sys.stderr, os.environ, cwd)
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """Which cluster and namespace, as far as the command line says it."""
+
+    namespace: Optional[str] = None
+    context: Optional[str] = None
+    kubeconfig: Optional[str] = None
+    insecure: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """What is to be run: its type, where it is, and the name it gives a run."""
+
+    type: str
+    location: str
+    name: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Resources:
+    """Requests and limits, in Kubernetes quantities; empty where not asked for."""
+
+    requests: Tuple[Tuple[str, str], ...] = ()
+    limits: Tuple[Tuple[str, str], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """The options of `k8r run`, checked."""
+
+    source: str
+    command: Tuple[str, ...] = ()
+    num: int = 1
+    parallel: Optional[int] = None
+    timeout: Optional[int] = None
+    retry: int = 0
+    base_image: str = DEFAULT_IMAGE
+    job_name: Optional[str] = None
+    env: Tuple[Tuple[str, str], ...] = ()
+    resources: Resources = Resources()
+    restricted: bool = False
+    grace: int = DEFAULT_GRACE
+    detach: bool = False
+    remove: bool = False
+    replace: bool = False
+    show_yaml: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Workload:
+    """All that the manifests depend on. Equal workloads give equal manifests.
+
+    ``setup`` is shell text that runs before ``command``; ``chunks`` is the
+    number of ConfigMaps that hold the archive.
+    """
+
+    name: str
+    run_id: str
+    source_type: str
+    image: str
+    command: Tuple[str, ...] = ()
+    setup: str = ""
+    chunks: int = 0
+    num: int = 1
+    parallel: Optional[int] = None
+    retry: int = 0
+    timeout: Optional[int] = None
+    ttl: Optional[int] = None
+    env: Tuple[Tuple[str, str], ...] = ()
+    resources: Resources = Resources()
+    restricted: bool = False
+
+
+class Outcome(NamedTuple):
+    """How a pod ended: its exit code and, where there is one, the reason."""
+
+    code: int
+    reason: str = ""
+    container: str = CONTAINER_NAME
+
+    def __str__(self) -> str:
+        where = "" if self.container == CONTAINER_NAME else f"init container {self.container}: "
+        reason = f" ({self.reason})" if self.reason else ""
+        return f"{where}exit code {self.code}{reason}"
+
+
+class Verdict(NamedTuple):
+    """How a run ended: the exit code of k8r, and a sentence for the user."""
+
+    code: int
+    text: str
+
+
+class Wait(NamedTuple):
+    """Why a pod does not run yet; ``fatal`` if waiting alone will not mend it."""
+
+    text: str
+    fatal: bool
+
+
+# ==============================================================================
+# 4. Parsing
+# ==============================================================================
+# Names
+
+
+def dns_label(text: str, limit: int = NAME_LIMIT) -> str:
+    """Make a DNS label (RFC 1123) of any text: `Träum süß!` is `traum-suss`."""
+    folded = unicodedata.normalize("NFKD", text.replace("ß", "ss").replace("ẞ", "ss"))
+    ascii_only = folded.encode("ascii", "ignore").decode().lower()
+    label = re.sub(r"[^a-z0-9]+", "-", ascii_only).strip("-")
+    return label[:limit].rstrip("-") or "job"
+
+
+def name_limit(num: int) -> int:
+    """The most characters that the name of a Job with ``num`` completions has.
+
+    The pods of an Indexed Job take `NAME-INDEX` as their host name, which is a
+    DNS label too; the API server refuses a Job whose last index would not fit.
+    """
+    return NAME_LIMIT if num == 1 else NAME_LIMIT - len(f"-{num - 1}")
+
+
+def parse_job_name(text: str, num: int) -> str:
+    """Check a name given by the user. Raises UsageError."""
+    limit = name_limit(num)
+    if len(text) > limit:
+        raise UsageError(
+            f"the job name has {len(text)} characters, {limit} are allowed",
+            f"for instance --job-name {dns_label(text, limit)}",
+        )
+    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", text):
+        raise UsageError(
+            f"'{text}' is no job name: lower-case letters, digits and '-' only",
+            f"for instance --job-name {dns_label(text, limit)}",
+        )
+    return text
+
+
+def candidate_names(base: str, num: int) -> Iterator[str]:
+    """Yield ``base``, ``base-1``, ``base-2``, ..., each short enough."""
+    limit = name_limit(num)
+    yield base[:limit].rstrip("-")
+    for number in range(1, 10_000):
+        suffix = f"-{number}"
+        yield base[: limit - len(suffix)].rstrip("-") + suffix
+
+
+# Values of options
+
+
+def parse_count(text: str) -> int:
+    """A whole number of at least 1. Raises UsageError."""
+    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < 1:
+        raise UsageError(f"'{text}' is no count", "give a whole number, 1 or more")
+    return int(text)
+
+
+def parse_number(text: str) -> int:
+    """A whole number of at least 0. Raises UsageError."""
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise UsageError(f"'{text}' is no number", "give a whole number, 0 or more")
+    return int(text)
+
+
+def parse_duration(text: str) -> int:
+    """Seconds in `90`, `30m`, `1h30m` or `2d`. Raises UsageError."""
+    match = re.fullmatch(
+        r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", text.strip().lower(), re.ASCII
+    )
+    seconds = 0
+    if match:
+        for amount, unit in zip(match.groups(), (86_400, 3_600, 60, 1)):
+            seconds += int(amount or 0) * unit
+    if not 0 < seconds < 1 << 31:
+        raise UsageError(f"'{text}' is no duration", "write 90, 30m, 1h30m or 2d")
+    return seconds
+
+
+def parse_variable(text: str, environ: Mapping[str, str]) -> Tuple[str, str]:
+    """`KEY=VALUE`, or `KEY` to take the value from here. Raises UsageError."""
+    key, equals, value = text.partition("=")
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key, re.ASCII):
+        raise UsageError(f"'{key}' is no name for a variable", "use letters, digits and '_'")
+    if not equals:
+        if key not in environ:
+            raise UsageError(f"the variable {key} is not set here", f"write --env {key}=VALUE")
+        value = environ[key]
+    check_argument(f"the variable {key}", f"{key}={value}")
+    return key, value
+
+
+def check_argument(what: str, text: str) -> None:
+    """Raise UsageError if Linux could not hand ``text`` to a program."""
+    if len(os.fsencode(text)) > ARGUMENT_LIMIT:
+        raise UsageError(
+            f"{what} is longer than {ARGUMENT_LIMIT} bytes",
+            "put it into a file of the directory",
+        )
+    if "\0" in text:
+        raise UsageError(f"{what} contains a NUL byte", "put it into a file of the directory")
+
+
+MEMORY_UNITS = {"": "", "k": "Ki", "m": "Mi", "g": "Gi", "t": "Ti"}
+
+
+def parse_memory(text: str) -> str:
+    """A Kubernetes quantity for `512Mi`, `2gb`, `2G` or `1000000`. Raises UsageError.
+
+    Suffixes that Kubernetes knows (Ki, Mi, Gi, Ti, M, G, T) keep their meaning;
+    `b`, `kb`, `mb`, `gb`, `tb`, `k`, `m`, `g` and `t` are powers of 1024, as for
+    docker.
+    """
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([A-Za-z]*)", text)
+    number, unit = match.groups() if match else ("", "?")
+    if unit not in ("Ki", "Mi", "Gi", "Ti", "M", "G", "T"):
+        short = unit.lower()[:-1] if unit.lower().endswith("b") else unit.lower()
+        unit = MEMORY_UNITS.get(short, "?")
+    if unit == "?" or float(number) == 0:
+        raise UsageError(f"'{text}' is no amount of memory", "write 512Mi, 2gb or 2gb-8gb")
+    return number + unit
+
+
+def parse_cpu(text: str) -> str:
+    """A Kubernetes quantity for `2`, `0.5` or `500m`. Raises UsageError."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(m?)", text)
+    if not match or float(match.group(1)) == 0:
+        raise UsageError(f"'{text}' is no number of CPUs", "write 2, 0.5, 500m or 500m-2")
+    return text
+
+
+def parse_range(text: str, parse: Callable[[str], str]) -> Tuple[str, str]:
+    """`LOW-HIGH`, or one value for both, each parsed by ``parse``."""
+    low, dash, high = text.partition("-")
+    return parse(low), parse(high if dash else low)
+
+
+def parse_resources(mem: Optional[str], cpu: Optional[str], gpu: Optional[int]) -> Resources:
+    """Requests and limits from --mem, --cpu and --gpu. Raises UsageError."""
+    requests: List[Tuple[str, str]] = []
+    limits: List[Tuple[str, str]] = []
+    for name, text, parse in (("memory", mem, parse_memory), ("cpu", cpu, parse_cpu)):
+        if text:
+            low, high = parse_range(text, parse)
+            requests.append((name, low))
+            limits.append((name, high))
+    if gpu:
+        limits.append(("nvidia.com/gpu", str(gpu)))
+    return Resources(tuple(requests), tuple(limits))
+
+
+# Sources
+
+# The grammar of an image reference, as github.com/distribution/reference has it.
+_DOMAIN_PART = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
+_DOMAIN = rf"(?:{_DOMAIN_PART}(?:\.{_DOMAIN_PART})*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?"
+_PATH_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+IMAGE = re.compile(
+    rf"(?:{_DOMAIN}/)?(?P<path>{_PATH_PART}(?:/{_PATH_PART})*)"
+    r"(?::\w[\w.-]{0,127})?"
+    r"(?:@[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,})?",
+    re.ASCII,
+)
+
+
+def is_path_like(text: str) -> bool:
+    """Whether the user clearly meant a path: `./x`, `/x`, `~/x`, `x/`, `.`."""
+    return text.startswith(("./", "../", "/", "~")) or text in (".", "..") or text.endswith("/")
+
+
+def detect_source_type(text: str, path_type: str) -> str:
+    """Say what SOURCE is. Raises UsageError if it is nothing that k8r can run.
+
+    ``path_type`` is what the file system has under that name: "directory",
+    "file", or "" for nothing.
+    """
+    if path_type == DIRECTORY:
+        return DIRECTORY
+    if path_type:
+        raise UsageError(
+            f"'{text}' is a file, not a directory",
+            f"run the directory that it is in: k8r {posixpath.dirname(text) or '.'}/ -- COMMAND",
+        )
+    if is_path_like(text):
+        raise UsageError(f"there is no directory '{text}'", "check the spelling")
+    if IMAGE.fullmatch(text):
+        return CONTAINER
+    raise UsageError(
+        f"'{text}' is neither a directory nor a container image",
+        "a directory is ./ or a path, an image is NAME[:TAG]",
+    )
+
+
+def image_name(image: str) -> str:
+    """The last part of an image's repository: `python` of `docker.io/python:3`."""
+    match = IMAGE.fullmatch(image)
+    return (match.group("path") if match else image).rpartition("/")[2]
+
+
+# The command line
+
+
+def split_command(argv: Sequence[str]) -> Tuple[List[str], Optional[List[str]]]:
+    """Cut a command line at its first `--`; None where there is none."""
+    if "--" not in argv:
+        return list(argv), None
+    at = list(argv).index("--")
+    return list(argv[:at]), list(argv[at + 1 :])
+
+
+def first_word(argv: Sequence[str], valued: Set[str]) -> Optional[int]:
+    """The position of the first word that is no option nor an option's value.
+
+    ``valued`` are the options that take one.
+    """
+    skip = False
+    for position, word in enumerate(argv):
+        if skip:
+            skip = False
+        elif word.startswith("-") and word != "-":
+            skip = word in valued
+        else:
+            return position
+    return None
+
+
+# Kubeconfig
+
+
+def merge_kubeconfigs(parts: Iterable[Tuple[str, Object]]) -> Object:
+    """Merge kubeconfigs by kubectl's rules: of equal names the first counts.
+
+    ``parts`` are directory and content of each file; relative paths in it are
+    relative to that directory.
+    """
+    merged: Object = {"clusters": [], "users": [], "contexts": [], "current-context": ""}
+    for folder, part in parts:
+        merged["current-context"] = merged["current-context"] or part.get("current-context", "")
+        for section, kind in (("clusters", "cluster"), ("users", "user"), ("contexts", "context")):
+            names = {entry["name"] for entry in merged[section]}
+            for entry in part.get(section) or []:
+                if entry["name"] not in names:
+                    body = absolute_paths(entry.get(kind) or {}, folder)
+                    merged[section].append({"name": entry["name"], kind: body})
+    return merged
+
+
+def absolute_paths(body: Object, folder: str) -> Object:
+    """Resolve the file names in a cluster's or user's entry against ``folder``."""
+    body = dict(body)
+    for key in ("certificate-authority", "client-certificate", "client-key", "tokenFile"):
+        if body.get(key):
+            body[key] = os.path.join(folder, body[key])
+    plugin = body.get("exec")
+    if plugin and "/" in str(plugin.get("command", "")):
+        body["exec"] = dict(plugin, command=os.path.join(folder, plugin["command"]))
+    return body
+
+
+def pick_context(merged: Object, context: Optional[str]) -> Object:
+    """Reduce a merged kubeconfig to one context. Raises UsageError or K8rError."""
+    contexts = {entry["name"]: entry["context"] for entry in merged["contexts"]}
+    name = context or merged["current-context"]
+    known = ", ".join(sorted(contexts)) or "none"
+    if not name:
+        raise UsageError("the kubeconfig has no current context", f"use --context, one of: {known}")
+    if name not in contexts:
+        raise UsageError(f"there is no context '{name}' in the kubeconfig", f"there are: {known}")
+    picked: Object = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": name,
+        "contexts": [{"name": name, "context": contexts[name]}],
+    }
+    for section, kind in (("clusters", "cluster"), ("users", "user")):
+        wanted = contexts[name].get(kind)
+        entries = [entry for entry in merged[section] if entry["name"] == wanted]
+        if not entries and (kind == "cluster" or wanted):
+            raise UsageError(
+                f"context '{name}' names the {kind} '{wanted}', which the kubeconfig lacks",
+                "repair the kubeconfig or use another --context",
+            )
+        picked[section] = entries or [{"name": "", "user": {}}]
+    picked["contexts"][0]["context"].setdefault("user", "")
+    return picked
+
+
+# Answers of the API server
+
+
+def api_error(status: int, body: bytes, method: str, namespace: str) -> ApiError:
+    """Translate an error answer. ``body`` is a Status object, or any text."""
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        answer = {}
+    answer = answer if isinstance(answer, dict) else {}
+    text = str(answer.get("message") or "") or body.decode("utf-8", "replace").strip()
+    text = text or f"HTTP status {status}"
+    details = answer.get("details") or {}
+    if status == 401:
+        return Unauthorized(
+            "the cluster does not accept your credentials (Unauthorized)",
+            "log in again, or check the user in the kubeconfig",
+            status,
+        )
+    if status == 403:
+        return forbidden(text)
+    if status == 404:
+        if details.get("kind") == "namespaces":
+            return NotFound(
+                f"the namespace '{namespace}' does not exist",
+                "check --namespace, or create it: kubectl create namespace " + namespace,
+                status,
+            )
+        return NotFound(text, "", status)
+    if status in (408, 429) or status >= 500:
+        return Overloaded(f"the API server cannot serve k8r now: {text}", "try again later", status)
+    kinds: Dict[int, Type[ApiError]] = {409: Conflict, 410: Gone}
+    return kinds.get(status, ApiError)(f"the API server refused to {method}: {text}", "", status)
+
+
+def forbidden(text: str) -> ApiError:
+    """A 403 in words. RBAC's own text names verb, resource and namespace."""
+    match = re.search(
+        r'cannot (\w+) resource "([^"]+)"'
+        r'(?: in API group "[^"]*")?(?: in the namespace "([^"]+)")?',
+        text,
+    )
+    if not match:
+        return ApiError(f"the cluster refused: {text}", "", 403)
+    verb, resource, namespace = match.groups()
+    where = f" in namespace {namespace}" if namespace else ""
+    return ApiError(
+        f"you have no permission to {verb} {resource}{where}",
+        "ask your administrator for the Role in k8r's README",
+        403,
+    )
+
+
+def trouble_hint(text: str) -> str:
+    """What to do about a connection that cannot be made, from its error's text."""
+    if "Missing Authority Key Identifier" in text or "not marked critical" in text:
+        return (
+            "the cluster's CA certificate breaks RFC 5280, which Python 3.13 and newer check; "
+            "run k8r with Python 3.12, renew the CA, or use --insecure"
+        )
+    if "CERTIFICATE" in text.upper():
+        return "check certificate-authority in the kubeconfig, or use --insecure"
+    return "check the network and the server in the kubeconfig, or use another --context"
+
+
+# Logs
+
+_STAMP = rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(Z|[+-]\d\d:\d\d) "
+STAMP = re.compile(_STAMP)
+STAMPS = re.compile(rb"(?m)^" + _STAMP)
+LONGEST_STAMP = 40
+
+
+class LogCursor:
+    """A place in a container's log from which reading can be resumed.
+
+    The log is asked for with timestamps. `feed` takes it as it comes, in any
+    pieces, and gives back the bytes that the container wrote. After a broken
+    connection `resume` gives the `sinceTime` to ask from; `feed` then drops
+    what was seen before. The API's sinceTime has a granularity of one second,
+    so the cursor counts the lines seen in the last second, and the bytes seen
+    of a line that has not ended.
+    """
+
+    def __init__(self, keep_stamps: bool = False) -> None:
+        self._keep = keep_stamps
+        self._head = b""  # the start of a line, too short to hold its timestamp
+        self._second = b""
+        self._zone = b""
+        self._seen = 0  # whole lines of that second in this stream
+        self._inside = False  # whether a line was begun that has not ended
+        self._given = 0  # bytes of that line in this stream
+        self._drop = 0  # bytes at its start that are not wanted again
+        self._replay: Optional[Tuple[bytes, int, int]] = None
+
+    def resume(self) -> Optional[str]:
+        """Prepare for a new stream; None if it must start at the beginning."""
+        lines, begun = self._seen, 0
+        if self._replay:
+            _, lines, begun = self._replay
+        elif self._inside:
+            begun = max(self._given, self._drop)
+        self._replay = (self._second, lines, begun) if self._second else None
+        self._seen, self._head, self._inside = 0, b"", False
+        return (self._second + self._zone).decode() or None
+
+    def feed(self, data: bytes) -> bytes:
+        """Take raw bytes, give back the container's."""
+        data = self._head + data
+        self._head = b""
+        out = []
+        while data:
+            if not self._inside and not self._replay and b"\n" in data:
+                whole, newline, data = data.rpartition(b"\n")
+                out.append(self._lines(whole + newline))
+                continue
+            if not self._inside:
+                stamp = STAMP.match(data)
+                if not stamp and len(data) < LONGEST_STAMP and b"\n" not in data:
+                    self._head = data
+                    break
+                self._begin(stamp)
+                data = data[stamp.end() :] if stamp and not self._keep else data
+            piece, newline, data = data.partition(b"\n")
+            out.append(self._piece(piece + newline))
+        return b"".join(out)
+
+    def finish(self) -> bytes:
+        """What is left when the log has ended."""
+        rest, self._head = self._head, b""
+        return rest
+
+    def _lines(self, block: bytes) -> bytes:
+        """Whole lines, without a step of Python for each of them."""
+        last = STAMP.match(block, block.rfind(b"\n", 0, -1) + 1)
+        if last:
+            self._enter(last)
+            self._seen += block.count(b"\n" + self._second) + block.startswith(self._second)
+        return block if self._keep else STAMPS.sub(b"", block)
+
+    def _begin(self, stamp: Optional[re.Match[bytes]]) -> None:
+        self._inside, self._given, self._drop = True, 0, 0
+        if stamp:
+            self._enter(stamp)
+        if self._replay:
+            second, lines, begun = self._replay
+            if second != self._second:
+                self._replay = None
+            elif self._seen < lines:
+                self._drop = sys.maxsize
+            else:
+                self._drop, self._replay = begun, None
+
+    def _piece(self, piece: bytes) -> bytes:
+        fresh = piece[max(self._drop - self._given, 0) :]
+        self._given += len(piece)
+        if piece.endswith(b"\n"):
+            self._inside = False
+            self._seen += 1
+        return fresh
+
+    def _enter(self, stamp: re.Match[bytes]) -> None:
+        second, zone = stamp.groups()
+        if second != self._second:
+            self._second, self._zone, self._seen = second, zone, 0
+
+
+# Pods and Jobs
+
+
+def pod_index(pod: Object) -> int:
+    """The completion index of a Job's pod, 0 where it has none."""
+    annotations = pod["metadata"].get("annotations") or {}
+    return int(annotations.get(INDEX_ANNOTATION, 0))
+
+
+def container_statuses(pod: Object) -> List[Object]:
+    """The statuses of init and other containers, in the order they run."""
+    status = pod.get("status") or {}
+    return [
+        *(status.get("initContainerStatuses") or []),
+        *(status.get("containerStatuses") or []),
+    ]
+
+
+def main_state(pod: Object) -> Object:
+    """The state of the container that runs the user's command."""
+    for status in container_statuses(pod):
+        if status["name"] == CONTAINER_NAME:
+            state: Object = status.get("state") or {}
+            return state
+    return {}
+
+
+def has_started(pod: Object) -> bool:
+    """Whether the user's command runs or has run."""
+    return bool({"running", "terminated"} & set(main_state(pod)))
+
+
+def pod_outcome(pod: Object) -> Optional[Outcome]:
+    """How a pod ended; None while it has not, or if it will be tried again here."""
+    status = pod.get("status") or {}
+    if pod["spec"].get("restartPolicy") != "Never" and status.get("phase") != "Failed":
+        return None
+    for container in container_statuses(pod):
+        ended = (container.get("state") or {}).get("terminated")
+        if not ended:
+            break
+        code = int(ended.get("exitCode", 0))
+        if code or container["name"] == CONTAINER_NAME:
+            reason = str(ended.get("reason") or "")
+            plain = reason in ("Error", "Completed")
+            return Outcome(code, "" if plain else reason, container["name"])
+    if status.get("phase") == "Failed":
+        return Outcome(ExitCode.FAILED, str(status.get("reason") or "the pod failed"))
+    return None
+
+
+def job_condition(job: Object, kind: str) -> Optional[Object]:
+    """The condition of that type if it is true."""
+    for condition in (job.get("status") or {}).get("conditions") or []:
+        if condition["type"] == kind and condition["status"] == "True":
+            found: Object = condition
+            return found
+    return None
+
+
+def is_finished(job: Object) -> bool:
+    """Whether a Job has ended; only these two conditions say so."""
+    return bool(job_condition(job, "Complete") or job_condition(job, "Failed"))
+
+
+def latest_outcomes(pods: Iterable[Object], retry: int) -> Dict[int, Outcome]:
+    """For each index that is decided: success, or the last of all its failures."""
+    decided: Dict[int, Outcome] = {}
+    failures: Dict[int, int] = {}
+    for pod in sorted(pods, key=pod_age):
+        outcome, index = pod_outcome(pod), pod_index(pod)
+        if outcome is None:
+            continue
+        failures[index] = failures.get(index, 0) + (outcome.code != 0)
+        if outcome.code == 0 or failures[index] > retry:
+            decided.setdefault(index, outcome)
+    return decided
+
+
+def pod_age(pod: Object) -> Tuple[str, int, str]:
+    """A key that sorts pods by creation, attempts of one index in their order."""
+    metadata = pod["metadata"]
+    return metadata.get("creationTimestamp") or "", pod_index(pod), metadata["name"]
+
+
+def verdict(job: Object, pods: Sequence[Object]) -> Optional[Verdict]:
+    """Judge a run by its Job and pods; None while it is not decided.
+
+    The states of the containers decide as soon as each index has succeeded or
+    used up its retries. The Job's own condition follows some two seconds later
+    and decides the rest: deadlines, pods that were deleted, quotas.
+    """
+    name = job["metadata"]["name"]
+    spec = job["spec"]
+    count = int(spec.get("completions") or 1)
+    retry = int(spec.get("backoffLimitPerIndex", spec.get("backoffLimit", 6)))
+    failed = job_condition(job, "Failed")
+    decided = latest_outcomes(pods, -1 if failed else retry)
+    if len(decided) < count and not failed:
+        if job_condition(job, "Complete"):
+            return Verdict(ExitCode.OK, f"{name} succeeded")
+        return None
+    if failed and failed.get("reason") == "DeadlineExceeded":
+        limit = spec.get("activeDeadlineSeconds")
+        return Verdict(ExitCode.TIMEOUT, f"{name} timed out after {limit} s (DeadlineExceeded)")
+    return summary(name, count, decided, str(failed.get("reason") or "") if failed else "")
+
+
+def summary(name: str, count: int, decided: Mapping[int, Outcome], reason: str) -> Verdict:
+    """Put the outcomes of all indexes into one verdict."""
+    bad = {index: decided[index] for index in sorted(decided) if decided[index].code}
+    good = len(decided) - len(bad)
+    if good == count:
+        return Verdict(ExitCode.OK, f"{name} succeeded")
+    if not bad:
+        return Verdict(ExitCode.FAILED, f"{name} failed ({reason or 'its pods are gone'})")
+    code = next(iter(bad.values())).code
+    if count == 1:
+        return Verdict(code, f"{name} failed: {bad[min(bad)]}")
+    shown = [f"index {index}: {outcome}" for index, outcome in bad.items()]
+    more = f"; and {len(shown) - 10} more" if len(shown) > 10 else ""
+    return Verdict(code, f"{name}: {good} of {count} succeeded; {'; '.join(shown[:10])}{more}")
+
+
+# Waiting
+
+HOPELESS = {
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "ErrImageNeverPull",
+    "RegistryUnavailable",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "RunContainerError",
+}
+"""Reasons of a waiting container (kubernetes, pkg/kubelet/images and
+kuberuntime) that time alone does not mend."""
+
+
+def explain_job(job: Object, events: Sequence[Object]) -> Optional[Wait]:
+    """Why a Job has no pod."""
+    if job["spec"].get("suspend"):
+        return Wait("the Job is suspended, a queue may be holding it back", False)
+    for event in reversed(events):
+        if event.get("reason") == "FailedCreate":
+            return Wait(f"the cluster refuses its pod: {event.get('message', '')}", True)
+    return None
+
+
+def explain_pod(pod: Object, events: Sequence[Object]) -> Optional[Wait]:
+    """Why a pod does not run, in words."""
+    for status in container_statuses(pod):
+        waiting = (status.get("state") or {}).get("waiting") or {}
+        reason, message = waiting.get("reason", ""), waiting.get("message", "")
+        if reason in HOPELESS:
+            return Wait(explain_container(reason, message, status.get("image", "")), True)
+    for condition in (pod.get("status") or {}).get("conditions") or []:
+        if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
+            return Wait(f"no node can take it: {condition.get('message', '')}{asked(pod)}", False)
+    for event in reversed(events):
+        if event.get("reason") in ("FailedMount", "FailedAttachVolume"):
+            message = str(event.get("message", ""))
+            return Wait(f"a volume is missing: {message}", "not found" in message)
+        if event.get("reason") == "FailedCreatePodSandBox":
+            return Wait(f"the node cannot start it: {event.get('message', '')}", False)
+        if event.get("reason") == "Pulling":
+            return Wait(f"the node pulls its image: {event.get('message', '')}", False)
+    return None
+
+
+def explain_container(reason: str, message: str, image: str) -> str:
+    """What a waiting container's reason means."""
+    if reason == "InvalidImageName":
+        return f"'{image}' is no valid image name"
+    if "Image" in reason or reason == "RegistryUnavailable":
+        return f"the image {image} cannot be pulled: {message or reason}"
+    return f"its container cannot be made ({reason}): {message}"
+
+
+def asked(pod: Object) -> str:
+    """What a pod asks of a node, as ` (asked: cpu 2, memory 8Gi)`."""
+    wanted: Dict[str, str] = {}
+    for container in pod["spec"].get("containers") or []:
+        wanted.update((container.get("resources") or {}).get("limits") or {})
+        wanted.update((container.get("resources") or {}).get("requests") or {})
+    parts = [f"{name} {amount}" for name, amount in sorted(wanted.items())]
+    return f" (asked: {', '.join(parts)})" if parts else ""
+
+
+# Listing
+
+
+def job_row(job: Object) -> Object:
+    """What `k8r ls` says of a Job, as plain data."""
+    status, spec = job.get("status") or {}, job["spec"]
+    return {
+        "name": job["metadata"]["name"],
+        "type": "job",
+        "source": (job["metadata"].get("labels") or {}).get(LABEL_SOURCE_TYPE, ""),
+        "desired": int(spec.get("completions") or 1),
+        "running": int(status.get("ready", status.get("active")) or 0),
+        "complete": int(status.get("succeeded") or 0),
+        "failed": int(status.get("failed") or 0),
+        "status": job_status(job),
+        "created": job["metadata"].get("creationTimestamp", ""),
+    }
+
+
+def job_status(job: Object) -> str:
+    """One word for a Job's state, with the reason of a failure."""
+    failed = job_condition(job, "Failed") or job_condition(job, "FailureTarget")
+    if failed:
+        return f"Failed ({failed.get('reason')})"
+    if job_condition(job, "Complete") or job_condition(job, "SuccessCriteriaMet"):
+        return "Complete"
+    if job["metadata"].get("deletionTimestamp"):
+        return "Terminating"
+    if job["spec"].get("suspend"):
+        return "Suspended"
+    return "Running"
+
+
+def pending_reason(pod: Object) -> Tuple[str, str]:
+    """The run that a pending pod belongs to, and one word for why it waits."""
+    reason = "Pending"
+    for condition in (pod.get("status") or {}).get("conditions") or []:
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            reason = condition.get("reason") or reason
+    for status in container_statuses(pod):
+        reason = ((status.get("state") or {}).get("waiting") or {}).get("reason") or reason
+    return (pod["metadata"].get("labels") or {}).get(LABEL_JOB, ""), reason
+
+
+def deployment_row(item: Object) -> Object:
+    """What `k8r ls` says of a Deployment."""
+    status, desired = item.get("status") or {}, int(item["spec"].get("replicas", 1))
+    ready = int(status.get("readyReplicas") or 0)
+    stuck = [
+        condition
+        for condition in status.get("conditions") or []
+        if condition["type"] == "Progressing" and condition["status"] == "False"
+    ]
+    return {
+        "name": item["metadata"]["name"],
+        "type": "deployment",
+        "source": (item["metadata"].get("labels") or {}).get(LABEL_SOURCE_TYPE, ""),
+        "desired": desired,
+        "running": ready,
+        "complete": 0,
+        "failed": 0,
+        "status": f"Failed ({stuck[0].get('reason')})" if stuck else "Running",
+        "created": item["metadata"].get("creationTimestamp", ""),
+    }
+
+
+def format_age(seconds: float) -> str:
+    """`12s`, `5m`, `3h`, `4d`, as kubectl writes an age."""
+    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if seconds >= 2 * size or (unit == "m" and seconds >= 120):
+            return f"{int(seconds // size)}{unit}"
+    return f"{max(int(seconds), 0)}s"
+
+
+def parse_timestamp(text: str) -> float:
+    """Seconds since the epoch of `2024-01-02T03:04:05Z`; 0 if it is none."""
+    try:
+        parsed = time.strptime(text[:19], "%Y-%m-%dT%H:%M:%S")
+    except ValueError:
+        return 0.0
+    return float(calendar.timegm(parsed))
+
+
+def format_size(size: int) -> str:
+    """`512 B`, `1.5 KiB`, `64.0 MiB`."""
+    if size < 1024:
+        return f"{size} B"
+    amount = float(size)
+    for unit in ("KiB", "MiB", "GiB", "TiB"):
+        amount /= 1024
+        if amount < 1024 or unit == "TiB":
+            break
+    return f"{amount:.1f} {unit}"
+
+
+# ==============================================================================
+# 5. Manifests
+# ==============================================================================
+
+UNPACK = """\
+cd {workspace} || exit 125
+{unpack} || {{ echo "k8r: the image cannot unpack the directory (it needs sh, tar, gzip)" >&2
+exit 125; }}
+"""
+
+STARTUP = """\
+if [ -f {startup} ]; then
+  if [ -x {startup} ]; then ./{startup}; else sh ./{startup}; fi
+  code=$?
+  if [ $code -ne 0 ]; then
+    echo "k8r: {startup} failed with exit code $code" >&2
+    exit $code
+  fi
+fi
+"""
+
+RUN = """\
+[ $# -eq 0 ] || exec "$@"
+"""
+
+
+def unpack_script(chunks: int) -> str:
+    """Shell text that extracts the archive and runs the startup script.
+
+    -o gives the files to the user that extracts them, whoever that is.
+    """
+    first = f"{ARCHIVE_MOUNT}/part-00"
+    if chunks == 1:
+        unpack = f"tar -xzof {first}"
+    else:
+        unpack = f"cat {ARCHIVE_MOUNT}/part-* | tar -xzof -"
+    return UNPACK.format(workspace=WORKSPACE, unpack=unpack) + STARTUP.format(
+        startup=STARTUP_SCRIPT
+    )
+
+
+def prune(value: Object) -> Object:
+    """Leave out what is None or empty, so that manifests say only what they mean."""
+    return {key: item for key, item in value.items() if item not in (None, "", [], {}, ())}
+
+
+def labels(work: Workload) -> Dict[str, str]:
+    """The labels of everything that belongs to a run."""
+    return {
+        LABEL_CREATED_BY: CREATED_BY,
+        LABEL_JOB: work.name,
+        LABEL_SOURCE_TYPE: work.source_type,
+    }
+
+
+def metadata(work: Workload, name: str) -> Object:
+    """The metadata of an object of a run.
+
+    The run's id tells an object that an earlier, unanswered request made from
+    one that somebody else owns.
+    """
+    return {
+        "name": name,
+        "labels": labels(work),
+        "annotations": {ANNOTATION_RUN_ID: work.run_id},
+    }
+
+
+def archive_name(work: Workload, part: int) -> str:
+    """The name of the ConfigMap with that part of the archive."""
+    return f"{work.name}-{work.run_id}-{part:02d}"
+
+
+def environment(work: Workload) -> List[Object]:
+    """The container's variables, the user's own after k8r's.
+
+    PYTHONUNBUFFERED, since a Python that writes to a pipe would hold its output
+    back for kilobytes.
+    """
+    index: Object = {"name": "K8R_INDEX", "value": "0"}
+    if work.num > 1:
+        field = {"fieldPath": f"metadata.annotations['{INDEX_ANNOTATION}']"}
+        index = {"name": "K8R_INDEX", "valueFrom": {"fieldRef": field}}
+    variables = {
+        "PYTHONUNBUFFERED": {"name": "PYTHONUNBUFFERED", "value": "1"},
+        "K8R_JOB": {"name": "K8R_JOB", "value": work.name},
+        "K8R_COUNT": {"name": "K8R_COUNT", "value": str(work.num)},
+        "K8R_INDEX": index,
+    }
+    for key, value in work.env:
+        variables[key] = {"name": key, "value": value}
+    return list(variables.values())
+
+
+def archive_volumes(work: Workload) -> List[Object]:
+    """The workspace, and the archive's parts under one projected volume."""
+    if not work.chunks:
+        return []
+    parts = [
+        {
+            "configMap": {
+                "name": archive_name(work, part),
+                "items": [{"key": "archive", "path": f"part-{part:02d}"}],
+            }
+        }
+        for part in range(work.chunks)
+    ]
+    return [
+        {"name": "workspace", "emptyDir": {}},
+        {"name": "source", "projected": {"sources": parts}},
+    ]
+
+
+def archive_mounts(work: Workload) -> List[Object]:
+    """Where the container finds those volumes."""
+    if not work.chunks:
+        return []
+    return [
+        {"name": "workspace", "mountPath": WORKSPACE},
+        {"name": "source", "mountPath": ARCHIVE_MOUNT, "readOnly": True},
+    ]
+
+
+def command_line(work: Workload) -> Tuple[List[str], List[str]]:
+    """The container's command and args.
+
+    A command reaches the container as the argument list that it is: the shell
+    that unpacks gets it as "$@" and replaces itself by it.
+    """
+    if not work.setup:
+        return list(work.command), []
+    return ["sh", "-c", work.setup + RUN, "k8r"], list(work.command)
+
+
+def container(work: Workload) -> Object:
+    """The container that runs the user's command."""
+    command, args = command_line(work)
+    hardened = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    resources = {
+        "requests": dict(work.resources.requests),
+        "limits": dict(work.resources.limits),
+    }
+    return prune(
+        {
+            "name": CONTAINER_NAME,
+            "image": work.image,
+            "command": command,
+            "args": args,
+            "workingDir": WORKSPACE if work.chunks else None,
+            "env": environment(work),
+            "resources": prune(resources),
+            "volumeMounts": archive_mounts(work),
+            "securityContext": hardened if work.restricted else None,
+        }
+    )
+
+
+def pod_template(work: Workload, restart: str) -> Object:
+    """The pod that every kind of workload runs.
+
+    enableServiceLinks is off, for a namespace with many Services would fill the
+    environment. The security context is that of the Pod Security Standard
+    "restricted".
+    """
+    restricted = {
+        "runAsNonRoot": True,
+        "runAsUser": RESTRICTED_UID,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    return {
+        "metadata": {"labels": labels(work)},
+        "spec": prune(
+            {
+                "restartPolicy": restart,
+                "enableServiceLinks": False,
+                "securityContext": restricted if work.restricted else None,
+                "containers": [container(work)],
+                "volumes": archive_volumes(work),
+            }
+        ),
+    }
+
+
+def job(work: Workload) -> Object:
+    """The Job of a run.
+
+    restartPolicy Never keeps each attempt's pod, and so its log. With several
+    indexes the limit counts for each of them, so that one that fails takes no
+    other down (Kubernetes 1.29 or newer); backoffLimit bounds older clusters.
+    """
+    many = work.num > 1
+    spec = {
+        "completions": work.num,
+        "parallelism": min(work.parallel or work.num, work.num),
+        "completionMode": "Indexed" if many else None,
+        "backoffLimitPerIndex": work.retry if many else None,
+        "backoffLimit": work.num * (work.retry + 1) if many else work.retry,
+        "activeDeadlineSeconds": work.timeout,
+        "ttlSecondsAfterFinished": work.ttl,
+        "template": pod_template(work, "Never"),
+    }
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata(work, work.name),
+        "spec": prune(spec),
+    }
+
+
+def configmap(work: Workload, part: int, data: bytes) -> Object:
+    """One part of the archive."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": metadata(work, archive_name(work, part)),
+        "immutable": True,
+        "binaryData": {"archive": base64.b64encode(data).decode("ascii")},
+    }
+
+
+def suspended(root: Object) -> Object:
+    """The same Job, not to start yet."""
+    return dict(root, spec=dict(root["spec"], suspend=True))
+
+
+def owned(child: Object, owner: Object) -> Object:
+    """The same object, to be removed with its owner."""
+    reference = {
+        "apiVersion": owner["apiVersion"],
+        "kind": owner["kind"],
+        "name": owner["metadata"]["name"],
+        "uid": owner["metadata"]["uid"],
+        "controller": False,
+        "blockOwnerDeletion": False,
+    }
+    return dict(child, metadata=dict(child["metadata"], ownerReferences=[reference]))
+
+
+# ==============================================================================
+# 6. Sources
+# ==============================================================================
+
+
+class Archive:
+    """A packed directory: a gzipped tar in a temporary file, and what is in it."""
+
+    def __init__(self, file: IO[bytes], files: int, size: int, notes: List[str]) -> None:
+        self._file = file
+        self._lock = threading.Lock()
+        self.files = files
+        self.size = size
+        self.notes = notes
+
+    @property
+    def chunks(self) -> int:
+        """The number of ConfigMaps that hold it."""
+        return -(-self.size // CHUNK_SIZE)
+
+    def chunk(self, part: int) -> bytes:
+        """The bytes of one ConfigMap; threads may ask at the same time."""
+        with self._lock:
+            self._file.seek(part * CHUNK_SIZE)
+            return self._file.read(CHUNK_SIZE)
+
+    def digest(self) -> str:
+        """The SHA-256 of the whole, in hexadecimal."""
+        digest = hashlib.sha256()
+        for part in range(self.chunks):
+            digest.update(self.chunk(part))
+        return digest.hexdigest()
+
+    def close(self) -> None:
+        """Remove the temporary file."""
+        self._file.close()
+
+
+class Listing(NamedTuple):
+    """What belongs to a directory: paths relative to it, and what was left out."""
+
+    paths: List[str]
+    notes: List[str]
+
+
+def git(folder: str, *args: str) -> Optional[List[str]]:
+    """The NUL-separated answer of git; None if it refuses or there is no git."""
+    command = ["git", "-C", folder, *args]
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+    except OSError:
+        return None
+    if done.returncode != 0:
+        return None
+    return [os.fsdecode(name) for name in done.stdout.split(b"\0") if name]
+
+
+def is_work_tree(folder: str) -> bool:
+    """Whether git considers this directory part of a work tree."""
+    return git(folder, "rev-parse", "--is-inside-work-tree") == ["true\n"]
+
+
+def git_listing(folder: str) -> List[str]:
+    """What git says belongs to a directory of a work tree: tracked or untracked,
+    not ignored. A repository inside it (a submodule, say) speaks for itself.
+    """
+    found = git(folder, "ls-files", "-z", "-co", "--exclude-standard")
+    if found is None:
+        raise K8rError(f"git cannot list {folder}", f"try: git -C {folder} ls-files")
+    paths: List[str] = []
+    for path in dict.fromkeys(found):
+        inner = os.path.join(folder, path)
+        if os.path.isdir(inner) and not os.path.islink(inner):
+            path = path.rstrip("/")
+            inside = git_listing(inner) if is_work_tree_root(inner) else []
+            paths.extend(f"{path}/{name}" for name in inside)
+        else:
+            paths.append(path)
+    return paths
+
+
+def is_work_tree_root(folder: str) -> bool:
+    """Whether a directory is the top of a repository of its own."""
+    return os.path.exists(os.path.join(folder, ".git"))
+
+
+def walk_listing(folder: str) -> List[str]:
+    """Everything in a directory but what is never wanted; links are not followed."""
+    paths: List[str] = []
+    for top, folders, files in os.walk(folder, onerror=raise_error):
+        relative = os.path.relpath(top, folder)
+        prefix = "" if relative == "." else relative + "/"
+        folders[:] = [name for name in folders if name not in UNWANTED]
+        for name in folders:
+            if os.path.islink(os.path.join(top, name)):
+                files.append(name)
+        if not files and not folders and prefix:
+            paths.append(prefix.rstrip("/"))
+        paths.extend(prefix + name for name in files if name not in UNWANTED)
+    return paths
+
+
+def raise_error(error: OSError) -> NoReturn:
+    """For os.walk, which would pass over what it cannot read."""
+    raise error
+
+
+def ignored_paths(folder: str, work_tree: bool) -> Set[str]:
+    """What ignore files take out of a directory, beyond git's own listing.
+
+    In a work tree that is .k8rignore alone, for tracked files too. Elsewhere
+    .gitignore counts as well: who wrote one does not want those files to leave.
+    git itself reads them, in any case, so that their syntax is git's to the
+    letter; outside of a work tree it is given an empty repository to look from.
+    """
+    if work_tree:
+        arguments = ("ls-files", "-z", "-i", f"--exclude-per-directory={IGNORE_FILE}")
+        found = (git(folder, *arguments, "-c") or []) + (git(folder, *arguments, "-o") or [])
+        return set(found)
+    if not any(has_ignore_file(folder)):
+        return set()
+    with tempfile.TemporaryDirectory(prefix="k8r-") as scratch:
+        if git(scratch, "init", "-q", "--bare") is None:
+            raise K8rError(
+                f"git is needed to read the {IGNORE_FILE} and .gitignore files in {folder}",
+                "install git",
+            )
+        where = (f"--git-dir={scratch}", f"--work-tree={folder}", "-c", "core.bare=false")
+        found = []
+        for rules in (f"--exclude-per-directory={IGNORE_FILE}", "--exclude-standard"):
+            found += git(folder, *where, "ls-files", "-z", "-o", "-i", rules) or []
+    return set(found)
+
+
+def has_ignore_file(folder: str) -> Iterator[bool]:
+    """Yield for each directory whether it holds an ignore file."""
+    for _, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if name not in UNWANTED]
+        yield IGNORE_FILE in files or ".gitignore" in files
+
+
+def list_directory(folder: str) -> Listing:
+    """What is packed of a directory, sorted, and what is not for its kind."""
+    work_tree = is_work_tree(folder)
+    paths = git_listing(folder) if work_tree else walk_listing(folder)
+    unwanted = ignored_paths(folder, work_tree)
+    notes: List[str] = []
+    kept: List[str] = []
+    specials = special_files(folder, paths) if work_tree else []
+    for path in sorted(set(paths + specials), key=os.fsencode):
+        if path in unwanted:
+            continue
+        note = refusal(folder, path)
+        if note is None:
+            kept.append(path)
+        elif note:
+            notes.append(note)
+    return Listing(kept, notes)
+
+
+def special_files(folder: str, paths: Sequence[str]) -> List[str]:
+    """Sockets, FIFOs and devices beside the files of a work tree: git does not
+    list these, but whoever runs the directory should hear that they stay here.
+    """
+    found: List[str] = []
+    for parent in {posixpath.dirname(path) for path in paths}:
+        with os.scandir(os.path.join(folder, parent)) as entries:
+            for entry in entries:
+                mode = entry.stat(follow_symlinks=False).st_mode
+                if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)):
+                    found.append(posixpath.join(parent, entry.name))
+    return found
+
+
+def refusal(folder: str, path: str) -> Optional[str]:
+    """Why a path is not packed; None if it is, "" if there is nothing to say."""
+    full = os.path.join(folder, path)
+    try:
+        mode = os.lstat(full).st_mode
+    except FileNotFoundError:
+        return ""  # tracked by git, but deleted here
+    if stat.S_ISLNK(mode):
+        target = os.readlink(full)
+        inside = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
+        if target.startswith("/") or inside == ".." or inside.startswith("../"):
+            return f"left out {path}: the link leads out of the directory, to {target}"
+        return None
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        return None
+    kinds = {
+        stat.S_IFIFO: "a FIFO",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFBLK: "a device",
+        stat.S_IFCHR: "a device",
+    }
+    return f"left out {path}: it is {kinds.get(stat.S_IFMT(mode), 'no file')}"
+
+
+class LimitedWriter(io.RawIOBase):
+    """Counts what goes through it, and stops at a limit."""
+
+    def __init__(self, file: IO[bytes], limit: int) -> None:
+        super().__init__()
+        self._file = file
+        self._limit = limit
+        self.written = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.written += len(data)
+        if self.written > self._limit:
+            raise ArchiveTooLarge(self._limit)
+        return self._file.write(data)
+
+
+class ArchiveTooLarge(Exception):
+    """The archive has outgrown its limit."""
+
+
+def pack_directory(folder: str) -> Archive:
+    """Pack a directory. Raises UsageError if it is empty, unreadable or too large.
+
+    Equal directories give equal bytes: names are sorted, owners and times fixed,
+    and of the permissions only the executable bit is kept. GNU format, since
+    every tar, that of busybox too, reads its long names in any encoding.
+    """
+    try:
+        listing = list_directory(folder)
+    except OSError as error:
+        raise unreadable(error) from error
+    if not listing.paths:
+        raise UsageError(
+            f"there is nothing to send in {folder}",
+            "the directory is empty, or everything in it is ignored",
+        )
+    file = tempfile.SpooledTemporaryFile(max_size=4 * MIB, prefix="k8r-")
+    writer = LimitedWriter(file, ARCHIVE_LIMIT)
+    try:
+        with gzip.GzipFile("", "wb", 6, writer, mtime=0) as packed:
+            with tarfile.open(
+                fileobj=packed, mode="w|", format=tarfile.GNU_FORMAT, errors="surrogateescape"
+            ) as tar:
+                for path in listing.paths:
+                    add_path(tar, folder, path)
+    except ArchiveTooLarge:
+        file.close()
+        raise too_large(folder, listing.paths) from None
+    except OSError as error:
+        file.close()
+        raise unreadable(error) from error
+    return Archive(file, len(listing.paths), writer.written, listing.notes)
+
+
+def add_path(tar: tarfile.TarFile, folder: str, path: str) -> None:
+    """Add a file, link or empty directory."""
+    full = os.path.join(folder, path)
+    status = os.lstat(full)
+    info = tarfile.TarInfo(path)
+    info.mtime = TAR_MTIME
+    info.mode = 0o755
+    if stat.S_ISLNK(status.st_mode):
+        info.type, info.linkname = tarfile.SYMTYPE, os.readlink(full)
+        tar.addfile(info)
+    elif stat.S_ISDIR(status.st_mode):
+        info.type = tarfile.DIRTYPE
+        tar.addfile(info)
+    else:
+        # O_NONBLOCK: should a FIFO have taken the file's place, do not hang.
+        opened = os.open(full, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        with open(opened, "rb") as content:
+            info.size = os.fstat(opened).st_size
+            info.mode = 0o755 if status.st_mode & 0o100 else 0o644
+            tar.addfile(info, content)
+
+
+def unreadable(error: OSError) -> UsageError:
+    """What to say of a file that cannot be read, or shrank while it was."""
+    name = os.fspath(error.filename) if error.filename else ""
+    if not name:
+        return UsageError(
+            f"the directory cannot be packed: {error.strerror or error}",
+            "a file changed meanwhile, or the disk for temporary files is full",
+        )
+    return UsageError(
+        f"cannot read {printable(str(name))}: {error.strerror}",
+        f"mend its permissions, or leave it out with {IGNORE_FILE}",
+    )
+
+
+def too_large(folder: str, paths: Iterable[str]) -> UsageError:
+    """The refusal of a directory over the limit, with its largest files."""
+    sizes = []
+    for path in paths:
+        with contextlib.suppress(OSError):
+            sizes.append((os.lstat(os.path.join(folder, path)).st_size, path))
+    largest = sorted(sizes, key=lambda entry: (-entry[0], entry[1]))[:10]
+    lines = [f"  {format_size(size):>10}  {printable(path)}" for size, path in largest]
+    return UsageError(
+        f"the directory has more than {format_size(ARCHIVE_LIMIT)} when packed; "
+        "its largest files are:\n" + "\n".join(lines),
+        f"leave files out with {IGNORE_FILE}, or let the command fetch them",
+    )
+
+
+def printable(text: str) -> str:
+    """A file name fit for a terminal: odd bytes and control characters escaped."""
+    safe = os.fsencode(text).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in safe)
+
+
+def path_type(path: str) -> str:
+    """What the file system has under a name: "directory", "file" or ""."""
+    if os.path.isdir(path):
+        return DIRECTORY
+    return "file" if os.path.lexists(path) else ""
+
+
+# ==============================================================================
+# 7. Output
+# ==============================================================================
+
+
+class Console:
+    """All that k8r prints: data to stdout, everything else to stderr."""
+
+    def __init__(self, env: Environment, quiet: bool, verbose: bool, color: str) -> None:
+        self._out = env.stdout
+        self._err = env.stderr
+        self._quiet = quiet
+        self._verbose = verbose
+        self.colored = color == "always" or (
+            color == "auto" and env.stdout.isatty() and not env.environ.get("NO_COLOR")
+        )
+
+    def data(self, data: bytes) -> None:
+        """Write what the user asked for, at once. Raises BrokenPipeError."""
+        self._out.write(data)
+        self._out.flush()
+
+    def text(self, text: str) -> None:
+        """Write a line of data."""
+        self.data(text.encode("utf-8", "backslashreplace") + b"\n")
+
+    def say(self, text: str) -> None:
+        """Tell how things go, unless --quiet."""
+        if not self._quiet:
+            self._line(text)
+
+    def debug(self, text: str) -> None:
+        """Tell more, if --verbose."""
+        if self._verbose:
+            self._line(text)
+
+    def warn(self, text: str) -> None:
+        """Tell what the user must know, even with --quiet."""
+        self._line(text)
+
+    def error(self, error: K8rError) -> None:
+        """Say what went wrong and what to do."""
+        self._line(error.message + (f"; {error.hint}" if error.hint else ""))
+
+    def trace(self) -> None:
+        """Show where the error being handled came from, if --verbose."""
+        if self._verbose:
+            import traceback
+
+            self._err.write(traceback.format_exc())
+
+    def raw_error(self, data: bytes) -> None:
+        """Write a container's output to stderr, as it is."""
+        with contextlib.suppress(OSError, ValueError):
+            self._err.write(data.decode("utf-8", "backslashreplace"))
+            self._err.flush()
+
+    def _line(self, text: str) -> None:
+        # The terminal may be gone (SIGHUP); that must not hide the exit code.
+        with contextlib.suppress(OSError, ValueError):
+            self._err.write(f"k8r: {text}\n")
+            self._err.flush()
+
+
+class LogPrinter:
+    """Prints the logs of several pods, each line with its index in front."""
+
+    COLORS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
+
+    def __init__(self, console: Console, prefixed: bool) -> None:
+        self._console = console
+        self._prefixed = prefixed
+        self._rest: Dict[str, List[bytes]] = {}
+
+    def write(self, key: str, label: str, data: bytes) -> None:
+        """Print bytes of one log. Prefixed lines wait for their end."""
+        if not self._prefixed:
+            self._console.data(data)
+            return
+        whole, newline, rest = data.rpartition(b"\n")
+        if newline:
+            begun = b"".join(self._rest.pop(key, []))
+            self._print(label, begun + whole)
+        if rest:
+            self._rest.setdefault(key, []).append(rest)
+
+    def end(self, key: str, label: str) -> None:
+        """Print a last line that has no end of its own."""
+        rest = b"".join(self._rest.pop(key, []))
+        if rest:
+            self._print(label, rest)
+
+    def _print(self, label: str, lines: bytes) -> None:
+        prefix = f"[{label}] ".encode()
+        if self._console.colored:
+            color = self.COLORS[sum(label.encode()) % len(self.COLORS)]
+            prefix = b"\x1b[%dm%s\x1b[0m" % (color, prefix)
+        self._console.data(prefix + lines.replace(b"\n", b"\n" + prefix) + b"\n")
+
+
+def format_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Columns three spaces apart, as kubectl prints them."""
+    table = [list(header), *[list(row) for row in rows]]
+    widths = [max(len(row[column]) for row in table) for column in range(len(header))]
+    lines = ["   ".join(cell.ljust(width) for cell, width in zip(row, widths)) for row in table]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def format_yaml(documents: Iterable[Any]) -> Iterator[str]:
+    """YAML documents, one by one, since an archive's parts are large."""
+    import yaml
+
+    base = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+    class Dumper(base):  # type: ignore[misc, valid-type]
+        """Writes text of several lines as a block, for people to read."""
+
+        def ignore_aliases(self, data: Any) -> bool:
+            return True
+
+    def block_text(dumper: Any, text: str) -> Any:
+        style = "|" if "\n" in text else None
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+    Dumper.add_representer(str, block_text)
+    for document in documents:
+        yield "---\n" + yaml.dump(
+            document, Dumper=Dumper, sort_keys=False, width=1 << 30, allow_unicode=True
+        )
+
+
+# ==============================================================================
+# 8. Cluster
+# ==============================================================================
+
+
+def backoff() -> Iterator[float]:
+    """Seconds to pause between tries, growing, with jitter."""
+    pause = 0.1
+    while True:
+        yield pause * (0.75 + secrets.randbelow(500) / 1000)
+        pause = min(pause * 2, 5.0)
+
+
+class ByteStream:
+    """The body of an answer that goes on: a watch, or a log that is followed.
+
+    Iterating gives the bytes as they arrive and ends where the server ended
+    the body properly; ConnectionTrouble says that it broke off.
+    """
+
+    def __init__(self, response: Any, translate: Callable[[Exception], ConnectionTrouble]) -> None:
+        self._response = response
+        self._translate = translate
+
+    def __iter__(self) -> Iterator[bytes]:
+        # http.client's own reader, since urllib3's hands a chunk of the
+        # transfer encoding over piece by piece in Python.
+        reader = self._response._fp
+        while True:
+            try:
+                data = reader.read1(STREAM_CHUNK)
+            except Exception as error:
+                raise self._translate(error) from error
+            if not data:
+                return
+            yield data
+
+    def close(self) -> None:
+        """End it; a thread that waits for bytes is woken."""
+        connection = getattr(self._response, "connection", None)
+        sock = getattr(connection, "sock", None)
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(Exception):
+            self._response.close()
+
+
+class Overheard(logging.Handler):
+    """Keeps what the client library logs instead of raising it."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.messages: List[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
+class Cluster:
+    """The only way to the API server: dicts in and out, errors translated.
+
+    Configuration, credentials and connection pool are those of the official
+    client; its typed models are left aside, since they cost half of a short
+    command's time and refuse fields that they do not know.
+    """
+
+    def __init__(self, target: Target, env: Environment, console: Console) -> None:
+        self.target = target
+        self._env = env
+        self._console = console
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._configuration: Any = None
+        self._pool: Any = None
+        self._context: Optional[Object] = None
+        self._answered = False
+
+    # Where to
+
+    @property
+    def namespace(self) -> str:
+        """The namespace: of the command line, the context, or the pod k8r runs in."""
+        if self.target.namespace:
+            return self.target.namespace
+        context = self._picked_context()
+        if context:
+            return context["contexts"][0]["context"].get("namespace") or "default"
+        with contextlib.suppress(OSError), open(SERVICE_ACCOUNT + "/namespace") as file:
+            return file.read().strip() or "default"
+        return "default"
+
+    @property
+    def context_name(self) -> str:
+        """The name of the kubeconfig context, for messages."""
+        context = self._picked_context()
+        return str(context["current-context"]) if context else "in-cluster"
+
+    def _picked_context(self) -> Optional[Object]:
+        """The kubeconfig reduced to its context; None inside of a cluster."""
+        if self._context is None:
+            parts = self._kubeconfigs()
+            if parts:
+                self._context = pick_context(merge_kubeconfigs(parts), self.target.context)
+            elif not self._is_in_cluster():
+                raise K8rError(
+                    "there is no kubeconfig",
+                    "set KUBECONFIG or use --kubeconfig FILE; your cluster's provider has it",
+                )
+        return self._context
+
+    def _kubeconfigs(self) -> List[Tuple[str, Object]]:
+        """The directory and content of each kubeconfig that exists."""
+        import yaml
+
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        environ = self._env.environ
+        listed = self.target.kubeconfig or environ.get("KUBECONFIG")
+        paths = (
+            [self.target.kubeconfig]
+            if self.target.kubeconfig
+            else (environ.get("KUBECONFIG") or "~/.kube/config").split(os.pathsep)
+        )
+        parts = []
+        for path in filter(None, paths):
+            full = os.path.join(self._env.cwd, os.path.expanduser(path))
+            try:
+                with open(full, encoding="utf-8") as file:
+                    content = yaml.load(file, Loader=loader)
+            except FileNotFoundError:
+                if self.target.kubeconfig:
+                    raise UsageError(
+                        f"there is no kubeconfig {path}", "check --kubeconfig"
+                    ) from None
+                continue
+            except (OSError, ValueError, yaml.YAMLError) as error:
+                reason = " ".join(str(error).split())
+                raise K8rError(
+                    f"the kubeconfig {path} cannot be read: {reason}", "repair it"
+                ) from error
+            if not isinstance(content, dict):
+                raise K8rError(f"the kubeconfig {path} is empty or no kubeconfig", "repair it")
+            parts.append((os.path.dirname(full), content))
+        if listed and not parts and not self._is_in_cluster():
+            raise K8rError(
+                f"there is no kubeconfig at {listed}", "check KUBECONFIG or use --kubeconfig FILE"
+            )
+        return parts
+
+    def _is_in_cluster(self) -> bool:
+        return "KUBERNETES_SERVICE_HOST" in self._env.environ and os.path.exists(
+            SERVICE_ACCOUNT + "/token"
+        )
+
+    # Connecting
+
+    def _connect(self) -> Any:
+        """The connection pool; made at the first request."""
+        with self._lock:
+            if self._pool is None:
+                self._pool = self._make_pool()
+            return self._pool
+
+    def _make_pool(self) -> Any:
+        with warnings.catch_warnings():
+            # On old Pythons the client's dependencies announce their end of life.
+            warnings.simplefilter("ignore")
+            from kubernetes.client.configuration import Configuration
+            from kubernetes.client.rest import RESTClientObject
+        configuration = Configuration()
+        self._authenticate(configuration)
+        if self.target.insecure:
+            configuration.verify_ssl = False
+        configuration.connection_pool_maxsize = STREAMS_AT_ONCE + 14
+        try:
+            pool = RESTClientObject(configuration).pool_manager
+        except Exception as error:
+            raise K8rError(
+                f"the kubeconfig's certificates cannot be used: {error}", "repair the kubeconfig"
+            ) from error
+        pool.connection_pool_kw["socket_options"] = keepalive_options()
+        if not configuration.verify_ssl:
+            import urllib3
+
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+        self._configuration = configuration
+        return pool
+
+    def _authenticate(self, configuration: Any) -> None:
+        """Load credentials. The client only logs a plugin's failure; raise it."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from kubernetes import config
+        context = self._picked_context()
+        if context is None:
+            config.load_incluster_config(client_configuration=configuration)
+            return
+        overheard = Overheard()
+        root = logging.getLogger()
+        root.addHandler(overheard)
+        try:
+            config.load_kube_config_from_dict(
+                context, client_configuration=configuration, persist_config=False
+            )
+        except Exception as error:
+            raise K8rError(
+                f"the kubeconfig cannot be used: {error}", "repair it or use another --context"
+            ) from error
+        finally:
+            root.removeHandler(overheard)
+        plugin = context["users"][0]["user"].get("exec")
+        if plugin and not (configuration.api_key or configuration.cert_file):
+            reason = " ".join(" ".join(overheard.messages).split()) or "it gave no credentials"
+            raise K8rError(
+                f"the credential plugin '{plugin.get('command')}' failed: {reason}",
+                "log in with your cloud's tool, or repair the user in the kubeconfig",
+            )
+
+    def _reconnect(self) -> None:
+        """Load credentials anew, after the server refused those at hand."""
+        with self._lock:
+            self._pool = None
+        self._connect()
+
+    # Requests
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        query: Optional[Mapping[str, Any]] = None,
+        body: Optional[Object] = None,
+        content_type: str = "application/json",
+    ) -> Object:
+        """Send a request, again if need be; give the answer's JSON object.
+
+        Raises ApiError and its children, and ConnectionTrouble.
+        """
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": content_type} if data else {}
+
+        def once() -> Object:
+            response = self._send(method, path, query, headers, data, preload=True)
+            answer: Object = json.loads(response.data)
+            return answer
+
+        return self._patiently(once)  # type: ignore[no-any-return]
+
+    def open(self, path: str, query: Mapping[str, Any]) -> ByteStream:
+        """Start an answer that goes on. Raises as `request` does."""
+
+        def once() -> ByteStream:
+            response = self._send("GET", path, query, {}, None, preload=False)
+            return ByteStream(response, self._trouble)
+
+        return self._patiently(once)  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        """Make requests under way in other threads give up."""
+        self._closing.set()
+
+    def _patiently(self, once: Callable[[], Any]) -> Any:
+        """Retry what another try can mend, for a bounded time.
+
+        A POST may be sent twice by this; `ApiGroup.create` knows its own.
+        """
+        started, pauses, overloads, renewed = self._env.clock(), backoff(), 0, False
+        while True:
+            pause = next(pauses)
+            try:
+                answer = once()
+                self._answered = True
+                return answer
+            except Unauthorized:
+                if renewed:
+                    raise
+                renewed = True
+                self._reconnect()
+                continue
+            except Overloaded as error:
+                overloads += 1
+                if overloads > OVERLOAD_RETRIES:
+                    raise
+                pause = min(max(error.pause, pause), LONGEST_PAUSE)
+                self._console.debug(f"{error.message}; next try in {pause:.1f} s")
+            except ConnectionTrouble as error:
+                patience = PATIENCE if self._answered else FIRST_PATIENCE
+                if self._env.clock() - started + pause > patience:
+                    raise
+                self._console.debug(f"{error.message}; next try in {pause:.1f} s")
+            if self._closing.wait(pause):
+                raise ConnectionTrouble("k8r is ending")
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        query: Optional[Mapping[str, Any]],
+        headers: Mapping[str, str],
+        data: Optional[bytes],
+        preload: bool,
+    ) -> Any:
+        """One exchange, no retries."""
+        pool = self._connect()
+        import urllib3
+
+        url = self._configuration.host + path
+        if query:
+            url += "?" + urllib.parse.urlencode(query)
+        sent = {"Accept": "application/json", "User-Agent": f"k8r/{__version__}", **headers}
+        for setting in self._configuration.auth_settings().values():
+            if setting["in"] == "header" and setting["value"]:
+                sent[setting["key"]] = setting["value"]
+        timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT, read=READ_TIMEOUT)
+        try:
+            response = pool.request(
+                method,
+                url,
+                body=data,
+                headers=sent,
+                timeout=timeout,
+                retries=False,
+                preload_content=preload,
+            )
+            if response.status >= 300:
+                self._refuse(response, method)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise self._trouble(error) from error
+        return response
+
+    def _refuse(self, response: Any, method: str) -> NoReturn:
+        error = api_error(response.status, response.data, method, self.namespace)
+        if isinstance(error, Overloaded):
+            with contextlib.suppress(TypeError, ValueError):
+                error.pause = float(response.headers.get("Retry-After"))
+        raise error
+
+    def _trouble(self, error: Exception) -> ConnectionTrouble:
+        """Translate what went wrong on the way."""
+        import urllib3.exceptions as kinds
+
+        text = str(error) or type(error).__name__
+        if isinstance(error, kinds.NewConnectionError):
+            text = text.rpartition("connection: ")[2] or text
+        elif isinstance(error, kinds.ConnectTimeoutError):
+            text = f"no answer within {CONNECT_TIMEOUT:.0f} s"
+        elif isinstance(error, (kinds.ReadTimeoutError, socket.timeout)):
+            text = f"silence for {READ_TIMEOUT:.0f} s"
+        unsent = (kinds.NewConnectionError, kinds.ConnectTimeoutError, kinds.SSLError)
+        host = self._configuration.host if self._configuration else "the cluster"
+        return ConnectionTrouble(
+            f"cannot reach the cluster at {host}: {text}",
+            trouble_hint(text),
+            not isinstance(error, unsent),
+        )
+
+
+def keepalive_options() -> List[Tuple[int, int, int]]:
+    """Socket options that notice a peer that is gone after some 25 seconds."""
+    options = [
+        (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    ]
+    for name, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
+        if hasattr(socket, name):
+            options.append((socket.IPPROTO_TCP, getattr(socket, name), value))
+    return options
+
+
+class ApiGroup:
+    """One group and version of the API, in the gateway's namespace."""
+
+    def __init__(self, cluster: Cluster, prefix: str) -> None:
+        self._cluster = cluster
+        self._prefix = prefix
+
+    def path(self, resource: str, name: str = "", part: str = "") -> str:
+        """The URL path of a resource, an object, or a part (subresource) of one."""
+        namespace = urllib.parse.quote(self._cluster.namespace, safe="")
+        path = f"{self._prefix}/namespaces/{namespace}/{resource}"
+        for word in filter(None, (name, part)):
+            path += "/" + urllib.parse.quote(word, safe="")
+        return path
+
+    def create(self, resource: str, body: Object) -> Object:
+        """Create an object, once, even if the first answer was lost.
+
+        A Conflict with an object of the same run id is an earlier try of this
+        request that the server had carried out. Raises Conflict otherwise.
+        """
+        try:
+            return self._cluster.request("POST", self.path(resource), None, body)
+        except Conflict:
+            existing = self.get(resource, body["metadata"]["name"])
+            if existing and run_id(existing) == run_id(body):
+                return existing
+            raise
+
+    def get(self, resource: str, name: str) -> Optional[Object]:
+        """An object, or None."""
+        try:
+            return self._cluster.request("GET", self.path(resource, name))
+        except NotFound:
+            return None
+
+    def list(
+        self, resource: str, query: Mapping[str, str], convert: Callable[[Object], Any]
+    ) -> Tuple[List[Any], str]:
+        """All objects, converted one by one so that only that much is kept, and
+        the resourceVersion of the list.
+        """
+        items: List[Any] = []
+        page: Dict[str, Any] = dict(query, limit=LIST_PAGE)
+        while True:
+            try:
+                answer = self._cluster.request("GET", self.path(resource), page)
+            except Gone:  # the list's snapshot has expired between two pages
+                items, page = [], dict(query)
+                continue
+            items.extend(convert(item) for item in answer.get("items") or [])
+            meta = answer.get("metadata") or {}
+            if not meta.get("continue"):
+                return items, str(meta.get("resourceVersion") or "")
+            page = dict(query, limit=LIST_PAGE)
+            page["continue"] = meta["continue"]
+
+    def patch(self, resource: str, name: str, body: Object) -> Object:
+        """Merge into an object (RFC 7396)."""
+        path = self.path(resource, name)
+        return self._cluster.request("PATCH", path, None, body, "application/merge-patch+json")
+
+    def delete(self, resource: str, name: str, options: Optional[Object] = None) -> bool:
+        """Delete an object and, in the background, what it owns; False if absent."""
+        body = dict(options or {}, propagationPolicy="Background")
+        try:
+            self._cluster.request("DELETE", self.path(resource, name), None, body)
+        except NotFound:
+            return False
+        return True
+
+    def open(self, resource: str, name: str, part: str, query: Mapping[str, Any]) -> ByteStream:
+        """Start a watch (no name) or a log."""
+        return self._cluster.open(self.path(resource, name, part), query)
+
+
+def run_id(item: Object) -> str:
+    """The id of the run that an object belongs to."""
+    annotations = item["metadata"].get("annotations") or {}
+    return str(annotations.get(ANNOTATION_RUN_ID) or "")
+
+
+# ==============================================================================
+# 9. Streams
+# ==============================================================================
+
+
+class Message(NamedTuple):
+    """What the threads of a run tell the one that prints.
+
+    ``kind`` is "added" or "deleted" (of ``resource``), "synced" (its list is
+    complete), "log", "end" (of a log) or "error".
+    """
+
+    kind: str
+    resource: str = ""
+    item: Any = None
+    data: bytes = b""
+
+
+class Reader(threading.Thread):
+    """A thread with one open stream at a time that can be stopped at once."""
+
+    def __init__(self, messages: queue.Queue[Message], name: str) -> None:
+        super().__init__(name=name, daemon=True)
+        self._messages = messages
+        self._stream: Optional[ByteStream] = None
+        self.stopped = threading.Event()
+
+    def stop(self) -> None:
+        """Ask it to end; it may still be waiting to hand over its messages."""
+        self.stopped.set()
+        stream = self._stream
+        if stream is not None:
+            stream.close()
+
+    def tell(self, message: Message) -> None:
+        """Hand over a message, unless nobody listens any more."""
+        while not self.stopped.is_set():
+            with contextlib.suppress(queue.Full):
+                self._messages.put(message, timeout=0.5)
+                return
+
+    def run(self) -> None:
+        """What the thread does. An error ends up with the one who prints."""
+        try:
+            self.read()
+        except K8rError as error:
+            if not self.stopped.is_set():
+                self.tell(Message("error", self.name, error))
+        except Exception as error:
+            self.tell(Message("error", self.name, K8rError(f"internal error: {error!r}")))
+
+    def read(self) -> None:
+        """To be overridden."""
+        raise NotImplementedError
+
+
+class Reflector(Reader):
+    """Tells what a list and a watch see, for as long as it is not stopped.
+
+    The end of a watch means nothing, so that the list is asked for again after
+    each; what vanished between two lists is told as deleted.
+    """
+
+    def __init__(
+        self,
+        messages: queue.Queue[Message],
+        group: ApiGroup,
+        resource: str,
+        query: Mapping[str, str],
+    ) -> None:
+        super().__init__(messages, resource)
+        self._group = group
+        self._query = query
+        self._known: Dict[str, Object] = {}
+
+    def read(self) -> None:
+        pauses = backoff()
+        while not self.stopped.is_set():
+            version = self._list()
+            started = time.monotonic()
+            try:
+                self._watch(version)
+            except (Gone, ConnectionTrouble, Overloaded):
+                pass
+            if time.monotonic() - started > 5:
+                pauses = backoff()
+            self.stopped.wait(next(pauses))
+
+    def _list(self) -> str:
+        items, version = self._group.list(self.name, self._query, lambda item: item)
+        found = {item["metadata"]["uid"]: item for item in items}
+        for uid in [uid for uid in self._known if uid not in found]:
+            self.tell(Message("deleted", self.name, self._known.pop(uid)))
+        for uid, item in found.items():
+            old = self._known.get(uid)
+            if not old or version_of(old) != version_of(item):
+                self._add(item)
+        self.tell(Message("synced", self.name))
+        return version
+
+    def _watch(self, version: str) -> None:
+        query = dict(self._query, watch="true", resourceVersion=version, timeoutSeconds="300")
+        self._stream = self._group.open(self.name, "", "", query)
+        try:
+            for event in decode_events(self._stream):
+                if self.stopped.is_set():
+                    return
+                item = event["object"]
+                if event["type"] == "ERROR":
+                    raise api_error(int(item.get("code") or 500), json.dumps(item).encode(), "", "")
+                if event["type"] == "DELETED":
+                    self._known.pop(item["metadata"]["uid"], None)
+                    self.tell(Message("deleted", self.name, item))
+                elif event["type"] in ("ADDED", "MODIFIED"):
+                    self._add(item)
+        finally:
+            self._stream.close()
+
+    def _add(self, item: Object) -> None:
+        self._known[item["metadata"]["uid"]] = item
+        self.tell(Message("added", self.name, item))
+
+
+def version_of(item: Object) -> str:
+    """An object's resourceVersion: equal ones are the same state."""
+    return str(item["metadata"].get("resourceVersion"))
+
+
+def decode_events(stream: Iterable[bytes]) -> Iterator[Object]:
+    """The events of a watch: JSON objects, one a line. A torn one is dropped."""
+    rest = b""
+    for data in stream:
+        *lines, rest = (rest + data).split(b"\n")
+        for line in filter(None, lines):
+            event: Object = json.loads(line)
+            yield event
+
+
+class Tail(Reader):
+    """Reads one container's log to its end, over broken connections."""
+
+    def __init__(
+        self,
+        messages: queue.Queue[Message],
+        core: ApiGroup,
+        pod: Object,
+        container_name: str,
+        query: Mapping[str, Any],
+        follow: bool,
+        keep_stamps: bool = False,
+    ) -> None:
+        super().__init__(messages, tail_key(pod, container_name))
+        self._core = core
+        self._pod = pod["metadata"]["name"]
+        self._query = {"timestamps": "true", "container": container_name, **query}
+        self._follow = follow
+        self._keep_stamps = keep_stamps
+        self.ended = threading.Event()
+
+    def read(self) -> None:
+        """Read until the log has ended, and nothing came after that.
+
+        A proper end of the body is not yet the log's: a proxy or the API server
+        may have gone down. Only when the container was known to have ended
+        before the log was asked for, the answer is all that there is.
+        """
+        cursor = LogCursor(self._keep_stamps)
+        query: Dict[str, Any] = dict(self._query)
+        pauses = backoff()
+        while not self.stopped.is_set():
+            last = self.ended.is_set() or not self._follow
+            if not last:
+                query["follow"] = "true"
+            whole = self._read_stream(query, cursor)
+            if whole is None or (whole and last):
+                break
+            if whole:
+                self.ended.wait(1.0)
+            else:
+                self.stopped.wait(next(pauses))
+            since = cursor.resume()
+            if since:
+                query = {**self._query, "sinceTime": since}
+                query.pop("tailLines", None)
+                query.pop("sinceSeconds", None)
+        self._emit(cursor.finish())
+        self.tell(Message("end", self.name))
+
+    def stop(self) -> None:
+        super().stop()
+        self.ended.set()
+
+    def _read_stream(self, query: Mapping[str, Any], cursor: LogCursor) -> Optional[bool]:
+        """Read one answer: True if it ended properly, False if it broke off,
+        None if there is no log.
+        """
+        try:
+            self._stream = self._core.open("pods", self._pod, "log", query)
+        except NotFound:
+            return None
+        except ApiError as error:
+            if error.status == 400:  # the container has not started, or is gone
+                return None if self.ended.is_set() else False
+            raise
+        try:
+            for data in self._stream:
+                self._emit(cursor.feed(data))
+        except ConnectionTrouble:
+            return False
+        finally:
+            self._stream.close()
+        return True
+
+    def _emit(self, data: bytes) -> None:
+        if data:
+            self.tell(Message("log", self.name, None, data))
+
+
+def tail_key(pod: Object, container_name: str) -> str:
+    """A name for one run of one container."""
+    restarts = 0
+    for status in container_statuses(pod):
+        if status["name"] == container_name:
+            restarts = int(status.get("restartCount") or 0)
+    return f"{pod['metadata']['uid']}/{container_name}/{restarts}"
+
+
+class LogQuery(NamedTuple):
+    """Which part of the logs is asked for."""
+
+    follow: bool = True
+    tail: Optional[int] = None
+    since: Optional[int] = None
+    timestamps: bool = False
+    only_index: Optional[int] = None
+    previous: bool = False
+
+    def parameters(self) -> Dict[str, Any]:
+        """The API's query parameters."""
+        wanted = {"tailLines": self.tail, "sinceSeconds": self.since}
+        query: Dict[str, Any] = {key: value for key, value in wanted.items() if value is not None}
+        if self.previous:
+            query["previous"] = "true"
+        return query
+
+
+class Run:
+    """Follows one Job: its pods' logs to stdout, its troubles to stderr, and its
+    end as a `Verdict`.
+
+    One thread watches the Job, one its pods, one reads each container's log;
+    they hand what they get to this object, which alone decides and prints.
+    """
+
+    def __init__(
+        self,
+        batch: ApiGroup,
+        core: ApiGroup,
+        console: Console,
+        env: Environment,
+        root: Object,
+        logs: LogQuery,
+    ) -> None:
+        self._core = core
+        self._console = console
+        self._env = env
+        self._job = root
+        self._logs = logs
+        self._uid = root["metadata"]["uid"]
+        self._name = root["metadata"]["name"]
+        self._messages: queue.Queue[Message] = queue.Queue(maxsize=64)
+        self._pods: Dict[str, Object] = {}
+        self._labels: Dict[str, str] = {}
+        self._waiting: List[Tail] = []
+        self._open: Dict[str, Tail] = {}
+        self._printer = LogPrinter(console, int(root["spec"].get("completions") or 1) > 1)
+        self._listed = False
+        self._gone = False
+        self._verdict: Optional[Verdict] = None
+        self._decided_at = 0.0
+        self._watchers = [
+            Reflector(
+                self._messages, batch, "jobs", {"fieldSelector": f"metadata.name={self._name}"}
+            ),
+            Reflector(self._messages, core, "pods", {"labelSelector": f"{LABEL_JOB}={self._name}"}),
+        ]
+
+    # The loop
+
+    def follow(self, grace: float, deadline: Optional[float]) -> Verdict:
+        """Follow to the end. ``grace`` is how many seconds a trouble that cannot
+        get better may last, ``deadline`` when to stop (on the monotonic clock).
+
+        Raises TimedOut, and K8rError when the cluster stays out of reach.
+        """
+        patience = Patience(self._core, self._console, self._env.clock, grace)
+        try:
+            for watcher in self._watchers:
+                watcher.start()
+            while not self._is_over():
+                self._take(0.25 if self._verdict else 0.5)
+                if self._verdict is None:
+                    self._check(deadline)
+                    patience.check(self._job, list(self._pods.values()))
+            assert self._verdict is not None
+            return self._verdict
+        finally:
+            self._stop()
+
+    def _take(self, timeout: float) -> None:
+        """Wait for a message, then handle what is there."""
+        try:
+            message = self._messages.get(timeout=timeout)
+            while True:
+                self._handle(message)
+                message = self._messages.get_nowait()
+        except queue.Empty:
+            pass
+        self._start_tails()
+
+    def _handle(self, message: Message) -> None:
+        if message.kind == "log":
+            self._print(message)
+        elif message.kind == "end":
+            self._printer.end(message.resource, self._labels.get(message.resource, ""))
+            self._open.pop(message.resource).join()
+        elif message.kind == "error":
+            self._fail(message)
+        elif message.resource == "jobs":
+            self._take_job(message)
+        else:
+            self._take_pod(message)
+
+    def _print(self, message: Message) -> None:
+        self._printer.write(message.resource, self._labels[message.resource], message.data)
+
+    def _fail(self, message: Message) -> None:
+        """A log that cannot be read is no reason to give up; a watch is."""
+        tail = self._open.pop(message.resource, None)
+        if tail is None:
+            raise message.item
+        self._console.warn(f"a log cannot be read: {message.item.message}")
+
+    def _take_job(self, message: Message) -> None:
+        if message.kind == "synced":
+            return
+        if message.item["metadata"]["uid"] == self._uid:
+            self._job = message.item
+            self._gone = message.kind == "deleted"
+            self._judge()
+
+    def _take_pod(self, message: Message) -> None:
+        if message.kind == "synced":
+            self._listed = True
+            self._judge()
+            return
+        pod = message.item
+        uid = pod["metadata"]["uid"]
+        if not belongs_to(pod, self._uid):
+            return
+        self._pods[uid] = pod
+        for key, tail in self._open.items():
+            if key.startswith(uid) and (message.kind == "deleted" or has_ended(pod, key)):
+                tail.ended.set()
+        if message.kind != "deleted" or main_state(pod):
+            self._want_logs(pod)
+        self._judge()
+
+    def _judge(self) -> None:
+        """Decide, once both the Job and its pods are known."""
+        if self._verdict or not self._listed:
+            return
+        pods = list(self._pods.values())
+        self._verdict = verdict(self._job, pods)
+        if self._verdict is None and self._gone:
+            self._verdict = Verdict(
+                ExitCode.FAILED, f"{self._name} was deleted before it had finished"
+            )
+        if self._verdict:
+            self._decided_at = self._env.clock()
+
+    def _is_over(self) -> bool:
+        """Decided, and every log read. Pods that the cluster stops, because of a
+        deadline say, get a few seconds to end theirs.
+        """
+        if self._verdict is None:
+            return False
+        if not (self._open or self._waiting):
+            return True
+        stopped = self._gone or job_condition(self._job, "Failed")
+        return bool(stopped and self._env.clock() - self._decided_at > 5)
+
+    def _check(self, deadline: Optional[float]) -> None:
+        if deadline is not None and self._env.clock() > deadline:
+            raise TimedOut(
+                f"{self._name} did not end in time, and the cluster does not stop it",
+                f"remove it: k8r rm -f {self._name}",
+            )
+
+    # Logs
+
+    def _want_logs(self, pod: Object) -> None:
+        """Queue the log of each container that has begun, once."""
+        if self._logs.only_index not in (None, pod_index(pod)):
+            return
+        outcome = pod_outcome(pod)
+        for name in {CONTAINER_NAME, outcome.container if outcome else CONTAINER_NAME}:
+            key = tail_key(pod, name)
+            begun = has_started(pod) if name == CONTAINER_NAME else True
+            if begun and key not in self._labels:
+                self._labels[key] = str(pod_index(pod))
+                self._waiting.append(self._tail(pod, name))
+
+    def _tail(self, pod: Object, name: str) -> Tail:
+        logs = self._logs
+        return Tail(
+            self._messages, self._core, pod, name, logs.parameters(), logs.follow, logs.timestamps
+        )
+
+    def _start_tails(self) -> None:
+        while self._waiting and len(self._open) < STREAMS_AT_ONCE:
+            tail = self._waiting.pop(0)
+            pod = self._pods[tail.name.partition("/")[0]]
+            if has_ended(pod, tail.name):
+                tail.ended.set()
+            self._open[tail.name] = tail
+            tail.start()
+
+    def _stop(self) -> None:
+        """End all threads, and take from them what they still hold out."""
+        readers: List[Reader] = [*self._watchers, *self._open.values()]
+        for reader in readers:
+            reader.stop()
+        for reader in readers:
+            if reader.ident is not None:
+                reader.join(2.0)
+
+
+def belongs_to(pod: Object, uid: str) -> bool:
+    """Whether a pod is owned by the object with that uid."""
+    owners = pod["metadata"].get("ownerReferences") or []
+    return any(owner.get("uid") == uid for owner in owners)
+
+
+def has_ended(pod: Object, key: str) -> bool:
+    """Whether the run of a container with that tail key is over."""
+    _, name, restarts = key.rsplit("/", 2)
+    if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
+        return True
+    for status in container_statuses(pod):
+        if status["name"] == name:
+            if int(status.get("restartCount") or 0) > int(restarts):
+                return True
+            return "terminated" in (status.get("state") or {})
+    return False
+
+
+class Patience:
+    """Explains why a run does not begin, and gives up on what cannot get better."""
+
+    def __init__(
+        self, core: ApiGroup, console: Console, clock: Callable[[], float], grace: float
+    ) -> None:
+        self._core = core
+        self._console = console
+        self._clock = clock
+        self._grace = grace
+        self._since = clock()
+        self._asked_at = clock() + WAIT_EXPLAINED_AFTER - EXPLAIN_EVERY
+        self._said = ""
+        self._hopeless_since: Optional[float] = None
+
+    def check(self, root: Object, pods: Sequence[Object]) -> None:
+        """Say what is new. Raises K8rError after the grace time."""
+        now = self._clock()
+        idle = [pod for pod in pods if not has_started(pod) and not pod_outcome(pod)]
+        if len(idle) < len(pods) and not idle:
+            self._hopeless_since = None
+            return
+        if now - self._asked_at < EXPLAIN_EVERY:
+            return
+        self._asked_at = now
+        wait = self._explain(root, idle)
+        if wait and wait.text != self._said:
+            self._said = wait.text
+            self._console.warn(f"waiting: {wait.text}")
+        if not wait or not wait.fatal or len(idle) < len(pods):
+            self._hopeless_since = None
+            return
+        self._hopeless_since = self._hopeless_since or now
+        if now - self._hopeless_since >= self._grace:
+            raise CannotStart(
+                f"gave up after {self._grace:.0f} s: {wait.text}", "mend that and run it again"
+            )
+
+    def _explain(self, root: Object, idle: Sequence[Object]) -> Optional[Wait]:
+        subject = idle[0] if idle else root
+        wait = explain_pod(subject, []) if idle else None
+        if wait:
+            return wait
+        events = self._events(subject["metadata"]["uid"])
+        return explain_pod(subject, events) if idle else explain_job(root, events)
+
+    def _events(self, uid: str) -> List[Object]:
+        """The events about an object, oldest first; none if they cannot be had."""
+        query = {"fieldSelector": f"involvedObject.uid={uid}"}
+        try:
+            events, _ = self._core.list("events", query, lambda event: event)
+        except K8rError as error:
+            self._console.debug(f"no events: {error.message}")
+            return []
+        return sorted(events, key=lambda event: str(event.get("lastTimestamp") or ""))
+
+
+class CannotStart(K8rError):
+    """A run that cannot begin; it is removed, so that it does not begin later."""
+
+
+# ==============================================================================
+# 10. K8sRun
+# ==============================================================================
+
+
+class Plan(NamedTuple):
+    """A run that is ready to be created: all but its final name."""
+
+    work: Workload
+    archive: Optional[Archive]
+
+    def named(self, name: str, run: str) -> Workload:
+        """The workload under a name."""
+        return dataclasses.replace(self.work, name=name, run_id=run)
+
+    def children(self, work: Workload) -> Iterator[Object]:
+        """What the Job needs besides itself."""
+        for part in range(work.chunks):
+            assert self.archive is not None
+            yield configmap(work, part, self.archive.chunk(part))
+
+    def close(self) -> None:
+        """Remove the temporary file."""
+        if self.archive:
+            self.archive.close()
+
+
+class K8sRun:
+    """What k8r does, one method for each thing.
+
+    >>> k8s = K8sRun(namespace="default")                      # doctest: +SKIP
+    >>> k8s.create_job(RunOptions("./", ("make",)))            # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        namespace: Optional[str] = None,
+        context: Optional[str] = None,
+        kubeconfig: Optional[str] = None,
+        *,
+        insecure: bool = False,
+        env: Optional[Environment] = None,
+        console: Optional[Console] = None,
+    ) -> None:
+        self.env = env or Environment.of_process()
+        self.console = console or Console(self.env, quiet=True, verbose=False, color="never")
+        target = Target(namespace, context, kubeconfig, insecure)
+        self._cluster = Cluster(target, self.env, self.console)
+        self.batch_v1 = ApiGroup(self._cluster, "/apis/batch/v1")
+        self.core_v1 = ApiGroup(self._cluster, "/api/v1")
+        self.apps_v1 = ApiGroup(self._cluster, "/apis/apps/v1")
+
+    @property
+    def namespace(self) -> str:
+        """The namespace that all methods work in."""
+        return self._cluster.namespace
+
+    # Before there is a Job
+
+    def detect_source_type(self, source: str) -> str:
+        """What a SOURCE word is: "directory" or "container". Raises UsageError."""
+        return detect_source_type(source, path_type(self._path(source)))
+
+    def generate_job_name(self, options: RunOptions) -> str:
+        """The name that a run gets if nothing else has it."""
+        if options.job_name:
+            return parse_job_name(options.job_name, options.num)
+        if self.detect_source_type(options.source) == DIRECTORY:
+            name = os.path.basename(os.path.realpath(self._path(options.source)))
+        else:
+            name = image_name(options.source)
+        return dns_label(name, name_limit(options.num))
+
+    def create_directory_container(self, options: RunOptions) -> Plan:
+        """Pack a directory and plan its run in the base image."""
+        archive = pack_directory(self._path(options.source))
+        for note in archive.notes:
+            self.console.warn(printable(note))
+        work = self._workload(options, DIRECTORY, options.base_image)
+        setup = unpack_script(archive.chunks)
+        return Plan(dataclasses.replace(work, setup=setup, chunks=archive.chunks), archive)
+
+    def create_container_container(self, options: RunOptions) -> Plan:
+        """Plan the run of an image as it is."""
+        return Plan(self._workload(options, CONTAINER, options.source), None)
+
+    def plan(self, options: RunOptions) -> Plan:
+        """Do all that needs no cluster. Raises UsageError."""
+        kind = self.detect_source_type(options.source)
+        if kind == CONTAINER:
+            return self.create_container_container(options)
+        startup = os.path.join(self._path(options.source), STARTUP_SCRIPT)
+        if not options.command and not os.path.isfile(startup):
+            raise UsageError(
+                "there is no command to run", f"add one: k8r {options.source} -- COMMAND"
+            )
+        return self.create_directory_container(options)
+
+    def manifests(self, plan: Plan) -> Iterator[Object]:
+        """The objects of a run, in the order in which they can be created."""
+        run = plan.archive.digest()[:8] if plan.archive else "0"
+        work = plan.named(plan.work.name, run)
+        yield from plan.children(work)
+        yield job(work)
+
+    # Jobs
+
+    def create_job(self, options: RunOptions) -> Object:
+        """Pack, create and start. Returns the Job; nothing is left if that fails."""
+        with contextlib.closing(self.plan(options)) as plan:
+            if options.replace:
+                self._remove_old(plan.work.name)
+            return self._create(plan)
+
+    def run_job_with_options(self, options: RunOptions) -> int:
+        """`k8r run`: returns the exit code."""
+        if options.show_yaml:
+            with contextlib.closing(self.plan(options)) as plan:
+                for text in format_yaml(self.manifests(plan)):
+                    self.console.data(text.encode())
+            return ExitCode.OK
+        root = self.create_job(options)
+        name = root["metadata"]["name"]
+        if options.detach:
+            self.console.text(name)
+            self.console.say(f"follow it: {self.again('logs -f', name)}")
+            return ExitCode.OK
+        return self.monitor_job(root, options)
+
+    def monitor_job(self, root: Object, options: RunOptions, logs: LogQuery = LogQuery()) -> int:
+        """Follow a Job to its end, print its logs, return its exit code."""
+        name, started = root["metadata"]["name"], self.env.clock()
+        run = Run(self.batch_v1, self.core_v1, self.console, self.env, root, logs)
+        deadline = started + options.timeout + DEADLINE_SLACK if options.timeout else None
+        try:
+            ended = run.follow(options.grace, deadline)
+        except CannotStart:
+            self.delete_job(name)
+            raise
+        except (KeyboardInterrupt, Interrupted, BrokenPipeError, ConnectionTrouble):
+            self.console.warn(
+                f"{name} goes on in the cluster; follow it: {self.again('logs -f', name)}; "
+                f"remove it: {self.again('rm -f', name)}"
+            )
+            raise
+        tell = self.console.warn if ended.code else self.console.say
+        tell(f"{ended.text} after {format_age(self.env.clock() - started)}")
+        self._hint(ended.code, options)
+        if options.remove:
+            self.delete_job(name)
+        return ended.code
+
+    def job_exists(self, name: str) -> bool:
+        """Whether k8r has made a Job of that name."""
+        return self._job(name) is not None
+
+    def list_jobs(self) -> List[Object]:
+        """What `k8r ls` shows, as plain data, oldest first."""
+        query = {"labelSelector": SELECTOR}
+        rows, _ = self.batch_v1.list("jobs", query, job_row)
+        deployments, _ = self.apps_v1.list("deployments", query, deployment_row)
+        rows += deployments
+        if any(row["status"] == "Running" and row["running"] == 0 for row in rows):
+            self._say_why_pending(rows)
+        return sorted(rows, key=lambda row: (row["created"], row["name"]))
+
+    def get_job_logs(self, name: str, logs: LogQuery) -> int:
+        """`k8r logs`: print what the pods of a Job wrote; the exit code."""
+        root = self._job(name)
+        if root is None:
+            raise self.no_job(name)
+        if logs.follow:
+            return self.monitor_job(root, RunOptions(name), logs)
+        return self._print_logs(root, logs)
+
+    def delete_job(self, name: str, force: bool = True) -> bool:
+        """Delete a Job, its pods and ConfigMaps; False if there is none.
+
+        Raises K8rError if it has not finished, unless ``force``. That also
+        removes pods which a lost node keeps from ending.
+        """
+        root = self._job(name)
+        if root is None:
+            return False
+        if not force and not is_finished(root):
+            raise K8rError(
+                f"{name} has not finished", f"to stop and remove it: {self.again('rm -f', name)}"
+            )
+        uid = root["metadata"]["uid"]
+        deleted = self.batch_v1.delete("jobs", name, {"preconditions": {"uid": uid}})
+        if force:
+            self._clear_stuck_pods(name, uid)
+        return deleted
+
+    def finished_jobs(self) -> List[str]:
+        """The names of all Jobs of k8r that have ended."""
+
+        def ended(root: Object) -> str:
+            return str(root["metadata"]["name"]) if is_finished(root) else ""
+
+        names, _ = self.batch_v1.list("jobs", {"labelSelector": SELECTOR}, ended)
+        return [name for name in names if name]
+
+    def again(self, command: str, name: str) -> str:
+        """A command line for the same cluster and namespace."""
+        target = self._cluster.target
+        words = ["k8r", command, name]
+        for option, value in (("-n", target.namespace), ("--context", target.context)):
+            words += [option, value] if value else []
+        return " ".join(words)
+
+    def close(self) -> None:
+        """Make requests of other threads give up."""
+        self._cluster.close()
+
+    # Details
+
+    def _say_why_pending(self, rows: List[Object]) -> None:
+        """Put the reason for which pods wait into the rows that have none running."""
+        query = {"labelSelector": SELECTOR, "fieldSelector": "status.phase=Pending"}
+        found, _ = self.core_v1.list("pods", query, pending_reason)
+        reasons = dict(found)
+        for row in rows:
+            if row["name"] in reasons and row["running"] == 0:
+                row["status"] = f"Pending ({reasons[row['name']]})"
+
+    def _path(self, source: str) -> str:
+        return os.path.join(self.env.cwd, os.path.expanduser(source))
+
+    def _workload(self, options: RunOptions, source_type: str, image: str) -> Workload:
+        return Workload(
+            name=self.generate_job_name(options),
+            run_id="",
+            source_type=source_type,
+            image=image,
+            command=options.command,
+            num=options.num,
+            parallel=options.parallel,
+            retry=options.retry,
+            timeout=options.timeout,
+            ttl=TTL_AFTER_RM if options.remove else None,
+            env=options.env,
+            resources=options.resources,
+            restricted=options.restricted,
+        )
+
+    def _create(self, plan: Plan) -> Object:
+        """Create the Job under the first free name, and what it needs.
+
+        It is created suspended, so that its ConfigMaps have an owner from the
+        start and its pods find all of them. Whatever goes wrong, a signal
+        included, the Job is removed again, and the rest goes with it.
+        """
+        run = self.env.token()
+        for name in candidate_names(plan.work.name, plan.work.num):
+            work = plan.named(name, run)
+            try:
+                root = self.batch_v1.create("jobs", self._first(plan, job(work)))
+                if plan.archive:
+                    self._upload(plan, work, root)
+                    root = self.batch_v1.patch("jobs", name, {"spec": {"suspend": False}})
+            except Conflict:
+                continue
+            except BaseException:
+                self._roll_back(name, run)
+                raise
+            self._announce(name, plan)
+            return root
+        raise K8rError(f"all names from {plan.work.name} on are taken", "choose a --job-name")
+
+    @staticmethod
+    def _first(plan: Plan, root: Object) -> Object:
+        return suspended(root) if plan.archive else root
+
+    def _upload(self, plan: Plan, work: Workload, root: Object) -> None:
+        """Create the ConfigMaps, some at a time."""
+        parts = plan.children(work)
+        lock = threading.Lock()
+        failures: List[BaseException] = []
+
+        def upload() -> None:
+            while not failures:
+                with lock:
+                    part = next(parts, None)
+                if part is None:
+                    return
+                try:
+                    self.core_v1.create("configmaps", owned(part, root))
+                except Exception as error:
+                    failures.append(error)
+
+        threads = [threading.Thread(target=upload, daemon=True) for _ in range(UPLOADS_AT_ONCE)]
+        threads = threads[: work.chunks]
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        except BaseException as error:
+            failures.append(error)
+            raise
+        if failures:
+            raise failures[0]
+
+    def _roll_back(self, name: str, run: str) -> None:
+        """Remove a Job whose creation was not completed, if it is this run's."""
+        with contextlib.suppress(K8rError):
+            root = self.batch_v1.get("jobs", name)
+            if root and run_id(root) == run:
+                uid = root["metadata"]["uid"]
+                self.batch_v1.delete("jobs", name, {"preconditions": {"uid": uid}})
+
+    def _announce(self, name: str, plan: Plan) -> None:
+        sent = ""
+        if plan.archive:
+            sent = f" ({plan.archive.files} files, {format_size(plan.archive.size)})"
+        self.console.say(
+            f"{name} runs in namespace {self.namespace} of {self._cluster.context_name}{sent}"
+        )
+
+    def _remove_old(self, name: str) -> None:
+        """For --replace: remove a Job and wait until its name is free."""
+        if not self.delete_job(name):
+            return
+        until = self.env.clock() + PATIENCE
+        for pause in backoff():
+            if self.batch_v1.get("jobs", name) is None:
+                return
+            if self.env.clock() > until:
+                raise K8rError(f"{name} is still being deleted", "choose a --job-name")
+            self.env.sleep(pause)
+
+    def _job(self, name: str) -> Optional[Object]:
+        """A Job that k8r has made."""
+        root = self.batch_v1.get("jobs", name)
+        made = ((root or {}).get("metadata") or {}).get("labels") or {}
+        return root if made.get(LABEL_CREATED_BY) == CREATED_BY else None
+
+    def no_job(self, name: str) -> K8rError:
+        """The error for a name that is none of k8r's Jobs."""
+        names = [row["name"] for row in self.list_jobs()]
+        close = difflib.get_close_matches(name, names, 1)
+        hint = f"did you mean {close[0]}?" if close else f"see: {self.again('ls', '').strip()}"
+        return K8rError(f"k8r has no job '{name}' in namespace {self.namespace}", hint)
+
+    def _print_logs(self, root: Object, logs: LogQuery) -> int:
+        """The logs that there are, one pod after the other."""
+        query = {"labelSelector": f"{LABEL_JOB}={root['metadata']['name']}"}
+        pods, _ = self.core_v1.list("pods", query, lambda pod: pod)
+        uid = root["metadata"]["uid"]
+        mine = sorted((pod for pod in pods if belongs_to(pod, uid)), key=pod_age)
+        wanted = [
+            pod for pod in mine if logs.only_index in (None, pod_index(pod)) and has_started(pod)
+        ]
+        if not wanted:
+            self.console.warn(f"{root['metadata']['name']} has no logs (yet): no pod has started")
+        prefixed = int(root["spec"].get("completions") or 1) > 1
+        printer = LogPrinter(self.console, prefixed)
+        for pod in sorted(wanted, key=pod_index):
+            self._print_log(pod, logs, printer)
+        return ExitCode.OK
+
+    def _print_log(self, pod: Object, logs: LogQuery, printer: LogPrinter) -> None:
+        messages: queue.Queue[Message] = queue.Queue(maxsize=64)
+        tail = Tail(
+            messages,
+            self.core_v1,
+            pod,
+            CONTAINER_NAME,
+            logs.parameters(),
+            follow=False,
+            keep_stamps=logs.timestamps,
+        )
+        label = str(pod_index(pod))
+        tail.start()
+        try:
+            for message in iter(messages.get, None):
+                if message.kind == "error":
+                    raise message.item
+                if message.kind == "end":
+                    break
+                printer.write(tail.name, label, message.data)
+            printer.end(tail.name, label)
+        finally:
+            tail.stop()
+            tail.join()
+
+    def _clear_stuck_pods(self, name: str, uid: str) -> None:
+        """Remove pods that were to end long ago, without waiting for their node."""
+        query = {"labelSelector": f"{LABEL_JOB}={name}"}
+        pods, _ = self.core_v1.list("pods", query, lambda pod: pod)
+        for pod in pods:
+            deleted = pod["metadata"].get("deletionTimestamp")
+            if belongs_to(pod, uid) and deleted and parse_timestamp(deleted) < self.env.now():
+                self.core_v1.delete("pods", pod["metadata"]["name"], {"gracePeriodSeconds": 0})
+
+    def _hint(self, code: int, options: RunOptions) -> None:
+        """What exit codes of a shell mean that a command line may have caused."""
+        if code in (126, 127) and len(options.command) == 1 and " " in options.command[0]:
+            self.console.warn(
+                "the command is a single word; for shell syntax write: -- sh -c "
+                + json.dumps(options.command[0])
+            )
+
+
+# ==============================================================================
+# 11. Command line
+# ==============================================================================
+
+SUBCOMMANDS = ("run", "ls", "logs", "delete", "rm")
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that reports errors as UsageError, in one line."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(allow_abbrev=False, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        words = re.fullmatch(r"unrecognized arguments: (.+)", message)
+        if words:
+            raise self._unknown(words.group(1).split()[0])
+        raise UsageError(message, f"see {self.prog} --help")
+
+    def _unknown(self, word: str) -> UsageError:
+        if word.startswith("-"):
+            option = word.partition("=")[0]
+            close = difflib.get_close_matches(option, list(self._option_string_actions), 1)
+            hint = f"did you mean {close[0]}?" if close else f"see {self.prog} --help"
+            return UsageError(f"there is no option {option}", hint)
+        return UsageError(f"what is '{word}' for?", "the command goes after --: SOURCE -- COMMAND")
+
+
+class MainParser(Parser):
+    """The parser of the top level, whose help is this file's docstring."""
+
+    def format_help(self) -> str:
+        return __doc__ or ""
+
+
+def checked(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Let argparse put the option's name before what a parser complains of."""
+
+    def convert(text: str) -> Any:
+        try:
+            return parse(text)
+        except UsageError as error:
+            raise argparse.ArgumentTypeError(f"{error.message}; {error.hint}") from error
+
+    return convert
+
+
+def add_global_options(parser: argparse.ArgumentParser, top: bool = False) -> None:
+    """Options that may stand before or after the subcommand.
+
+    The copies of the subcommands have no default of their own, lest that
+    replaces what was given before the subcommand.
+    """
+    group = parser.add_argument_group("options for all commands")
+
+    def add(*names: str, default: Any = None, **kwargs: Any) -> None:
+        group.add_argument(*names, default=default if top else argparse.SUPPRESS, **kwargs)
+
+    add("-n", "--namespace", metavar="NAME", help="the namespace (default: that of the context)")
+    add("--context", metavar="NAME", help="the kubeconfig context")
+    add(
+        "--kubeconfig", metavar="FILE", help="the kubeconfig (default: $KUBECONFIG, ~/.kube/config)"
+    )
+    add(
+        "--insecure",
+        action="store_true",
+        default=False,
+        help="do not verify the API server's certificate",
+    )
+    add(
+        "--color",
+        metavar="WHEN",
+        choices=("auto", "always", "never"),
+        default="auto",
+        help="auto, always or never",
+    )
+    add(
+        "-v",
+        "--verbose",
+        action="store_true",
+        default=False,
+        help="say more, and show tracebacks",
+    )
+
+
+def add_run(subparsers: Any) -> None:
+    """`k8r run`."""
+    parser = subparsers.add_parser(
+        "run",
+        usage="k8r [run] SOURCE [OPTIONS] [-- COMMAND [ARG ...]]",
+        help="run a directory or an image",
+        description="Run COMMAND in the cluster, show its output, end with its exit code.",
+    )
+    parser.set_defaults(act=cmd_run)
+    parser.add_argument("source", metavar="SOURCE", help="a directory or a container image")
+    add_job_options(parser)
+    add_container_options(parser)
+    add_following_options(parser)
+    add_global_options(parser)
+
+
+def add_job_options(parser: argparse.ArgumentParser) -> None:
+    """What kind of Job."""
+    group = parser.add_argument_group("the job")
+    count = checked(parse_count)
+    group.add_argument(
+        "--num", type=count, default=1, metavar="N", help="run N pods, numbered by K8R_INDEX"
+    )
+    group.add_argument(
+        "--parallel", type=count, metavar="P", help="at most P of them at a time (default: all)"
+    )
+    group.add_argument(
+        "--timeout",
+        type=checked(parse_duration),
+        metavar="TIME",
+        help="stop after 90, 30m, 1h30m or 2d; exit status 124",
+    )
+    group.add_argument(
+        "--retry",
+        type=checked(parse_number),
+        default=0,
+        metavar="N",
+        help="try a failed pod N more times (default: 0)",
+    )
+    group.add_argument("--job-name", metavar="NAME", help="the Job's name (default: SOURCE's)")
+    group.add_argument(
+        "--replace", action="store_true", help="first remove a Job that has this name"
+    )
+    group.add_argument(
+        "--rm", action="store_true", help="remove the Job and all of its parts when it has ended"
+    )
+
+
+def add_container_options(parser: argparse.ArgumentParser) -> None:
+    """What the container is made of."""
+    group = parser.add_argument_group("the container")
+    group.add_argument(
+        "--base-image",
+        default=DEFAULT_IMAGE,
+        metavar="IMAGE",
+        help=f"the image that a directory runs in; it needs sh and tar (default: {DEFAULT_IMAGE})",
+    )
+    group.add_argument(
+        "--env",
+        action="append",
+        default=[],
+        metavar="KEY[=VALUE]",
+        help="set a variable; without VALUE to what it is here",
+    )
+    group.add_argument("--mem", metavar="SIZE", help="memory: 512Mi, 2gb, or 2gb-8gb for a range")
+    group.add_argument("--cpu", metavar="CPUS", help="CPUs: 2, 500m, or 500m-2 for a range")
+    group.add_argument("--gpu", type=checked(parse_count), metavar="N", help="NVIDIA GPUs")
+    group.add_argument(
+        "--restricted",
+        action="store_true",
+        help='meet the Pod Security Standard "restricted": no root, no privileges',
+    )
+
+
+def add_following_options(parser: argparse.ArgumentParser) -> None:
+    """What k8r does here."""
+    group = parser.add_argument_group("here")
+    group.add_argument(
+        "-d", "--detach", action="store_true", help="start it, print its name, return"
+    )
+    group.add_argument(
+        "-f", "--follow", action="store_true", help="show its output to the end (the default)"
+    )
+    group.add_argument(
+        "--grace",
+        type=checked(parse_duration),
+        default=DEFAULT_GRACE,
+        metavar="TIME",
+        help="give up on a pod that cannot start after this time (default: 60 s)",
+    )
+    group.add_argument(
+        "--show-yaml", action="store_true", help="print the objects and touch no cluster"
+    )
+    group.add_argument("-q", "--quiet", action="store_true", help="print errors only")
+
+
+def add_ls(subparsers: Any) -> None:
+    """`k8r ls`."""
+    parser = subparsers.add_parser(
+        "ls", help="list what k8r runs", description="List the Jobs and Deployments made by k8r."
+    )
+    parser.set_defaults(act=cmd_ls)
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="FORMAT",
+        choices=("table", "json", "yaml", "name"),
+        default="table",
+        help="table, json, yaml or name",
+    )
+    add_global_options(parser)
+
+
+def add_logs(subparsers: Any) -> None:
+    """`k8r logs`."""
+    parser = subparsers.add_parser(
+        "logs",
+        help="show a job's output",
+        description="Show the output of a Job's pods. With -f also the rest of it, and end with "
+        "the Job's exit code.",
+    )
+    parser.set_defaults(act=cmd_logs)
+    parser.add_argument("name", metavar="NAME", help="the Job")
+    parser.add_argument("-f", "--follow", action="store_true", help="go on until the Job ends")
+    parser.add_argument(
+        "--tail", type=checked(parse_number), metavar="N", help="only the last N lines of each pod"
+    )
+    parser.add_argument(
+        "--since", type=checked(parse_duration), metavar="TIME", help="only the last 90, 30m or 1h"
+    )
+    parser.add_argument("--timestamps", action="store_true", help="the time before each line")
+    parser.add_argument(
+        "--index", type=checked(parse_number), metavar="I", help="only the pods with this index"
+    )
+    parser.add_argument(
+        "--previous", action="store_true", help="the container's run before it was restarted"
+    )
+    add_global_options(parser)
+
+
+def add_delete(subparsers: Any) -> None:
+    """`k8r delete` and `k8r rm`."""
+    parser = subparsers.add_parser(
+        "delete",
+        aliases=["rm"],
+        help="remove jobs",
+        description="Remove Jobs with their pods, logs and ConfigMaps.",
+    )
+    parser.set_defaults(act=cmd_delete)
+    parser.add_argument("names", metavar="NAME", nargs="*", help="Jobs")
+    parser.add_argument("--all", action="store_true", help="all Jobs made by k8r")
+    parser.add_argument("--done", action="store_true", help="all of them that have ended")
+    parser.add_argument("-f", "--force", action="store_true", help="those that still run, too")
+    add_global_options(parser)
+
+
+def build_parser() -> MainParser:
+    """The whole command line."""
+    parser = MainParser(prog="k8r")
+    parser.add_argument("--version", action="version", version=f"k8r {__version__}")
+    add_global_options(parser, top=True)
+    parser.set_defaults(quiet=False, act=None)
+    subparsers = parser.add_subparsers(parser_class=Parser, dest="subcommand")
+    for add in (add_run, add_ls, add_logs, add_delete):
+        add(subparsers)
+    return parser
+
+
+def valued_options(parser: argparse.ArgumentParser) -> Set[str]:
+    """All options, of the subcommands too, that take a value."""
+    found: Set[str] = set()
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for sub in action.choices.values():
+                found |= valued_options(sub)
+        elif action.nargs is None:
+            found.update(action.option_strings)
+    return found
+
+
+def parse_args(argv: Sequence[str]) -> argparse.Namespace:
+    """Parse a command line; `run` is implied. Raises UsageError."""
+    parser = build_parser()
+    words, command = split_command(argv)
+    position = first_word(words, valued_options(parser))
+    if position is not None and words[position] not in SUBCOMMANDS:
+        check_mistyped(words[position], command)
+        words.insert(position, "run")
+    args = parser.parse_args(words)
+    if args.act is None:
+        raise UsageError("what shall run?", "for instance k8r ./ -- COMMAND; see k8r --help")
+    if command is not None and args.act is not cmd_run:
+        raise UsageError(f"k8r {args.subcommand} takes no command", "leave out the --")
+    args.command = command
+    return args
+
+
+def check_mistyped(word: str, command: Optional[Sequence[str]]) -> None:
+    """Raise UsageError for `k8r lgos NAME`, which would run an image of that name."""
+    close = difflib.get_close_matches(word, SUBCOMMANDS, 1, 0.7)
+    if close and command is None and not re.search(r"[/:.]", word):
+        raise UsageError(
+            f"there is no command '{word}'",
+            f"did you mean {close[0]}? An image of that name: k8r run {word}",
+        )
+
+
+def run_options(args: argparse.Namespace, environ: Mapping[str, str]) -> RunOptions:
+    """Check the options of `run` together. Raises UsageError."""
+    if args.command is not None and not args.command:
+        raise UsageError("there is no command after --", f"for instance k8r {args.source} -- env")
+    if args.detach and args.follow:
+        raise UsageError("--detach and --follow exclude each other", "leave one out")
+    for word in args.command or ():
+        check_argument("an argument of the command", word)
+    if args.job_name:
+        parse_job_name(args.job_name, args.num)
+    if not IMAGE.fullmatch(args.base_image):
+        raise UsageError(f"'{args.base_image}' is no image", "write NAME[:TAG] after --base-image")
+    return RunOptions(
+        source=args.source,
+        command=tuple(args.command or ()),
+        num=args.num,
+        parallel=args.parallel,
+        timeout=args.timeout,
+        retry=args.retry,
+        base_image=args.base_image,
+        job_name=args.job_name,
+        env=tuple(parse_variable(text, environ) for text in args.env),
+        resources=parse_resources(args.mem, args.cpu, args.gpu),
+        restricted=args.restricted,
+        grace=args.grace,
+        detach=args.detach,
+        remove=args.rm,
+        replace=args.replace,
+        show_yaml=args.show_yaml,
+    )
+
+
+def cmd_run(k8s: K8sRun, args: argparse.Namespace) -> int:
+    """Run something."""
+    return k8s.run_job_with_options(run_options(args, k8s.env.environ))
+
+
+def cmd_ls(k8s: K8sRun, args: argparse.Namespace) -> int:
+    """List Jobs and Deployments."""
+    rows, console = k8s.list_jobs(), k8s.console
+    if args.output == "json":
+        console.text(json.dumps(rows, indent=2))
+    elif args.output == "yaml":
+        console.data("".join(format_yaml([rows])).encode())
+    elif args.output == "name":
+        console.data("".join(f"{row['name']}\n" for row in rows).encode())
+    elif not rows:
+        console.say(f"k8r runs nothing in namespace {k8s.namespace}")
+    else:
+        header = "NAME TYPE SOURCE DESIRED RUNNING COMPLETE FAILED STATUS AGE".split()
+        console.text(format_table(header, [table_row(row, k8s.env.now()) for row in rows]))
+    return ExitCode.OK
+
+
+def table_row(row: Object, now: float) -> List[str]:
+    """A row of `k8r ls`, as text."""
+    keys = ("name", "type", "source", "desired", "running", "complete", "failed", "status")
+    age = format_age(now - parse_timestamp(row["created"]))
+    return [*(str(row[key]) for key in keys), age]
+
+
+def cmd_logs(k8s: K8sRun, args: argparse.Namespace) -> int:
+    """Show logs."""
+    wanted = LogQuery(
+        args.follow, args.tail, args.since, args.timestamps, args.index, args.previous
+    )
+    return k8s.get_job_logs(args.name, wanted)
+
+
+def cmd_delete(k8s: K8sRun, args: argparse.Namespace) -> int:
+    """Remove Jobs: all that can be, then complain about the first that cannot."""
+    if bool(args.names) + args.all + args.done != 1:
+        raise UsageError("what is to be removed?", "give names, or --done, or --all")
+    names = args.names or (k8s.finished_jobs() if args.done else [])
+    if args.all:
+        names = [row["name"] for row in k8s.list_jobs() if row["type"] == "job"]
+    failures: List[K8rError] = []
+    for name in names:
+        try:
+            if k8s.delete_job(name, args.force):
+                k8s.console.say(f"removed {name}")
+            elif args.names:
+                failures.append(k8s.no_job(name))
+        except K8rError as error:
+            failures.append(error)
+    for failure in failures[1:]:
+        k8s.console.error(failure)
+    if failures:
+        raise failures[0]
+    return ExitCode.OK
+
+
+# ==============================================================================
+# 12. Main
+# ==============================================================================
+
+
+def interrupt(signum: int, frame: Any) -> NoReturn:
+    """Turn a signal into an exception, once: the next one ends the process."""
+    signal.signal(signum, signal.SIG_DFL)
+    if signum == signal.SIGINT:
+        raise KeyboardInterrupt
+    raise Interrupted(signum)
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run k8r; returns the exit status. Every error ends here."""
+    env = Environment.of_process()
+    console = Console(env, quiet=False, verbose="-v" in sys.argv, color="never")
+    try:
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(signum, interrupt)
+        args = parse_args(sys.argv[1:] if argv is None else argv)
+        console = Console(env, args.quiet, args.verbose, args.color)
+        k8s = K8sRun(
+            args.namespace,
+            args.context,
+            args.kubeconfig,
+            insecure=args.insecure,
+            env=env,
+            console=console,
+        )
+        code: int = args.act(k8s, args)
+        return code
+    except K8rError as error:
+        console.trace()
+        console.error(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except Interrupted as stop:
+        return 128 + stop.signum
+    except BrokenPipeError:
+        # The reader has seen enough. Python would complain when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except Exception as error:
+        console.trace()
+        console.error(K8rError(f"internal error: {error!r}", "run it with -v and report that"))
+        return ExitCode.FAILED
+
+
+def script() -> NoReturn:
+    """The entry point of the installed command."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    script()
