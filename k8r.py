@@ -37,7 +37,6 @@ from __future__ import annotations
 
 import argparse
 import base64
-import calendar
 import contextlib
 import dataclasses
 import difflib
@@ -51,7 +50,6 @@ import os
 import posixpath
 import queue
 import re
-import secrets
 import signal
 import socket
 import stat
@@ -102,13 +100,28 @@ SELECTOR = f"{LABEL_CREATED_BY}={CREATED_BY}"
 
 INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
 
+LABEL_SECRET = "k8r-secret"
+LABEL_TYPE = "k8r-type"
+ANNOTATION_BASE = "k8r-base-name"
+ANNOTATION_KEYS = "k8r-variable-keys"
+
 DIRECTORY = "directory"
+GITHUB = "github"
+DOCKERFILE = "dockerfile"
 CONTAINER = "container"
+DEPLOYMENT = "deployment"
 
 DEFAULT_IMAGE = "alpine:latest"
+DEFAULT_GIT_IMAGE = "alpine/git:latest"
+DEFAULT_REGISTRY = "gcr.io"
+DEFAULT_PROJECT = "default-project"
 CONTAINER_NAME = "main"
+CLONE_NAME = "clone"
 WORKSPACE = "/workspace"
 ARCHIVE_MOUNT = "/k8r/source"
+SECRET_MOUNT = "/k8r/secret"
+GIT_SECRET_MOUNT = "/k8r/git-secret"
+GIT_HOME = "/k8r/git-home"
 STARTUP_SCRIPT = "k8s-startup.sh"
 IGNORE_FILE = ".k8rignore"
 UNWANTED = (".git", ".venv", "node_modules", "__pycache__")
@@ -121,6 +134,7 @@ CHUNK_SIZE = MIB
 at most 1 MiB of it (kubernetes/kubernetes, pkg/apis/core/validation:
 MaxSecretSize)."""
 ARCHIVE_LIMIT = 64 * MIB
+SECRET_LIMIT = MIB
 ARGUMENT_LIMIT = 131_071
 """Bytes in one argument or environment string: Linux' MAX_ARG_STRLEN less the
 terminating NUL (execve(2))."""
@@ -130,6 +144,12 @@ TAR_MTIME = 315_532_800
 """1980-01-01, the earliest time that a zip archive can hold: a fixed time makes
 equal directories equal archives, and Python's zip and wheel tools accept it."""
 
+LOOKUP_TIMEOUT = 5.0
+"""Seconds to wait for a git server before leaving it to the cluster."""
+STABLE_AFTER = 5
+"""Seconds that a Deployment's pod must run to count as available: without a
+probe Kubernetes would call one that crashes at once available, too. The
+kubelet's first restart comes at once, so that it may look well for some 3 s."""
 CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 25.0
 """Seconds without a byte after which a connection counts as dead. Watches and
@@ -146,6 +166,7 @@ STREAMS_AT_ONCE = 50
 STREAM_CHUNK = 1 << 16
 WAIT_EXPLAINED_AFTER = 2.0
 EXPLAIN_EVERY = 3.0
+LOOK_EVERY = 0.5
 DEFAULT_GRACE = 60
 DEADLINE_SLACK = 30.0
 """Seconds that the cluster may take to report a deadline of its own."""
@@ -194,6 +215,10 @@ class TimedOut(K8rError):
     """The run took longer than `--timeout`."""
 
     exit_code = ExitCode.TIMEOUT
+
+
+class CannotStart(K8rError):
+    """A run cannot begin; a Job is then removed, lest it begins later unseen."""
 
 
 class ConnectionTrouble(K8rError):
@@ -258,6 +283,7 @@ class Interrupted(BaseException):
 class Environment:
     """What k8r takes from the process that it runs in."""
 
+    stdin: BinaryIO
     stdout: BinaryIO
     stderr: TextIO
     environ: Mapping[str, str]
@@ -265,13 +291,13 @@ class Environment:
     clock: Callable[[], float] = time.monotonic
     now: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
-    token: Callable[[], str] = lambda: secrets.token_hex(4)
+    token: Callable[[], str] = lambda: os.urandom(4).hex()
 
     @classmethod
     def of_process(cls) -> Environment:
         """The real one. K8R_ORIGINAL_PWD stands for the working directory."""
         cwd = os.environ.get("K8R_ORIGINAL_PWD") or os.getcwd()
-        return cls(sys.stdout.buffer, sys.stderr, os.environ, cwd)
+        return cls(sys.stdin.buffer, sys.stdout.buffer, sys.stderr, os.environ, cwd)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -285,15 +311,6 @@ class Target:
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
-    """What is to be run: its type, where it is, and the name it gives a run."""
-
-    type: str
-    location: str
-    name: str
-
-
-@dataclasses.dataclass(frozen=True)
 class Resources:
     """Requests and limits, in Kubernetes quantities; empty where not asked for."""
 
@@ -302,8 +319,32 @@ class Resources:
 
 
 @dataclasses.dataclass(frozen=True)
+class GitOptions:
+    """How a repository is cloned. ``secret`` names one with a token or a key."""
+
+    ref: Optional[str] = None
+    depth: int = 1
+    image: str = DEFAULT_GIT_IMAGE
+    secret: Optional[str] = None
+    any_host_key: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class BuildOptions:
+    """How a Dockerfile is built, and where the image is pushed."""
+
+    args: Tuple[Tuple[str, str], ...] = ()
+    target: Optional[str] = None
+    platform: Optional[str] = None
+
+
+@dataclasses.dataclass(frozen=True)
 class RunOptions:
-    """The options of `k8r run`, checked."""
+    """The options of `k8r run`, checked.
+
+    ``timeout`` and ``grace`` are seconds; ``patch`` is merged into the pod
+    template; ``port`` is that of a Deployment's Service.
+    """
 
     source: str
     command: Tuple[str, ...] = ()
@@ -319,16 +360,45 @@ class RunOptions:
     grace: int = DEFAULT_GRACE
     detach: bool = False
     remove: bool = False
+    remove_secrets: bool = False
     replace: bool = False
     show_yaml: bool = False
+    git: GitOptions = GitOptions()
+    build: BuildOptions = BuildOptions()
+    secret_job: Optional[str] = None
+    pull_secrets: Tuple[str, ...] = ()
+    patch: Object = dataclasses.field(default_factory=dict)
+    as_deployment: bool = False
+    port: Optional[int] = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Clone:
+    """A repository to clone before the command runs. Holds no credentials:
+    ``secret`` names the Secret that does.
+    """
+
+    url: str
+    options: GitOptions
+    secret: Optional[str] = None
+
+
+@dataclasses.dataclass(frozen=True)
+class SecretUse:
+    """A Secret in a container: its files, and those of its keys that are variables."""
+
+    name: str
+    object_name: str
+    keys: Tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
     """All that the manifests depend on. Equal workloads give equal manifests.
 
-    ``setup`` is shell text that runs before ``command``; ``chunks`` is the
-    number of ConfigMaps that hold the archive.
+    ``base`` is the name without the `-1` of a second run; ``setup`` is shell
+    text that runs before ``command``; ``chunks`` is the number of ConfigMaps
+    that hold the archive.
     """
 
     name: str
@@ -336,8 +406,15 @@ class Workload:
     source_type: str
     image: str
     command: Tuple[str, ...] = ()
+    base: str = ""
     setup: str = ""
     chunks: int = 0
+    clone: Optional[Clone] = None
+    secrets: Tuple[SecretUse, ...] = ()
+    pull_secrets: Tuple[str, ...] = ()
+    patch: Object = dataclasses.field(default_factory=dict)
+    as_deployment: bool = False
+    port: Optional[int] = None
     num: int = 1
     parallel: Optional[int] = None
     retry: int = 0
@@ -378,6 +455,27 @@ class Wait(NamedTuple):
 # ==============================================================================
 # 4. Parsing
 # ==============================================================================
+# Text
+
+
+def printable(text: str) -> str:
+    """A file name fit for a terminal: odd bytes and control characters escaped."""
+    safe = os.fsencode(text).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in safe)
+
+
+def format_size(size: int) -> str:
+    """`512 B`, `1.5 KiB`, `64.0 MiB`."""
+    if size < 1024:
+        return f"{size} B"
+    amount = float(size)
+    for unit in ("KiB", "MiB", "GiB", "TiB"):
+        amount /= 1024
+        if amount < 1024 or unit == "TiB":
+            break
+    return f"{amount:.1f} {unit}"
+
+
 # Names
 
 
@@ -430,6 +528,13 @@ def parse_count(text: str) -> int:
     """A whole number of at least 1. Raises UsageError."""
     if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < 1:
         raise UsageError(f"'{text}' is no count", "give a whole number, 1 or more")
+    return int(text)
+
+
+def parse_port(text: str) -> int:
+    """A TCP port. Raises UsageError."""
+    if not re.fullmatch(r"[0-9]{1,5}", text) or not 0 < int(text) < 65_536:
+        raise UsageError(f"'{text}' is no port", "give a number from 1 to 65535")
     return int(text)
 
 
@@ -540,9 +645,19 @@ IMAGE = re.compile(
 )
 
 
+GIT_URL = re.compile(r"(?:https?|ssh|git)://\S+|[A-Za-z0-9_][\w.-]*@[\w.-]+:(?!/)\S+", re.ASCII)
+"""A URL, or the form `user@host:path` of scp(1) that git takes too."""
+
+
 def is_path_like(text: str) -> bool:
     """Whether the user clearly meant a path: `./x`, `/x`, `~/x`, `x/`, `.`."""
     return text.startswith(("./", "../", "/", "~")) or text in (".", "..") or text.endswith("/")
+
+
+def is_dockerfile(path: str) -> bool:
+    """Whether a file's name is that of a Dockerfile."""
+    name = posixpath.basename(path)
+    return name == "Dockerfile" or name.endswith(".Dockerfile") or name.startswith("Dockerfile.")
 
 
 def detect_source_type(text: str, path_type: str) -> str:
@@ -553,17 +668,23 @@ def detect_source_type(text: str, path_type: str) -> str:
     """
     if path_type == DIRECTORY:
         return DIRECTORY
+    if path_type and is_dockerfile(text):
+        return DOCKERFILE
     if path_type:
         raise UsageError(
-            f"'{text}' is a file, not a directory",
+            f"'{text}' is a file, neither a directory nor a Dockerfile",
             f"run the directory that it is in: k8r {posixpath.dirname(text) or '.'}/ -- COMMAND",
         )
+    if GIT_URL.fullmatch(text):
+        return GITHUB
     if is_path_like(text):
         raise UsageError(f"there is no directory '{text}'", "check the spelling")
+    if is_dockerfile(text):
+        raise UsageError(f"there is no file '{text}'", "check the spelling")
     if IMAGE.fullmatch(text):
         return CONTAINER
     raise UsageError(
-        f"'{text}' is neither a directory nor a container image",
+        f"'{text}' is no directory, git URL, Dockerfile or container image",
         "a directory is ./ or a path, an image is NAME[:TAG]",
     )
 
@@ -572,6 +693,141 @@ def image_name(image: str) -> str:
     """The last part of an image's repository: `python` of `docker.io/python:3`."""
     match = IMAGE.fullmatch(image)
     return (match.group("path") if match else image).rpartition("/")[2]
+
+
+def repository_name(url: str) -> str:
+    """The last part of a git URL: `repo` of `git@host:org/repo.git`."""
+    path = re.split(r"[/:]", url.rstrip("/"))[-1]
+    return path[:-4] if path.endswith(".git") else path
+
+
+def split_credentials(url: str) -> Tuple[str, str, str]:
+    """Cut user and password out of an HTTP URL: the rest, the user, the password.
+
+    A user alone is taken along: on some hosts it is the token.
+    """
+    match = re.fullmatch(r"(https?://)([^/@]*)@(.*)", url)
+    if not match:
+        return url, "", ""
+    scheme, credentials, rest = match.groups()
+    user, _, password = credentials.partition(":")
+    return scheme + rest, urllib.parse.unquote(user), urllib.parse.unquote(password)
+
+
+def parse_ref(text: str) -> str:
+    """A branch, tag or commit, safe as an argument of git. Raises UsageError.
+
+    The rules are those of git-check-ref-format(1).
+    """
+    bad = re.search(r"^[-/]|\.\.|@\{|//|[\0-\x20~^:?*\[\\\x7f]|[/.]$|\.lock$", text)
+    if not text or bad:
+        raise UsageError(f"'{text}' is no branch, tag or commit", "check --ref")
+    return text
+
+
+def parse_refs(answer: bytes) -> Dict[str, str]:
+    """The refs that a git server advertises, name to commit.
+
+    The format is git's smart HTTP protocol (gitprotocol-http(5)): pkt-lines,
+    each with its length in four hexadecimal digits, "0000" between parts.
+    Raises ValueError if it is something else.
+    """
+    refs: Dict[str, str] = {}
+    position = 0
+    while position < len(answer):
+        length = int(answer[position : position + 4], 16)
+        line = answer[position + 4 : position + max(length, 4)]
+        position += max(length, 4)
+        match = re.match(rb"([0-9a-f]{40,64}) ([^\0\n]+)", line)
+        if match:
+            refs[match.group(2).decode("utf-8", "replace")] = match.group(1).decode()
+    return refs
+
+
+def has_ref(refs: Mapping[str, str], ref: str) -> bool:
+    """Whether a server has a ref; any commit may be there without a name."""
+    if re.fullmatch(r"[0-9a-fA-F]{4,64}", ref):
+        return True
+    return any(name in refs for name in (ref, f"refs/heads/{ref}", f"refs/tags/{ref}"))
+
+
+# Secrets and variables
+
+
+def variable_name(secret: str, key: str) -> str:
+    """The variable for a key of a secret: `DB_PASSWORD` for `password` of `db`."""
+    return re.sub(r"[^A-Z0-9]", "_", f"{secret}_{key}".upper())
+
+
+def secret_variables(use: SecretUse) -> Dict[str, str]:
+    """The variables that a secret gives, each with the key it comes from.
+
+    A secret whose only key is its own name also gives plain `{SECRET}`.
+    """
+    names = {variable_name(use.name, key): key for key in use.keys}
+    if use.keys == (use.name,):
+        names[variable_name(use.name, "")[:-1]] = use.name
+    return {name: key for name, key in names.items() if re.match(r"[A-Z_]", name)}
+
+
+def check_collisions(uses: Iterable[SecretUse]) -> None:
+    """Raise UsageError if two secrets want the same variable."""
+    owners: Dict[str, str] = {}
+    for use in uses:
+        for name in secret_variables(use):
+            if owners.setdefault(name, use.name) != use.name:
+                raise UsageError(
+                    f"the secrets '{owners[name]}' and '{use.name}' both make the variable {name}",
+                    f"remove one: k8r secret --delete {use.name}",
+                )
+
+
+def is_variable_value(value: bytes) -> bool:
+    """Whether a secret's value can be an environment variable's."""
+    with contextlib.suppress(UnicodeDecodeError):
+        return b"\0" not in value and bool(value.decode() or True) and len(value) < ARGUMENT_LIMIT
+    return False
+
+
+def parse_secret_name(text: str) -> str:
+    """A secret's name, which becomes part of an object's. Raises UsageError."""
+    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", text) or len(text) > NAME_LIMIT:
+        raise UsageError(
+            f"'{text}' is no name for a secret: lower-case letters, digits and '-' only",
+            f"for instance {dns_label(text)}",
+        )
+    return text
+
+
+def check_secret_data(data: Mapping[str, bytes]) -> None:
+    """Raise UsageError if the API server would refuse that content."""
+    for key in data:
+        if not re.fullmatch(r"[-._a-zA-Z0-9]{1,253}", key) or key == "." or key.startswith(".."):
+            raise UsageError(
+                f"'{printable(key)}' cannot be a key of a secret",
+                "rename the file: letters, digits, '-', '_' and '.' only",
+            )
+    size = sum(len(value) for value in data.values())
+    if size > SECRET_LIMIT:
+        raise UsageError(
+            f"the secret has {format_size(size)}, {format_size(SECRET_LIMIT)} are allowed",
+            "split it into several secrets",
+        )
+
+
+def parse_env_file(text: str, name: str, environ: Mapping[str, str]) -> List[Tuple[str, str]]:
+    """The variables of an env file, as docker reads it: `KEY=VALUE` or `KEY` on
+    a line, `#` for comments, nothing is unquoted. Raises UsageError with the
+    number of the line that is wrong.
+    """
+    variables: List[Tuple[str, str]] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip() and not line.lstrip().startswith("#"):
+            try:
+                variables.append(parse_variable(line.lstrip(), environ))
+            except UsageError as error:
+                raise UsageError(f"{name}, line {number}: {error.message}", error.hint) from error
+    return variables
 
 
 # The command line
@@ -861,6 +1117,12 @@ def has_started(pod: Object) -> bool:
     return bool({"running", "terminated"} & set(main_state(pod)))
 
 
+def has_logs(pod: Object) -> bool:
+    """Whether the user's command has run, be it in a container restarted since."""
+    restarted = any(status.get("lastState") for status in container_statuses(pod))
+    return restarted or has_started(pod)
+
+
 def pod_outcome(pod: Object) -> Optional[Outcome]:
     """How a pod ended; None while it has not, or if it will be tried again here."""
     status = pod.get("status") or {}
@@ -953,6 +1215,27 @@ def summary(name: str, count: int, decided: Mapping[int, Outcome], reason: str) 
     return Verdict(code, f"{name}: {good} of {count} succeeded; {'; '.join(shown[:10])}{more}")
 
 
+def is_deployment(root: Object) -> bool:
+    """Whether this is a Deployment and no Job. The items of a list lack a kind."""
+    return "replicas" in root["spec"]
+
+
+def is_rolled_out(item: Object) -> bool:
+    """Whether a Deployment's pods are all of its latest template, and available."""
+    status, wanted = item.get("status") or {}, int(item["spec"].get("replicas", 1))
+    return (
+        int(status.get("observedGeneration") or 0) >= int(item["metadata"].get("generation", 0))
+        and int(status.get("updatedReplicas") or 0) == wanted
+        and int(status.get("availableReplicas") or 0) == wanted
+        and int(status.get("replicas") or 0) == wanted
+    )
+
+
+def pod_suffix(pod: Object) -> str:
+    """What tells a Deployment's pods apart: the last part of the name."""
+    return str(pod["metadata"]["name"]).rpartition("-")[2]
+
+
 # Waiting
 
 HOPELESS = {
@@ -964,15 +1247,32 @@ HOPELESS = {
     "CreateContainerConfigError",
     "CreateContainerError",
     "RunContainerError",
+    "CrashLoopBackOff",
 }
 """Reasons of a waiting container (kubernetes, pkg/kubelet/images and
 kuberuntime) that time alone does not mend."""
 
 
-def explain_job(job: Object, events: Sequence[Object]) -> Optional[Wait]:
-    """Why a Job has no pod."""
-    if job["spec"].get("suspend"):
+def is_idle(pod: Object) -> bool:
+    """Whether a pod has yet to show that it runs; one that crashes does not."""
+    if pod_outcome(pod):
+        return False
+    restarted = any(int(status.get("restartCount") or 0) for status in container_statuses(pod))
+    return restarted or not has_started(pod)
+
+
+def is_under_way(root: Object) -> bool:
+    """Whether a Deployment has been rolled out; then its troubles are its own."""
+    return is_deployment(root) and is_rolled_out(root)
+
+
+def explain_root(root: Object, events: Sequence[Object]) -> Optional[Wait]:
+    """Why a Job or a Deployment has no pod."""
+    if root["spec"].get("suspend"):
         return Wait("the Job is suspended, a queue may be holding it back", False)
+    failure = job_condition(root, "ReplicaFailure")
+    if failure:
+        return Wait(f"the cluster refuses its pod: {failure.get('message', '')}", True)
     for event in reversed(events):
         if event.get("reason") == "FailedCreate":
             return Wait(f"the cluster refuses its pod: {event.get('message', '')}", True)
@@ -986,6 +1286,10 @@ def explain_pod(pod: Object, events: Sequence[Object]) -> Optional[Wait]:
         reason, message = waiting.get("reason", ""), waiting.get("message", "")
         if reason in HOPELESS:
             return Wait(explain_container(reason, message, status.get("image", "")), True)
+        ended = (status.get("lastState") or {}).get("terminated") or {}
+        if ended:
+            text = f"exit code {ended.get('exitCode')} ({ended.get('reason', '')})"
+            return Wait(explain_container("CrashLoopBackOff", text, ""), True)
     for condition in (pod.get("status") or {}).get("conditions") or []:
         if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
             return Wait(f"no node can take it: {condition.get('message', '')}{asked(pod)}", False)
@@ -1006,6 +1310,8 @@ def explain_container(reason: str, message: str, image: str) -> str:
         return f"'{image}' is no valid image name"
     if "Image" in reason or reason == "RegistryUnavailable":
         return f"the image {image} cannot be pulled: {message or reason}"
+    if reason == "CrashLoopBackOff":
+        return "its command ends again and again" + (f": {message}" if "exit" in message else "")
     return f"its container cannot be made ({reason}): {message}"
 
 
@@ -1020,6 +1326,43 @@ def asked(pod: Object) -> str:
 
 
 # Listing
+
+
+def is_ours(item: Optional[Object]) -> bool:
+    """Whether k8r has made that object."""
+    found = ((item or {}).get("metadata") or {}).get("labels") or {}
+    return bool(found.get(LABEL_CREATED_BY) == CREATED_BY)
+
+
+def run_id(item: Object) -> str:
+    """The id of the run that an object belongs to."""
+    annotations = item["metadata"].get("annotations") or {}
+    return str(annotations.get(ANNOTATION_RUN_ID) or "")
+
+
+def base_name(root: Object) -> str:
+    """The name of a run without the `-1` of a second one."""
+    annotations = root["metadata"].get("annotations") or {}
+    return str(annotations.get(ANNOTATION_BASE) or root["metadata"]["name"])
+
+
+def secret_use(item: Object) -> SecretUse:
+    """How a secret of the user is used, from its metadata."""
+    metadata = item["metadata"]
+    keys = json.loads((metadata.get("annotations") or {}).get(ANNOTATION_KEYS) or "[]")
+    return SecretUse(metadata["labels"][LABEL_SECRET], metadata["name"], tuple(keys))
+
+
+def secret_row(item: Object) -> Object:
+    """What `k8r secret --list` says of a secret."""
+    use = secret_use(item)
+    return {
+        "name": use.name,
+        "job": item["metadata"]["labels"].get(LABEL_JOB, ""),
+        "object": use.object_name,
+        "variables": sorted(secret_variables(use)),
+        "created": item["metadata"].get("creationTimestamp", ""),
+    }
 
 
 def job_row(job: Object) -> Object:
@@ -1095,23 +1438,13 @@ def format_age(seconds: float) -> str:
 
 def parse_timestamp(text: str) -> float:
     """Seconds since the epoch of `2024-01-02T03:04:05Z`; 0 if it is none."""
+    import datetime
+
     try:
-        parsed = time.strptime(text[:19], "%Y-%m-%dT%H:%M:%S")
+        parsed = datetime.datetime.strptime(text[:19], "%Y-%m-%dT%H:%M:%S")
     except ValueError:
         return 0.0
-    return float(calendar.timegm(parsed))
-
-
-def format_size(size: int) -> str:
-    """`512 B`, `1.5 KiB`, `64.0 MiB`."""
-    if size < 1024:
-        return f"{size} B"
-    amount = float(size)
-    for unit in ("KiB", "MiB", "GiB", "TiB"):
-        amount /= 1024
-        if amount < 1024 or unit == "TiB":
-            break
-    return f"{amount:.1f} {unit}"
+    return parsed.replace(tzinfo=datetime.timezone.utc).timestamp()
 
 
 # ==============================================================================
@@ -1139,6 +1472,67 @@ RUN = """\
 [ $# -eq 0 ] || exec "$@"
 """
 
+CLONED = """\
+cd {workspace} || exit 125
+if [ $# -eq 0 ] && [ ! -f {startup} ]; then
+  echo "k8r: no command was given, and the repository has no {startup}" >&2
+  exit 125
+fi
+"""
+
+CLONE = """\
+set -eu
+home={home}
+secret={secret}
+export HOME=$home GIT_TERMINAL_PROMPT=0 GIT_ASKPASS=$home/askpass
+hosts=/etc/ssh/ssh_known_hosts
+ssh="ssh -o BatchMode=yes -o StrictHostKeyChecking=$K8R_GIT_HOST_KEYS"
+umask 077
+for file in "$secret"/*; do
+  [ -f "$file" ] || continue
+  case ${{file##*/}} in
+  known_hosts) hosts=$file ;;
+  username) cp "$file" "$home/username" ;;
+  *)
+    if grep -q "PRIVATE KEY-----" "$file"; then
+      {{ cat "$file"; echo; }} > "$home/key"
+      chmod 400 "$home/key"
+      ssh="$ssh -o IdentitiesOnly=yes -i $home/key"
+    else
+      cp "$file" "$home/password"
+    fi ;;
+  esac
+done
+cat > "$home/askpass" <<'END'
+#!/bin/sh
+case $1 in
+Username*) cat "$HOME/username" 2>/dev/null || echo x-access-token ;;
+*) cat "$HOME/password" 2>/dev/null ;;
+esac
+END
+chmod 500 "$home/askpass"
+export GIT_SSH_COMMAND="$ssh -o UserKnownHostsFile=$hosts"
+umask 022
+cd {workspace}
+git init -q .
+git remote add origin "$K8R_GIT_URL"
+if git fetch -q --depth "$K8R_GIT_DEPTH" origin "$K8R_GIT_REF" 2> "$home/error"; then
+  git checkout -q --detach FETCH_HEAD
+elif echo "$K8R_GIT_REF" | grep -Eq '^[0-9a-fA-F]{{4,64}}$'; then
+  git fetch -q --tags origin '+refs/heads/*:refs/remotes/origin/*'
+  git checkout -q --detach "$K8R_GIT_REF"
+else
+  cat "$home/error" >&2
+  exit 128
+fi
+git submodule --quiet update --init --recursive --depth "$K8R_GIT_DEPTH"
+chmod -R a+rwX . 2> /dev/null || :
+"""
+"""Fetches one commit; a short one is looked for in the whole history, since a
+server knows only names and full ids. Credentials reach git and ssh by files
+that nobody else reads, and never by an argument, a variable or .git/config.
+The command may run as another user than the clone, hence the last line."""
+
 
 def unpack_script(chunks: int) -> str:
     """Shell text that extracts the archive and runs the startup script.
@@ -1155,6 +1549,16 @@ def unpack_script(chunks: int) -> str:
     )
 
 
+def clone_script() -> str:
+    """Shell text that clones to the workspace."""
+    return CLONE.format(home=GIT_HOME, secret=GIT_SECRET_MOUNT, workspace=WORKSPACE)
+
+
+def cloned_script() -> str:
+    """Shell text that runs before the command in a clone."""
+    return (CLONED + STARTUP).format(workspace=WORKSPACE, startup=STARTUP_SCRIPT)
+
+
 def prune(value: Object) -> Object:
     """Leave out what is None or empty, so that manifests say only what they mean."""
     return {key: item for key, item in value.items() if item not in (None, "", [], {}, ())}
@@ -1162,11 +1566,12 @@ def prune(value: Object) -> Object:
 
 def labels(work: Workload) -> Dict[str, str]:
     """The labels of everything that belongs to a run."""
-    return {
+    every = {
         LABEL_CREATED_BY: CREATED_BY,
         LABEL_JOB: work.name,
         LABEL_SOURCE_TYPE: work.source_type,
     }
+    return dict(every, **{LABEL_TYPE: DEPLOYMENT}) if work.as_deployment else every
 
 
 def metadata(work: Workload, name: str) -> Object:
@@ -1178,7 +1583,7 @@ def metadata(work: Workload, name: str) -> Object:
     return {
         "name": name,
         "labels": labels(work),
-        "annotations": {ANNOTATION_RUN_ID: work.run_id},
+        "annotations": {ANNOTATION_RUN_ID: work.run_id, ANNOTATION_BASE: work.base},
     }
 
 
@@ -1194,7 +1599,7 @@ def environment(work: Workload) -> List[Object]:
     back for kilobytes.
     """
     index: Object = {"name": "K8R_INDEX", "value": "0"}
-    if work.num > 1:
+    if work.num > 1 and not work.as_deployment:
         field = {"fieldPath": f"metadata.annotations['{INDEX_ANNOTATION}']"}
         index = {"name": "K8R_INDEX", "valueFrom": {"fieldRef": field}}
     variables = {
@@ -1203,38 +1608,86 @@ def environment(work: Workload) -> List[Object]:
         "K8R_COUNT": {"name": "K8R_COUNT", "value": str(work.num)},
         "K8R_INDEX": index,
     }
+    for use in work.secrets:
+        for name, key in secret_variables(use).items():
+            reference = {"name": use.object_name, "key": key}
+            variables[name] = {"name": name, "valueFrom": {"secretKeyRef": reference}}
     for key, value in work.env:
         variables[key] = {"name": key, "value": value}
     return list(variables.values())
 
 
-def archive_volumes(work: Workload) -> List[Object]:
-    """The workspace, and the archive's parts under one projected volume."""
-    if not work.chunks:
-        return []
-    parts = [
-        {
-            "configMap": {
-                "name": archive_name(work, part),
-                "items": [{"key": "archive", "path": f"part-{part:02d}"}],
+def volumes(work: Workload) -> List[Object]:
+    """The workspace, the archive's parts under one projected volume, the secrets."""
+    found: List[Object] = []
+    if work.chunks or work.clone:
+        found.append({"name": "workspace", "emptyDir": {}})
+    if work.chunks:
+        parts = [
+            {
+                "configMap": {
+                    "name": archive_name(work, part),
+                    "items": [{"key": "archive", "path": f"part-{part:02d}"}],
+                }
             }
-        }
-        for part in range(work.chunks)
-    ]
-    return [
-        {"name": "workspace", "emptyDir": {}},
-        {"name": "source", "projected": {"sources": parts}},
-    ]
+            for part in range(work.chunks)
+        ]
+        found.append({"name": "source", "projected": {"sources": parts}})
+    if work.clone:
+        found.append({"name": "git-home", "emptyDir": {"medium": "Memory"}})
+        if work.clone.secret:
+            secret = {"secretName": work.clone.secret}
+            found.append({"name": "git-secret", "secret": secret})
+    for number, use in enumerate(work.secrets):
+        found.append({"name": f"secret-{number}", "secret": {"secretName": use.object_name}})
+    return found
 
 
-def archive_mounts(work: Workload) -> List[Object]:
-    """Where the container finds those volumes."""
-    if not work.chunks:
-        return []
-    return [
+def mounts(work: Workload) -> List[Object]:
+    """Where the user's container finds those volumes."""
+    found: List[Object] = []
+    if work.chunks or work.clone:
+        found.append({"name": "workspace", "mountPath": WORKSPACE})
+    if work.chunks:
+        found.append({"name": "source", "mountPath": ARCHIVE_MOUNT, "readOnly": True})
+    for number, use in enumerate(work.secrets):
+        path = f"{SECRET_MOUNT}/{use.name}"
+        found.append({"name": f"secret-{number}", "mountPath": path, "readOnly": True})
+    return found
+
+
+def safe_directory() -> List[Object]:
+    """Let git work in a workspace that belongs to another user."""
+    setting = {"COUNT": "1", "KEY_0": "safe.directory", "VALUE_0": "*"}
+    return [{"name": f"GIT_CONFIG_{key}", "value": value} for key, value in setting.items()]
+
+
+def clone_container(work: Workload, clone: Clone) -> Object:
+    """The init container that clones a repository."""
+    variables = {
+        "K8R_GIT_URL": clone.url,
+        "K8R_GIT_REF": clone.options.ref or "HEAD",
+        "K8R_GIT_DEPTH": str(clone.options.depth),
+        "K8R_GIT_HOST_KEYS": "no" if clone.options.any_host_key else "yes",
+    }
+    places: List[Object] = [
         {"name": "workspace", "mountPath": WORKSPACE},
-        {"name": "source", "mountPath": ARCHIVE_MOUNT, "readOnly": True},
+        {"name": "git-home", "mountPath": GIT_HOME},
     ]
+    if clone.secret:
+        place = {"name": "git-secret", "mountPath": GIT_SECRET_MOUNT, "readOnly": True}
+        places.append(place)
+    environ = [{"name": key, "value": value} for key, value in variables.items()]
+    return prune(
+        {
+            "name": CLONE_NAME,
+            "image": clone.options.image,
+            "command": ["sh", "-c", clone_script()],
+            "env": environ + safe_directory(),
+            "volumeMounts": places,
+            "securityContext": HARDENED if work.restricted else None,
+        }
+    )
 
 
 def command_line(work: Workload) -> Tuple[List[str], List[str]]:
@@ -1248,10 +1701,13 @@ def command_line(work: Workload) -> Tuple[List[str], List[str]]:
     return ["sh", "-c", work.setup + RUN, "k8r"], list(work.command)
 
 
+HARDENED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+"""What the Pod Security Standard "restricted" asks of each container."""
+
+
 def container(work: Workload) -> Object:
     """The container that runs the user's command."""
     command, args = command_line(work)
-    hardened = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
     resources = {
         "requests": dict(work.resources.requests),
         "limits": dict(work.resources.limits),
@@ -1262,11 +1718,12 @@ def container(work: Workload) -> Object:
             "image": work.image,
             "command": command,
             "args": args,
-            "workingDir": WORKSPACE if work.chunks else None,
-            "env": environment(work),
+            "workingDir": WORKSPACE if work.chunks or work.clone else None,
+            "env": environment(work) + (safe_directory() if work.clone else []),
+            "ports": [{"containerPort": work.port}] if work.port else None,
             "resources": prune(resources),
-            "volumeMounts": archive_mounts(work),
-            "securityContext": hardened if work.restricted else None,
+            "volumeMounts": mounts(work),
+            "securityContext": HARDENED if work.restricted else None,
         }
     )
 
@@ -1283,18 +1740,45 @@ def pod_template(work: Workload, restart: str) -> Object:
         "runAsUser": RESTRICTED_UID,
         "seccompProfile": {"type": "RuntimeDefault"},
     }
-    return {
-        "metadata": {"labels": labels(work)},
+    template = {
+        "metadata": {"labels": labels(work), "annotations": {ANNOTATION_RUN_ID: work.run_id}},
         "spec": prune(
             {
                 "restartPolicy": restart,
                 "enableServiceLinks": False,
+                "imagePullSecrets": [{"name": name} for name in work.pull_secrets],
                 "securityContext": restricted if work.restricted else None,
+                "initContainers": [clone_container(work, work.clone)] if work.clone else None,
                 "containers": [container(work)],
-                "volumes": archive_volumes(work),
+                "volumes": volumes(work),
             }
         ),
     }
+    merged: Object = merge(template, work.patch)
+    return merged
+
+
+def merge(base: Any, patch: Any) -> Any:
+    """Merge a patch into JSON data: objects by key, lists of named things by
+    name, anything else is replaced; null removes (as in RFC 7396).
+    """
+    if isinstance(base, dict) and isinstance(patch, dict):
+        merged = {key: merge(base.get(key), item) for key, item in patch.items()}
+        both = {**base, **merged}
+        return {key: item for key, item in both.items() if patch.get(key, item) is not None}
+    if is_named_list(base) and is_named_list(patch):
+        items = {item["name"]: item for item in base}
+        for item in patch:
+            items[item["name"]] = merge(items.get(item["name"]), item)
+        return list(items.values())
+    return patch
+
+
+def is_named_list(value: Any) -> bool:
+    """Whether this is a list of objects that have names, such as containers."""
+    return isinstance(value, list) and all(
+        isinstance(item, dict) and "name" in item for item in value
+    )
 
 
 def job(work: Workload) -> Object:
@@ -1323,6 +1807,85 @@ def job(work: Workload) -> Object:
     }
 
 
+def deployment(work: Workload) -> Object:
+    """The Deployment of a run. Its selector never changes, the run id may."""
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": metadata(work, work.name),
+        "spec": {
+            "replicas": work.num,
+            "minReadySeconds": STABLE_AFTER,
+            "selector": {"matchLabels": {LABEL_JOB: work.name, LABEL_TYPE: DEPLOYMENT}},
+            "template": pod_template(work, "Always"),
+        },
+    }
+
+
+def service(work: Workload) -> Object:
+    """The Service in front of a Deployment."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata(work, work.name),
+        "spec": {
+            "selector": {LABEL_JOB: work.name, LABEL_TYPE: DEPLOYMENT},
+            "ports": [{"port": work.port, "targetPort": work.port}],
+        },
+    }
+
+
+def root_object(work: Workload) -> Object:
+    """The object that owns all others of a run."""
+    return deployment(work) if work.as_deployment else job(work)
+
+
+def secret(name: str, job_name: str, data: Mapping[str, bytes]) -> Object:
+    """A secret of the user. Which keys can be variables is noted beside the
+    values, so that a run need not read these.
+    """
+    usable = [key for key in sorted(data) if is_variable_value(data[key])]
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "name": f"{job_name}-{name}",
+            "labels": {LABEL_CREATED_BY: CREATED_BY, LABEL_JOB: job_name, LABEL_SECRET: name},
+            "annotations": {ANNOTATION_KEYS: json.dumps(usable)},
+        },
+        "type": "Opaque",
+        "data": encoded(data),
+    }
+
+
+def clone_secret(work: Workload, user: str, password: str) -> Object:
+    """The Secret for the credentials that a git URL had in it."""
+    data = {"username": user.encode(), "password": password.encode()}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": metadata(work, clone_secret_name(work)),
+        "type": "Opaque",
+        "data": encoded(data),
+    }
+
+
+def clone_secret_name(work: Workload) -> str:
+    """Its name."""
+    return f"{work.name}-{work.run_id}-git"
+
+
+def encoded(data: Mapping[str, bytes]) -> Dict[str, str]:
+    """The data of a Secret."""
+    return {key: base64.b64encode(data[key]).decode("ascii") for key in sorted(data)}
+
+
+def masked(item: Object) -> Object:
+    """The same Secret with its values hidden."""
+    hidden = base64.b64encode(b"***").decode("ascii")
+    return dict(item, data={key: hidden for key in item["data"]})
+
+
 def configmap(work: Workload, part: int, data: bytes) -> Object:
     """One part of the archive."""
     return {
@@ -1335,8 +1898,16 @@ def configmap(work: Workload, part: int, data: bytes) -> Object:
 
 
 def suspended(root: Object) -> Object:
-    """The same Job, not to start yet."""
-    return dict(root, spec=dict(root["spec"], suspend=True))
+    """The same Job or Deployment, not to start yet."""
+    waiting = {"replicas": 0} if root["kind"] == "Deployment" else {"suspend": True}
+    return dict(root, spec={**root["spec"], **waiting})
+
+
+def resumption(root: Object) -> Object:
+    """The patch that starts what `suspended` held back."""
+    if root["kind"] == "Deployment":
+        return {"spec": {"replicas": root["spec"]["replicas"]}}
+    return {"spec": {"suspend": False}}
 
 
 def owned(child: Object, owner: Object) -> Object:
@@ -1660,10 +2231,276 @@ def too_large(folder: str, paths: Iterable[str]) -> UsageError:
     )
 
 
-def printable(text: str) -> str:
-    """A file name fit for a terminal: odd bytes and control characters escaped."""
-    safe = os.fsencode(text).decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in safe)
+def look_up_repository(url: str, ref: Optional[str], user: str, password: str) -> str:
+    """Ask an HTTP git server for a repository and a ref, so that a typo costs a
+    second and no pod. Returns a warning, "" if all is well.
+
+    Raises UsageError if the server says that it has no such thing. A server out
+    of reach is left to the cluster, which may see what this machine cannot.
+    """
+    import requests
+
+    def authorize(request: Any) -> Any:
+        """In place of requests' own look into ~/.netrc, which the cluster lacks."""
+        return requests.auth.HTTPBasicAuth(user, password)(request) if user else request
+
+    try:
+        answer = requests.get(
+            url.rstrip("/") + "/info/refs",
+            {"service": "git-upload-pack"},
+            auth=authorize,
+            timeout=LOOKUP_TIMEOUT,
+            headers={"User-Agent": f"git/2.0 (k8r/{__version__})"},
+        )
+    except (requests.RequestException, ValueError) as error:
+        return f"{url} cannot be checked from here: {root_cause(error)}"
+    if answer.status_code in (401, 403):
+        raise UsageError(
+            f"{url} refuses the credentials in the URL" if user else f"{url} is private, or absent",
+            "check the token" if user else "check the spelling, or give --git-secret NAME",
+        )
+    if answer.status_code in (404, 410):
+        raise UsageError(f"there is no repository {url}", "check the spelling")
+    try:
+        answer.raise_for_status()
+        refs = parse_refs(answer.content)
+    except (requests.RequestException, ValueError):
+        return f"{url} cannot be checked from here: its answer is not git's"
+    if ref and refs and not has_ref(refs, ref):
+        names = [name.split("/", 2)[2] for name in refs if name.count("/") >= 2]
+        close = difflib.get_close_matches(ref, names, 1)
+        raise UsageError(
+            f"{url} has no branch, tag or commit '{ref}'",
+            f"did you mean {close[0]}?" if close else "check --ref",
+        )
+    return ""
+
+
+def root_cause(error: BaseException) -> str:
+    """The words of the first in a chain of exceptions, where HTTP libraries hide
+    the system's own.
+    """
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__ or error
+    words = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(words.split())
+
+
+class Docker:
+    """The docker daemon, as far as k8r needs one.
+
+    ``tell`` takes a line of a build's output, ``progress`` a state that the next
+    one replaces.
+    """
+
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        tell: Callable[[str], None],
+        progress: Callable[[str], None],
+    ) -> None:
+        self._tell = tell
+        self._progress = progress
+        self._api = self._connect(environ)
+
+    @staticmethod
+    def _connect(environ: Mapping[str, str]) -> Any:
+        """The daemon of DOCKER_HOST, else that of docker's current context."""
+        import docker
+
+        settings = dict(environ)
+        try:
+            if not settings.get("DOCKER_HOST"):
+                context = docker.ContextAPI.get_current_context()
+                if context is not None and context.Host:
+                    settings["DOCKER_HOST"] = context.Host
+            return docker.from_env(version="auto", environment=settings).api
+        except (docker.errors.DockerException, OSError, ValueError) as error:
+            where = settings.get("DOCKER_HOST") or "its default socket"
+            raise K8rError(
+                f"the docker daemon at {where} cannot be reached: {root_cause(error)}",
+                "start docker, or set DOCKER_HOST",
+            ) from error
+
+    def build(self, dockerfile: str, options: BuildOptions) -> str:
+        """Build an image; its id. .dockerignore counts. Raises K8rError."""
+        import docker
+
+        folder, name = os.path.split(dockerfile)
+        image = ""
+        try:
+            for event in self._api.build(
+                path=folder,
+                dockerfile=name,
+                buildargs=dict(options.args),
+                target=options.target,
+                platform=options.platform,
+                rm=True,
+                forcerm=True,
+                decode=True,
+            ):
+                for line in filter(None, str(event.get("stream") or "").splitlines()):
+                    self._tell(line)
+                if event.get("error"):
+                    raise K8rError(f"the build of {name} failed: {event['error'].strip()}", "")
+                image = (event.get("aux") or {}).get("ID") or image
+        except (docker.errors.DockerException, OSError, TypeError) as error:
+            raise K8rError(f"the build of {name} failed: {root_cause(error)}", "") from error
+        return image
+
+    def tag(self, image: str, repository: str) -> str:
+        """Name an image by its own id, so that equal builds have equal names."""
+        tag = image.rpartition(":")[2][:12]
+        self._api.tag(image, repository, tag)
+        return f"{repository}:{tag}"
+
+    def push(self, reference: str) -> str:
+        """Push an image; its name by digest, which nobody can move. Raises K8rError."""
+        import docker
+
+        repository, _, tag = reference.rpartition(":")
+        digest, layers = "", LayerProgress()
+        try:
+            for event in self._api.push(repository, tag, stream=True, decode=True):
+                if event.get("error") or event.get("errorDetail"):
+                    detail = event.get("errorDetail") or {}
+                    raise push_error(repository, str(detail.get("message") or event.get("error")))
+                digest = (event.get("aux") or {}).get("Digest") or digest
+                self._progress(f"pushing {reference}: {layers.take(event)}")
+        except (docker.errors.DockerException, OSError) as error:
+            raise push_error(repository, root_cause(error)) from error
+        if not digest:
+            raise push_error(repository, "the registry named no digest")
+        return f"{repository}@{digest}"
+
+
+class LayerProgress:
+    """Adds up what a push says of each layer."""
+
+    def __init__(self) -> None:
+        self._done: Dict[str, int] = {}
+        self._total: Dict[str, int] = {}
+
+    def take(self, event: Object) -> str:
+        """The state after one more event."""
+        detail, layer = event.get("progressDetail") or {}, str(event.get("id"))
+        if detail.get("total"):
+            self._total[layer] = int(detail["total"])
+            self._done[layer] = min(int(detail.get("current") or 0), self._total[layer])
+        done, total = sum(self._done.values()), sum(self._total.values())
+        return f"{format_size(done)} of {format_size(total)}" if total else "..."
+
+
+def push_error(repository: str, text: str) -> K8rError:
+    """The error of a push that was refused."""
+    return K8rError(
+        f"the image cannot be pushed to {repository}: {text.strip()}",
+        "check K8R_REGISTRY and K8R_PROJECT, and docker login",
+    )
+
+
+def load_command(context: str, image: str) -> Optional[List[str]]:
+    """The command that loads an image into a local cluster's nodes, None if the
+    context is none of kind, k3d or minikube.
+    """
+    if context.startswith("kind-"):
+        return ["kind", "load", "docker-image", image, "--name", context[5:]]
+    if context.startswith("k3d-"):
+        return ["k3d", "image", "import", image, "--cluster", context[4:]]
+    if context == "minikube":
+        return ["minikube", "image", "load", image]
+    return None
+
+
+def is_local_node(context: str, node: str) -> bool:
+    """Whether a node's name fits the local cluster that a context's name means."""
+    if context.startswith("kind-"):
+        return node.startswith(context[5:] + "-")
+    if context.startswith("k3d-"):
+        return node.startswith(context + "-")
+    return node == "minikube" or node.startswith("minikube-")
+
+
+def load_image(command: Sequence[str]) -> None:
+    """Run a `load_command`. Raises K8rError."""
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+    except OSError as error:
+        raise K8rError(
+            f"cannot run {command[0]}: {error.strerror}", f"install {command[0]}"
+        ) from error
+    if done.returncode:
+        text = done.stdout.decode("utf-8", "replace").strip()
+        raise K8rError(f"{' '.join(command[:3])} failed: {text}", "")
+
+
+def read_secret(name: str, value: str, path: str) -> Dict[str, bytes]:
+    """The data of a secret from a file, a directory, or the value itself.
+
+    ``path`` is ``value`` as a path. Raises UsageError.
+    """
+    try:
+        if os.path.isdir(path):
+            return read_secret_directory(path)
+        if os.path.isfile(path):
+            with open(path, "rb") as file:
+                return {os.path.basename(os.path.realpath(path)): file.read(SECRET_LIMIT + 1)}
+    except OSError as error:
+        raise unreadable(error) from error
+    return {name: os.fsencode(value)}
+
+
+def read_secret_directory(path: str) -> Dict[str, bytes]:
+    """A key for each file of a directory. Raises UsageError and OSError."""
+    data: Dict[str, bytes] = {}
+    for entry in sorted(os.listdir(path)):
+        full = os.path.join(path, entry)
+        if not os.path.isfile(full):
+            raise UsageError(
+                f"{printable(full)} is no file, and a secret holds files only",
+                "make one secret of each directory",
+            )
+        with open(full, "rb") as file:
+            data[entry] = file.read(SECRET_LIMIT + 1)
+    if not data:
+        raise UsageError(f"{printable(path)} is empty", "a secret needs at least one file")
+    return data
+
+
+def read_text(path: str, what: str) -> str:
+    """A text file that an option names. Raises UsageError."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
+        raise UsageError(
+            f"{what} {printable(path)} cannot be read: {reason}", "check it"
+        ) from error
+
+
+def read_patch(path: str) -> Object:
+    """The content of --patch FILE. Raises UsageError."""
+    import yaml
+
+    try:
+        patch = yaml.safe_load(read_text(path, "the patch"))
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(f"the patch {path} is no YAML: {reason}", "check it") from error
+    if not isinstance(patch, dict):
+        raise UsageError(
+            f"the patch {path} is no mapping", "it is merged into a pod template: spec: ..."
+        )
+    unknown = sorted(set(patch) - {"metadata", "spec"})
+    if unknown:
+        raise UsageError(
+            f"the patch {path} has '{unknown[0]}', which a pod template lacks",
+            "its top level is metadata and spec",
+        )
+    return patch
 
 
 def path_type(path: str) -> str:
@@ -1686,6 +2523,7 @@ class Console:
         self._err = env.stderr
         self._quiet = quiet
         self._verbose = verbose
+        self._unfinished = False
         self.colored = color == "always" or (
             color == "auto" and env.stdout.isatty() and not env.environ.get("NO_COLOR")
         )
@@ -1717,6 +2555,22 @@ class Console:
         """Say what went wrong and what to do."""
         self._line(error.message + (f"; {error.hint}" if error.hint else ""))
 
+    def progress(self, text: str) -> None:
+        """Show a state on a terminal, in place of the one before."""
+        if self._err.isatty() and not self._quiet:
+            self._err.write(f"\r\x1b[Kk8r: {text}")
+            self._err.flush()
+            self._unfinished = True
+
+    def foreign(self, data: bytes) -> None:
+        """Pass on what a container wrote that is not the user's command."""
+        self._write(data.decode("utf-8", "backslashreplace").rstrip("\n"))
+
+    def plain(self, text: str) -> None:
+        """Pass on a line of another program, unless --quiet."""
+        if not self._quiet:
+            self._write(text)
+
     def trace(self) -> None:
         """Show where the error being handled came from, if --verbose."""
         if self._verbose:
@@ -1724,16 +2578,15 @@ class Console:
 
             self._err.write(traceback.format_exc())
 
-    def raw_error(self, data: bytes) -> None:
-        """Write a container's output to stderr, as it is."""
-        with contextlib.suppress(OSError, ValueError):
-            self._err.write(data.decode("utf-8", "backslashreplace"))
-            self._err.flush()
-
     def _line(self, text: str) -> None:
+        self._write(f"k8r: {text}")
+
+    def _write(self, text: str) -> None:
         # The terminal may be gone (SIGHUP); that must not hide the exit code.
         with contextlib.suppress(OSError, ValueError):
-            self._err.write(f"k8r: {text}\n")
+            clear = "\r\x1b[K" if self._unfinished else ""
+            self._unfinished = False
+            self._err.write(f"{clear}{text}\n")
             self._err.flush()
 
 
@@ -1813,7 +2666,7 @@ def backoff() -> Iterator[float]:
     """Seconds to pause between tries, growing, with jitter."""
     pause = 0.1
     while True:
-        yield pause * (0.75 + secrets.randbelow(500) / 1000)
+        yield pause * (0.75 + os.urandom(1)[0] / 512)
         pause = min(pause * 2, 5.0)
 
 
@@ -2028,6 +2881,10 @@ class Cluster:
             self._pool = None
         self._connect()
 
+    def check(self) -> None:
+        """Fail early where there is no cluster to speak of. Asks the server nothing."""
+        self._picked_context()
+
     # Requests
 
     def request(
@@ -2037,13 +2894,16 @@ class Cluster:
         query: Optional[Mapping[str, Any]] = None,
         body: Optional[Object] = None,
         content_type: str = "application/json",
+        accept: str = "application/json",
     ) -> Object:
         """Send a request, again if need be; give the answer's JSON object.
 
         Raises ApiError and its children, and ConnectionTrouble.
         """
         data = None if body is None else json.dumps(body).encode()
-        headers = {"Content-Type": content_type} if data else {}
+        headers = {"Accept": accept}
+        if data:
+            headers["Content-Type"] = content_type
 
         def once() -> Object:
             response = self._send(method, path, query, headers, data, preload=True)
@@ -2113,7 +2973,7 @@ class Cluster:
         url = self._configuration.host + path
         if query:
             url += "?" + urllib.parse.urlencode(query)
-        sent = {"Accept": "application/json", "User-Agent": f"k8r/{__version__}", **headers}
+        sent = {"User-Agent": f"k8r/{__version__}", **headers}
         for setting in self._configuration.auth_settings().values():
             if setting["in"] == "header" and setting["value"]:
                 sent[setting["key"]] = setting["value"]
@@ -2230,6 +3090,17 @@ class ApiGroup:
             page = dict(query, limit=LIST_PAGE)
             page["continue"] = meta["continue"]
 
+    def metadata(self, resource: str, query: Mapping[str, str]) -> List[Object]:
+        """All objects without what is in them: a Secret's values stay where they are."""
+        accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
+        path = self.path(resource)
+        answer = self._cluster.request("GET", path, query, accept=accept)
+        return list(answer.get("items") or [])
+
+    def replace(self, resource: str, name: str, body: Object) -> Object:
+        """Put an object in the place of another, whatever that was."""
+        return self._cluster.request("PUT", self.path(resource, name), None, body)
+
     def patch(self, resource: str, name: str, body: Object) -> Object:
         """Merge into an object (RFC 7396)."""
         path = self.path(resource, name)
@@ -2247,12 +3118,6 @@ class ApiGroup:
     def open(self, resource: str, name: str, part: str, query: Mapping[str, Any]) -> ByteStream:
         """Start a watch (no name) or a log."""
         return self._cluster.open(self.path(resource, name, part), query)
-
-
-def run_id(item: Object) -> str:
-    """The id of the run that an object belongs to."""
-    annotations = item["metadata"].get("annotations") or {}
-    return str(annotations.get(ANNOTATION_RUN_ID) or "")
 
 
 # ==============================================================================
@@ -2393,6 +3258,30 @@ def decode_events(stream: Iterable[bytes]) -> Iterator[Object]:
             yield event
 
 
+class LogQuery(NamedTuple):
+    """Which part of the logs is asked for; with ``quiet`` none of it."""
+
+    follow: bool = True
+    tail: Optional[int] = None
+    since: Optional[int] = None
+    timestamps: bool = False
+    only_index: Optional[int] = None
+    previous: bool = False
+    quiet: bool = False
+
+    def parameters(self) -> Dict[str, Any]:
+        """The API's query parameters."""
+        wanted = {"tailLines": self.tail, "sinceSeconds": self.since}
+        query: Dict[str, Any] = {key: value for key, value in wanted.items() if value is not None}
+        if self.previous:
+            query["previous"] = "true"
+        return query
+
+    def wants(self, pod: Object) -> bool:
+        """Whether the log of that pod is asked for."""
+        return not self.quiet and self.only_index in (None, pod_index(pod))
+
+
 class Tail(Reader):
     """Reads one container's log to its end, over broken connections."""
 
@@ -2402,16 +3291,14 @@ class Tail(Reader):
         core: ApiGroup,
         pod: Object,
         container_name: str,
-        query: Mapping[str, Any],
-        follow: bool,
-        keep_stamps: bool = False,
+        logs: LogQuery,
     ) -> None:
         super().__init__(messages, tail_key(pod, container_name))
         self._core = core
         self._pod = pod["metadata"]["name"]
-        self._query = {"timestamps": "true", "container": container_name, **query}
-        self._follow = follow
-        self._keep_stamps = keep_stamps
+        self._query = {"timestamps": "true", "container": container_name, **logs.parameters()}
+        self._follow = logs.follow
+        self._keep_stamps = logs.timestamps
         self.ended = threading.Event()
 
     def read(self) -> None:
@@ -2482,64 +3369,94 @@ def tail_key(pod: Object, container_name: str) -> str:
     return f"{pod['metadata']['uid']}/{container_name}/{restarts}"
 
 
-class LogQuery(NamedTuple):
-    """Which part of the logs is asked for."""
+class Subject(NamedTuple):
+    """What is followed, and how its kind differs.
 
-    follow: bool = True
-    tail: Optional[int] = None
-    since: Optional[int] = None
-    timestamps: bool = False
-    only_index: Optional[int] = None
-    previous: bool = False
+    ``judge`` gives the verdict, or None; ``mine`` tells its pods from others
+    with the same label; ``label`` is what stands before a line of a pod's log.
+    """
 
-    def parameters(self) -> Dict[str, Any]:
-        """The API's query parameters."""
-        wanted = {"tailLines": self.tail, "sinceSeconds": self.since}
-        query: Dict[str, Any] = {key: value for key, value in wanted.items() if value is not None}
-        if self.previous:
-            query["previous"] = "true"
-        return query
+    group: ApiGroup
+    resource: str
+    root: Object
+    judge: Callable[[Object, Sequence[Object]], Optional[Verdict]]
+    mine: Callable[[Object], bool]
+    label: Callable[[Object], str]
+    prefixed: bool
+
+    @property
+    def name(self) -> str:
+        """The object's name."""
+        return str(self.root["metadata"]["name"])
+
+
+def job_subject(batch: ApiGroup, root: Object) -> Subject:
+    """A Job, judged by its containers and conditions."""
+    uid = root["metadata"]["uid"]
+
+    def mine(pod: Object) -> bool:
+        return belongs_to(pod, uid)
+
+    def label(pod: Object) -> str:
+        return str(pod_index(pod))
+
+    many = int(root["spec"].get("completions") or 1) > 1
+    return Subject(batch, "jobs", root, verdict, mine, label, many)
+
+
+def deployment_subject(apps: ApiGroup, root: Object, rollout_only: bool) -> Subject:
+    """A Deployment. It has no end of its own, but its rollout has."""
+
+    def judge(item: Object, pods: Sequence[Object]) -> Optional[Verdict]:
+        if rollout_only and is_rolled_out(item):
+            return Verdict(ExitCode.OK, f"{item['metadata']['name']} is rolled out")
+        return None
+
+    def mine(pod: Object) -> bool:
+        return run_id(pod) == run_id(root)
+
+    many = int(root["spec"].get("replicas", 1)) > 1
+    return Subject(apps, "deployments", root, judge, mine, pod_suffix, many)
 
 
 class Run:
-    """Follows one Job: its pods' logs to stdout, its troubles to stderr, and its
-    end as a `Verdict`.
+    """Follows a Job or a Deployment: its pods' logs to stdout, its troubles to
+    stderr, and its end as a `Verdict`.
 
-    One thread watches the Job, one its pods, one reads each container's log;
+    One thread watches the object, one its pods, one reads each container's log;
     they hand what they get to this object, which alone decides and prints.
     """
 
     def __init__(
         self,
-        batch: ApiGroup,
+        subject: Subject,
         core: ApiGroup,
         console: Console,
-        env: Environment,
-        root: Object,
+        clock: Callable[[], float],
         logs: LogQuery,
     ) -> None:
+        self._subject = subject
         self._core = core
         self._console = console
-        self._env = env
-        self._job = root
+        self._clock = clock
+        self._root = subject.root
         self._logs = logs
-        self._uid = root["metadata"]["uid"]
-        self._name = root["metadata"]["name"]
         self._messages: queue.Queue[Message] = queue.Queue(maxsize=64)
         self._pods: Dict[str, Object] = {}
         self._labels: Dict[str, str] = {}
         self._waiting: List[Tail] = []
         self._open: Dict[str, Tail] = {}
-        self._printer = LogPrinter(console, int(root["spec"].get("completions") or 1) > 1)
+        self._printer = LogPrinter(console, subject.prefixed)
         self._listed = False
         self._gone = False
+        self._changed = False
         self._verdict: Optional[Verdict] = None
         self._decided_at = 0.0
+        name = {"fieldSelector": f"metadata.name={subject.name}"}
+        pods = {"labelSelector": f"{LABEL_JOB}={subject.name}"}
         self._watchers = [
-            Reflector(
-                self._messages, batch, "jobs", {"fieldSelector": f"metadata.name={self._name}"}
-            ),
-            Reflector(self._messages, core, "pods", {"labelSelector": f"{LABEL_JOB}={self._name}"}),
+            Reflector(self._messages, subject.group, subject.resource, name),
+            Reflector(self._messages, core, "pods", pods),
         ]
 
     # The loop
@@ -2550,29 +3467,27 @@ class Run:
 
         Raises TimedOut, and K8rError when the cluster stays out of reach.
         """
-        patience = Patience(self._core, self._console, self._env.clock, grace)
+        patience = Patience(self._core, self._console, self._clock, grace)
         try:
             for watcher in self._watchers:
                 watcher.start()
             while not self._is_over():
                 self._take(0.25 if self._verdict else 0.5)
+                self._judge()
                 if self._verdict is None:
                     self._check(deadline)
-                    patience.check(self._job, list(self._pods.values()))
+                    patience.check(self._root, self._pods)
             assert self._verdict is not None
             return self._verdict
         finally:
             self._stop()
 
     def _take(self, timeout: float) -> None:
-        """Wait for a message, then handle what is there."""
-        try:
-            message = self._messages.get(timeout=timeout)
-            while True:
-                self._handle(message)
-                message = self._messages.get_nowait()
-        except queue.Empty:
-            pass
+        """Wait for a message, then handle what is there, but not without end."""
+        with contextlib.suppress(queue.Empty):
+            self._handle(self._messages.get(timeout=timeout))
+            for _ in range(self._messages.maxsize):
+                self._handle(self._messages.get_nowait())
         self._start_tails()
 
     def _handle(self, message: Message) -> None:
@@ -2583,13 +3498,17 @@ class Run:
             self._open.pop(message.resource).join()
         elif message.kind == "error":
             self._fail(message)
-        elif message.resource == "jobs":
-            self._take_job(message)
+        elif message.resource == self._subject.resource:
+            self._take_root(message)
         else:
             self._take_pod(message)
 
     def _print(self, message: Message) -> None:
-        self._printer.write(message.resource, self._labels[message.resource], message.data)
+        key = message.resource
+        if tail_container(key) == CONTAINER_NAME:
+            self._printer.write(key, self._labels[key], message.data)
+        else:
+            self._console.foreign(message.data)
 
     def _fail(self, message: Message) -> None:
         """A log that cannot be read is no reason to give up; a watch is."""
@@ -2598,43 +3517,40 @@ class Run:
             raise message.item
         self._console.warn(f"a log cannot be read: {message.item.message}")
 
-    def _take_job(self, message: Message) -> None:
+    def _take_root(self, message: Message) -> None:
         if message.kind == "synced":
             return
-        if message.item["metadata"]["uid"] == self._uid:
-            self._job = message.item
+        if message.item["metadata"]["uid"] == self._root["metadata"]["uid"]:
+            self._root = message.item
             self._gone = message.kind == "deleted"
-            self._judge()
+            self._changed = True
 
     def _take_pod(self, message: Message) -> None:
+        self._changed = True
         if message.kind == "synced":
             self._listed = True
-            self._judge()
             return
         pod = message.item
-        uid = pod["metadata"]["uid"]
-        if not belongs_to(pod, self._uid):
+        if not self._subject.mine(pod):
             return
+        uid = pod["metadata"]["uid"]
         self._pods[uid] = pod
         for key, tail in self._open.items():
             if key.startswith(uid) and (message.kind == "deleted" or has_ended(pod, key)):
                 tail.ended.set()
         if message.kind != "deleted" or main_state(pod):
             self._want_logs(pod)
-        self._judge()
 
     def _judge(self) -> None:
-        """Decide, once both the Job and its pods are known."""
-        if self._verdict or not self._listed:
+        """Decide, once both the object and its pods are known."""
+        if self._verdict or not self._listed or not self._changed:
             return
-        pods = list(self._pods.values())
-        self._verdict = verdict(self._job, pods)
+        self._changed = False
+        self._verdict = self._subject.judge(self._root, list(self._pods.values()))
         if self._verdict is None and self._gone:
-            self._verdict = Verdict(
-                ExitCode.FAILED, f"{self._name} was deleted before it had finished"
-            )
-        if self._verdict:
-            self._decided_at = self._env.clock()
+            text = f"{self._subject.name} was deleted before it had finished"
+            self._verdict = Verdict(ExitCode.FAILED, text)
+        self._decided_at = self._clock()
 
     def _is_over(self) -> bool:
         """Decided, and every log read. Pods that the cluster stops, because of a
@@ -2644,35 +3560,30 @@ class Run:
             return False
         if not (self._open or self._waiting):
             return True
-        stopped = self._gone or job_condition(self._job, "Failed")
-        return bool(stopped and self._env.clock() - self._decided_at > 5)
+        endless = is_deployment(self._root) and not self._gone
+        stopped = self._gone or job_condition(self._root, "Failed")
+        return endless or bool(stopped and self._clock() - self._decided_at > 5)
 
     def _check(self, deadline: Optional[float]) -> None:
-        if deadline is not None and self._env.clock() > deadline:
+        if deadline is not None and self._clock() > deadline:
             raise TimedOut(
-                f"{self._name} did not end in time, and the cluster does not stop it",
-                f"remove it: k8r rm -f {self._name}",
+                f"{self._subject.name} did not end in time, and the cluster does not stop it",
+                f"remove it: k8r rm -f {self._subject.name}",
             )
 
     # Logs
 
     def _want_logs(self, pod: Object) -> None:
         """Queue the log of each container that has begun, once."""
-        if self._logs.only_index not in (None, pod_index(pod)):
+        if not self._logs.wants(pod):
             return
         outcome = pod_outcome(pod)
         for name in {CONTAINER_NAME, outcome.container if outcome else CONTAINER_NAME}:
             key = tail_key(pod, name)
             begun = has_started(pod) if name == CONTAINER_NAME else True
             if begun and key not in self._labels:
-                self._labels[key] = str(pod_index(pod))
-                self._waiting.append(self._tail(pod, name))
-
-    def _tail(self, pod: Object, name: str) -> Tail:
-        logs = self._logs
-        return Tail(
-            self._messages, self._core, pod, name, logs.parameters(), logs.follow, logs.timestamps
-        )
+                self._labels[key] = self._subject.label(pod)
+                self._waiting.append(Tail(self._messages, self._core, pod, name, self._logs))
 
     def _start_tails(self) -> None:
         while self._waiting and len(self._open) < STREAMS_AT_ONCE:
@@ -2691,6 +3602,11 @@ class Run:
         for reader in readers:
             if reader.ident is not None:
                 reader.join(2.0)
+
+
+def tail_container(key: str) -> str:
+    """The container in a `tail_key`."""
+    return key.split("/")[1]
 
 
 def belongs_to(pod: Object, uid: str) -> bool:
@@ -2722,41 +3638,42 @@ class Patience:
         self._console = console
         self._clock = clock
         self._grace = grace
-        self._since = clock()
-        self._asked_at = clock() + WAIT_EXPLAINED_AFTER - EXPLAIN_EVERY
+        self._next = 0.0
+        self._next_question = clock() + WAIT_EXPLAINED_AFTER
         self._said = ""
         self._hopeless_since: Optional[float] = None
 
-    def check(self, root: Object, pods: Sequence[Object]) -> None:
-        """Say what is new. Raises K8rError after the grace time."""
+    def check(self, root: Object, pods: Mapping[str, Object]) -> None:
+        """Say what is new. Raises CannotStart after the grace time."""
         now = self._clock()
-        idle = [pod for pod in pods if not has_started(pod) and not pod_outcome(pod)]
-        if len(idle) < len(pods) and not idle:
+        if now < self._next:
+            return
+        self._next = now + LOOK_EVERY
+        idle = [pod for pod in pods.values() if is_idle(pod)]
+        if pods and not idle or is_under_way(root):
             self._hopeless_since = None
             return
-        if now - self._asked_at < EXPLAIN_EVERY:
+        if now < self._next_question:
             return
-        self._asked_at = now
+        self._next_question = now + EXPLAIN_EVERY
         wait = self._explain(root, idle)
         if wait and wait.text != self._said:
             self._said = wait.text
             self._console.warn(f"waiting: {wait.text}")
         if not wait or not wait.fatal or len(idle) < len(pods):
             self._hopeless_since = None
-            return
-        self._hopeless_since = self._hopeless_since or now
-        if now - self._hopeless_since >= self._grace:
-            raise CannotStart(
-                f"gave up after {self._grace:.0f} s: {wait.text}", "mend that and run it again"
-            )
+        elif self._hopeless_since is None:
+            self._hopeless_since = now
+        elif now - self._hopeless_since >= self._grace:
+            raise CannotStart(f"gave up after {self._grace:.0f} s: {wait.text}", "mend that first")
 
     def _explain(self, root: Object, idle: Sequence[Object]) -> Optional[Wait]:
         subject = idle[0] if idle else root
-        wait = explain_pod(subject, []) if idle else None
+        wait = explain_pod(subject, []) if idle else explain_root(root, [])
         if wait:
             return wait
         events = self._events(subject["metadata"]["uid"])
-        return explain_pod(subject, events) if idle else explain_job(root, events)
+        return explain_pod(subject, events) if idle else explain_root(root, events)
 
     def _events(self, uid: str) -> List[Object]:
         """The events about an object, oldest first; none if they cannot be had."""
@@ -2769,10 +3686,6 @@ class Patience:
         return sorted(events, key=lambda event: str(event.get("lastTimestamp") or ""))
 
 
-class CannotStart(K8rError):
-    """A run that cannot begin; it is removed, so that it does not begin later."""
-
-
 # ==============================================================================
 # 10. K8sRun
 # ==============================================================================
@@ -2782,17 +3695,31 @@ class Plan(NamedTuple):
     """A run that is ready to be created: all but its final name."""
 
     work: Workload
-    archive: Optional[Archive]
+    archive: Optional[Archive] = None
+    credentials: Tuple[str, str] = ("", "")
 
     def named(self, name: str, run: str) -> Workload:
         """The workload under a name."""
-        return dataclasses.replace(self.work, name=name, run_id=run)
+        work = dataclasses.replace(self.work, name=name, run_id=run)
+        if work.clone and any(self.credentials):
+            clone = dataclasses.replace(work.clone, secret=clone_secret_name(work))
+            work = dataclasses.replace(work, clone=clone)
+        return work
 
     def children(self, work: Workload) -> Iterator[Object]:
-        """What the Job needs besides itself."""
+        """What the Job or Deployment needs besides itself."""
+        if work.clone and any(self.credentials):
+            yield clone_secret(work, *self.credentials)
+        if work.port:
+            yield service(work)
         for part in range(work.chunks):
             assert self.archive is not None
             yield configmap(work, part, self.archive.chunk(part))
+
+    @property
+    def has_children(self) -> bool:
+        """Whether there are any."""
+        return bool(self.work.chunks or self.work.port or any(self.credentials))
 
     def close(self) -> None:
         """Remove the temporary file."""
@@ -2800,11 +3727,19 @@ class Plan(NamedTuple):
             self.archive.close()
 
 
+CHILD_RESOURCES = {"ConfigMap": "configmaps", "Secret": "secrets", "Service": "services"}
+
+
 class K8sRun:
     """What k8r does, one method for each thing.
 
-    >>> k8s = K8sRun(namespace="default")                      # doctest: +SKIP
-    >>> k8s.create_job(RunOptions("./", ("make",)))            # doctest: +SKIP
+    From Python::
+
+        k8s = K8sRun(namespace="default")
+        job = k8s.create_job("./", ["python", "train.py"], base_image="python:3-slim")
+        code = k8s.monitor_job(job["metadata"]["name"])
+
+    Every method raises K8rError, which has a message, a hint and an exit code.
     """
 
     def __init__(
@@ -2830,24 +3765,33 @@ class K8sRun:
         """The namespace that all methods work in."""
         return self._cluster.namespace
 
-    # Before there is a Job
+    # Sources
 
     def detect_source_type(self, source: str) -> str:
-        """What a SOURCE word is: "directory" or "container". Raises UsageError."""
+        """ "directory", "github", "dockerfile" or "container". Raises UsageError."""
         return detect_source_type(source, path_type(self._path(source)))
 
     def generate_job_name(self, options: RunOptions) -> str:
         """The name that a run gets if nothing else has it."""
         if options.job_name:
             return parse_job_name(options.job_name, options.num)
-        if self.detect_source_type(options.source) == DIRECTORY:
-            name = os.path.basename(os.path.realpath(self._path(options.source)))
-        else:
-            name = image_name(options.source)
+        kind = self.detect_source_type(options.source)
+        path = os.path.realpath(self._path(options.source))
+        name = {
+            DIRECTORY: os.path.basename(path),
+            DOCKERFILE: os.path.basename(os.path.dirname(path)),
+            GITHUB: repository_name(options.source),
+            CONTAINER: image_name(options.source),
+        }[kind]
         return dns_label(name, name_limit(options.num))
 
     def create_directory_container(self, options: RunOptions) -> Plan:
         """Pack a directory and plan its run in the base image."""
+        startup = os.path.join(self._path(options.source), STARTUP_SCRIPT)
+        if not options.command and not os.path.isfile(startup):
+            raise UsageError(
+                "there is no command to run", f"add one: k8r {options.source} -- COMMAND"
+            )
         archive = pack_directory(self._path(options.source))
         for note in archive.notes:
             self.console.warn(printable(note))
@@ -2855,37 +3799,91 @@ class K8sRun:
         setup = unpack_script(archive.chunks)
         return Plan(dataclasses.replace(work, setup=setup, chunks=archive.chunks), archive)
 
+    def create_github_container(self, options: RunOptions) -> Plan:
+        """Check a repository and plan its run in the base image."""
+        git_options = options.git
+        url, user, password = split_credentials(options.source)
+        if url.startswith("http") and not git_options.secret and not options.show_yaml:
+            warning = look_up_repository(url, git_options.ref, user, password)
+            if warning:
+                self.console.warn(warning)
+        secret = git_options.secret
+        if secret and not options.show_yaml:
+            secret = self._find_secret(secret, self.generate_job_name(options))
+        work = self._workload(options, GITHUB, options.base_image)
+        work = dataclasses.replace(
+            work, setup=cloned_script(), clone=Clone(url, git_options, secret)
+        )
+        return Plan(work, None, (user, password))
+
+    def build_and_push_dockerfile(self, options: RunOptions) -> str:
+        """Build an image and bring it where the cluster finds it; its reference."""
+        environ, name = self.env.environ, self.generate_job_name(options)
+        registry = environ.get("K8R_REGISTRY") or DEFAULT_REGISTRY
+        project = environ.get("K8R_PROJECT") or DEFAULT_PROJECT
+        repository = f"{registry}/{project}/{name}"
+        if options.show_yaml:
+            return f"{repository}:latest"
+        docker = Docker(environ, self.console.plain, self.console.progress)
+        image = docker.build(os.path.realpath(self._path(options.source)), options.build)
+        reference = docker.tag(image, repository)
+        loader = load_command(self._cluster.context_name, reference)
+        if loader and self._is_local(self._cluster.context_name):
+            self.console.say(f"loading {reference} into the nodes of the local cluster")
+            load_image(loader)
+            return reference
+        self.console.say(f"pushing {reference}")
+        return docker.push(reference)
+
     def create_container_container(self, options: RunOptions) -> Plan:
-        """Plan the run of an image as it is."""
-        return Plan(self._workload(options, CONTAINER, options.source), None)
+        """Plan the run of an image, one's own or one built from a Dockerfile."""
+        if self.detect_source_type(options.source) == CONTAINER:
+            return Plan(self._workload(options, CONTAINER, options.source))
+        return Plan(self._workload(options, DOCKERFILE, self.build_and_push_dockerfile(options)))
 
     def plan(self, options: RunOptions) -> Plan:
-        """Do all that needs no cluster. Raises UsageError."""
+        """Do all that comes before the first object. Raises UsageError."""
         kind = self.detect_source_type(options.source)
-        if kind == CONTAINER:
-            return self.create_container_container(options)
-        startup = os.path.join(self._path(options.source), STARTUP_SCRIPT)
-        if not options.command and not os.path.isfile(startup):
-            raise UsageError(
-                "there is no command to run", f"add one: k8r {options.source} -- COMMAND"
-            )
-        return self.create_directory_container(options)
+        if not options.show_yaml:
+            self._cluster.check()
+        if kind == DIRECTORY:
+            plan = self.create_directory_container(options)
+        elif kind == GITHUB:
+            plan = self.create_github_container(options)
+        else:
+            plan = self.create_container_container(options)
+        if options.show_yaml:
+            return plan
+        uses = tuple(self.get_job_secrets(options.secret_job or plan.work.base))
+        check_collisions(uses)
+        return plan._replace(work=dataclasses.replace(plan.work, secrets=uses))
 
     def manifests(self, plan: Plan) -> Iterator[Object]:
-        """The objects of a run, in the order in which they can be created."""
+        """The objects of a run, in the order in which they can be created. Values
+        of secrets are hidden.
+        """
         run = plan.archive.digest()[:8] if plan.archive else "0"
         work = plan.named(plan.work.name, run)
-        yield from plan.children(work)
-        yield job(work)
+        for child in plan.children(work):
+            yield masked(child) if child["kind"] == "Secret" else child
+        yield root_object(work)
 
-    # Jobs
+    # Jobs and Deployments
 
-    def create_job(self, options: RunOptions) -> Object:
-        """Pack, create and start. Returns the Job; nothing is left if that fails."""
-        with contextlib.closing(self.plan(options)) as plan:
-            if options.replace:
-                self._remove_old(plan.work.name)
-            return self._create(plan)
+    def create_job(self, source: str, command: Sequence[str] = (), **options: Any) -> Object:
+        """Create and start a Job; ``options`` are those of RunOptions.
+
+        Returns the Job. Nothing is left behind if it fails.
+        """
+        return self._create_from(RunOptions(source, tuple(command), **options))
+
+    def create_deployment(self, source: str, command: Sequence[str] = (), **options: Any) -> Object:
+        """Create a Deployment, or update the one of that name, as `create_job`."""
+        return self._create_from(RunOptions(source, tuple(command), as_deployment=True, **options))
+
+    def create_directory_configmap(self, work: Workload, part: int, data: bytes) -> Object:
+        """Create one part of a directory's archive."""
+        return self.core_v1.create("configmaps", configmap(work, part, data))
 
     def run_job_with_options(self, options: RunOptions) -> int:
         """`k8r run`: returns the exit code."""
@@ -2894,40 +3892,26 @@ class K8sRun:
                 for text in format_yaml(self.manifests(plan)):
                     self.console.data(text.encode())
             return ExitCode.OK
-        root = self.create_job(options)
+        root = self._create_from(options)
         name = root["metadata"]["name"]
+        if options.as_deployment:
+            return self._follow_deployment(root, options)
         if options.detach:
             self.console.text(name)
             self.console.say(f"follow it: {self.again('logs -f', name)}")
             return ExitCode.OK
-        return self.monitor_job(root, options)
+        return self._follow_job(root, options, LogQuery())
 
-    def monitor_job(self, root: Object, options: RunOptions, logs: LogQuery = LogQuery()) -> int:
-        """Follow a Job to its end, print its logs, return its exit code."""
-        name, started = root["metadata"]["name"], self.env.clock()
-        run = Run(self.batch_v1, self.core_v1, self.console, self.env, root, logs)
-        deadline = started + options.timeout + DEADLINE_SLACK if options.timeout else None
-        try:
-            ended = run.follow(options.grace, deadline)
-        except CannotStart:
-            self.delete_job(name)
-            raise
-        except (KeyboardInterrupt, Interrupted, BrokenPipeError, ConnectionTrouble):
-            self.console.warn(
-                f"{name} goes on in the cluster; follow it: {self.again('logs -f', name)}; "
-                f"remove it: {self.again('rm -f', name)}"
-            )
-            raise
-        tell = self.console.warn if ended.code else self.console.say
-        tell(f"{ended.text} after {format_age(self.env.clock() - started)}")
-        self._hint(ended.code, options)
-        if options.remove:
-            self.delete_job(name)
-        return ended.code
+    def monitor_job(self, name: str, logs: LogQuery = LogQuery()) -> int:
+        """Follow a Job or Deployment, print its logs, return its exit code."""
+        subject = self._subject(name)
+        if subject.resource == "jobs":
+            return self._follow_job(subject.root, RunOptions(name), logs)
+        return self._follow(subject, RunOptions(name), logs).code
 
     def job_exists(self, name: str) -> bool:
-        """Whether k8r has made a Job of that name."""
-        return self._job(name) is not None
+        """Whether k8r has made a Job or Deployment of that name."""
+        return self._find(name) is not None
 
     def list_jobs(self) -> List[Object]:
         """What `k8r ls` shows, as plain data, oldest first."""
@@ -2940,31 +3924,32 @@ class K8sRun:
         return sorted(rows, key=lambda row: (row["created"], row["name"]))
 
     def get_job_logs(self, name: str, logs: LogQuery) -> int:
-        """`k8r logs`: print what the pods of a Job wrote; the exit code."""
-        root = self._job(name)
-        if root is None:
-            raise self.no_job(name)
+        """`k8r logs`: print what the pods wrote; the exit code."""
         if logs.follow:
-            return self.monitor_job(root, RunOptions(name), logs)
-        return self._print_logs(root, logs)
+            return self.monitor_job(name, logs)
+        return self._print_logs(self._subject(name), logs)
 
-    def delete_job(self, name: str, force: bool = True) -> bool:
-        """Delete a Job, its pods and ConfigMaps; False if there is none.
+    def delete_job(self, name: str, force: bool = True, secrets: bool = False) -> bool:
+        """Delete a Job or Deployment with all that it owns; False if there is none.
 
-        Raises K8rError if it has not finished, unless ``force``. That also
-        removes pods which a lost node keeps from ending.
+        ``secrets`` deletes the user's secrets for it, too. Raises K8rError if it
+        has not finished, unless ``force``; that also removes pods which a lost
+        node keeps from ending.
         """
-        root = self._job(name)
-        if root is None:
+        subject = self._find(name)
+        if subject is None:
             return False
+        root = subject.root
         if not force and not is_finished(root):
             raise K8rError(
                 f"{name} has not finished", f"to stop and remove it: {self.again('rm -f', name)}"
             )
         uid = root["metadata"]["uid"]
-        deleted = self.batch_v1.delete("jobs", name, {"preconditions": {"uid": uid}})
+        deleted = subject.group.delete(subject.resource, name, {"preconditions": {"uid": uid}})
         if force:
-            self._clear_stuck_pods(name, uid)
+            self._clear_stuck_pods(name)
+        if secrets:
+            self.delete_job_secrets(base_name(root))
         return deleted
 
     def finished_jobs(self) -> List[str]:
@@ -2976,96 +3961,201 @@ class K8sRun:
         names, _ = self.batch_v1.list("jobs", {"labelSelector": SELECTOR}, ended)
         return [name for name in names if name]
 
-    def again(self, command: str, name: str) -> str:
+    # Secrets
+
+    def create_secret(self, name: str, data: Mapping[str, bytes], job_name: str) -> Object:
+        """Create a secret for the runs of that name, or replace it."""
+        parse_secret_name(name)
+        check_secret_data(data)
+        body = secret(name, job_name, data)
+        full_name = body["metadata"]["name"]
+        try:
+            return self.core_v1.create("secrets", body)
+        except Conflict:
+            if not is_ours(self.core_v1.get("secrets", full_name)):
+                raise K8rError(
+                    f"there is a Secret {full_name} that k8r has not made", "choose another name"
+                ) from None
+            return self.core_v1.replace("secrets", full_name, body)
+
+    def create_secret_with_options(
+        self, name: str, value: str, job_name: Optional[str] = None, show_yaml: bool = False
+    ) -> Object:
+        """`k8r secret NAME VALUE`: VALUE is a file, a directory or the value."""
+        data = read_secret(name, value, self._path(value))
+        parse_secret_name(name)
+        check_secret_data(data)
+        job_name = job_name or self.directory_name()
+        if show_yaml:
+            return masked(secret(name, job_name, data))
+        return self.create_secret(name, data, job_name)
+
+    def get_job_secrets(self, job_name: str) -> List[SecretUse]:
+        """The secrets for the runs of that name. Their values are not read."""
+        query = {"labelSelector": f"{SELECTOR},{LABEL_SECRET},{LABEL_JOB}={job_name}"}
+        try:
+            found = self.core_v1.metadata("secrets", query)
+        except ApiError as error:
+            if error.status != 403:
+                raise
+            # Whoever may not list secrets has not made any with k8r.
+            self.console.debug(f"no secrets are used: {error.message}")
+            return []
+        return sorted((secret_use(item) for item in found), key=lambda use: use.name)
+
+    def list_secrets(self) -> List[Object]:
+        """What `k8r secret --list` shows."""
+        found = self.core_v1.metadata("secrets", {"labelSelector": f"{SELECTOR},{LABEL_SECRET}"})
+        return sorted((secret_row(item) for item in found), key=lambda row: row["object"])
+
+    def delete_secret(self, name: str, job_name: str) -> bool:
+        """Delete one secret; False if there is none."""
+        uses = [use for use in self.get_job_secrets(job_name) if use.name == name]
+        return any([self.core_v1.delete("secrets", use.object_name) for use in uses])
+
+    def delete_job_secrets(self, job_name: str) -> None:
+        """Delete all secrets for the runs of that name."""
+        for use in self.get_job_secrets(job_name):
+            self.core_v1.delete("secrets", use.object_name)
+
+    def directory_name(self) -> str:
+        """The name that runs of the working directory get."""
+        return dns_label(os.path.basename(os.path.realpath(self.env.cwd)))
+
+    def again(self, command: str, name: str = "") -> str:
         """A command line for the same cluster and namespace."""
         target = self._cluster.target
-        words = ["k8r", command, name]
+        words = ["k8r", command, *filter(None, [name])]
         for option, value in (("-n", target.namespace), ("--context", target.context)):
             words += [option, value] if value else []
         return " ".join(words)
 
-    def close(self) -> None:
-        """Make requests of other threads give up."""
-        self._cluster.close()
+    def no_job(self, name: str) -> K8rError:
+        """The error for a name that is none of k8r's."""
+        names = [row["name"] for row in self.list_jobs()]
+        close = difflib.get_close_matches(name, names, 1)
+        hint = f"did you mean {close[0]}?" if close else f"see: {self.again('ls')}"
+        return K8rError(f"k8r has no job '{name}' in namespace {self.namespace}", hint)
 
-    # Details
-
-    def _say_why_pending(self, rows: List[Object]) -> None:
-        """Put the reason for which pods wait into the rows that have none running."""
-        query = {"labelSelector": SELECTOR, "fieldSelector": "status.phase=Pending"}
-        found, _ = self.core_v1.list("pods", query, pending_reason)
-        reasons = dict(found)
-        for row in rows:
-            if row["name"] in reasons and row["running"] == 0:
-                row["status"] = f"Pending ({reasons[row['name']]})"
+    # Details: before
 
     def _path(self, source: str) -> str:
         return os.path.join(self.env.cwd, os.path.expanduser(source))
 
     def _workload(self, options: RunOptions, source_type: str, image: str) -> Workload:
+        """What the options say, for any source."""
+        name = self.generate_job_name(options)
+        same = ("command", "num", "parallel", "retry", "timeout", "env", "resources", "restricted")
+        also = ("pull_secrets", "patch", "as_deployment", "port")
         return Workload(
-            name=self.generate_job_name(options),
+            name=name,
+            base=name,
             run_id="",
             source_type=source_type,
             image=image,
-            command=options.command,
-            num=options.num,
-            parallel=options.parallel,
-            retry=options.retry,
-            timeout=options.timeout,
             ttl=TTL_AFTER_RM if options.remove else None,
-            env=options.env,
-            resources=options.resources,
-            restricted=options.restricted,
+            **{field: getattr(options, field) for field in same + also},
         )
 
-    def _create(self, plan: Plan) -> Object:
-        """Create the Job under the first free name, and what it needs.
+    def _find_secret(self, name: str, job_name: str) -> str:
+        """The object behind --git-secret: of that very name, or k8r's own."""
+        for candidate in (name, f"{job_name}-{name}", f"{self.directory_name()}-{name}"):
+            query = {"fieldSelector": f"metadata.name={candidate}"}
+            if self.core_v1.metadata("secrets", query):
+                return candidate
+        raise UsageError(
+            f"there is no secret '{name}' in namespace {self.namespace}",
+            f"make one: {self.again('secret')} {name} FILE --job-name {job_name}",
+        )
+
+    def _is_local(self, context: str) -> bool:
+        """Whether the nodes are those of the local cluster that the context means."""
+        with contextlib.suppress(K8rError):
+            nodes = self._cluster.request("GET", "/api/v1/nodes", {"limit": 1})
+            names = [node["metadata"]["name"] for node in nodes.get("items") or []]
+            return any(is_local_node(context, name) for name in names)
+        return False
+
+    # Details: creating
+
+    def _create_from(self, options: RunOptions) -> Object:
+        with contextlib.closing(self.plan(options)) as plan:
+            if options.as_deployment:
+                return self._deploy(plan)
+            if options.replace:
+                self._remove_old(plan.work.name)
+            return self._create(plan, candidate_names(plan.work.name, plan.work.num))
+
+    def _create(self, plan: Plan, names: Iterable[str]) -> Object:
+        """Create the Job or Deployment under the first free name, and its parts.
 
         It is created suspended, so that its ConfigMaps have an owner from the
         start and its pods find all of them. Whatever goes wrong, a signal
-        included, the Job is removed again, and the rest goes with it.
+        included, it is removed again, and the rest goes with it.
         """
-        run = self.env.token()
-        for name in candidate_names(plan.work.name, plan.work.num):
+        run, home = self.env.token(), self._home(plan)
+        for name in names:
             work = plan.named(name, run)
+            root = root_object(work)
             try:
-                root = self.batch_v1.create("jobs", self._first(plan, job(work)))
-                if plan.archive:
-                    self._upload(plan, work, root)
-                    root = self.batch_v1.patch("jobs", name, {"spec": {"suspend": False}})
+                made = home[0].create(home[1], suspended(root) if plan.has_children else root)
+                if plan.has_children:
+                    self._create_children(plan, work, made)
+                    made = home[0].patch(home[1], name, resumption(root))
             except Conflict:
                 continue
             except BaseException:
-                self._roll_back(name, run)
+                self._roll_back(home, name, run)
                 raise
-            self._announce(name, plan)
-            return root
-        raise K8rError(f"all names from {plan.work.name} on are taken", "choose a --job-name")
+            self._announce(plan, name)
+            return made
+        raise K8rError(f"the name {plan.work.name} is taken", "choose a --job-name")
 
-    @staticmethod
-    def _first(plan: Plan, root: Object) -> Object:
-        return suspended(root) if plan.archive else root
+    def _home(self, plan: Plan) -> Tuple[ApiGroup, str]:
+        """The group and resource of the object that owns the others."""
+        if plan.work.as_deployment:
+            return self.apps_v1, "deployments"
+        return self.batch_v1, "jobs"
 
-    def _upload(self, plan: Plan, work: Workload, root: Object) -> None:
-        """Create the ConfigMaps, some at a time."""
-        parts = plan.children(work)
+    def _deploy(self, plan: Plan) -> Object:
+        """Create a Deployment, or put a new one in the place of its predecessor."""
+        name = plan.work.name
+        old = self.apps_v1.get("deployments", name)
+        if old is None:
+            if self.batch_v1.get("jobs", name):
+                raise K8rError(
+                    f"there is a Job {name} already", f"{self.again('rm', name)}, or use --job-name"
+                )
+            return self._create(plan, [name])
+        if not is_ours(old):
+            raise K8rError(
+                f"there is a Deployment {name} that k8r has not made", "choose a --job-name"
+            )
+        work = plan.named(name, self.env.token())
+        self._create_children(plan, work, old)
+        made = self.apps_v1.replace("deployments", name, deployment(work))
+        self._announce(plan, name)
+        return made
+
+    def _create_children(self, plan: Plan, work: Workload, owner: Object) -> None:
+        """Create what the owner needs, some at a time."""
+        children = plan.children(work)
         lock = threading.Lock()
         failures: List[BaseException] = []
 
         def upload() -> None:
             while not failures:
                 with lock:
-                    part = next(parts, None)
-                if part is None:
+                    child = next(children, None)
+                if child is None:
                     return
                 try:
-                    self.core_v1.create("configmaps", owned(part, root))
+                    self._create_child(owned(child, owner))
                 except Exception as error:
                     failures.append(error)
 
-        threads = [threading.Thread(target=upload, daemon=True) for _ in range(UPLOADS_AT_ONCE)]
-        threads = threads[: work.chunks]
+        count = min(UPLOADS_AT_ONCE, max(work.chunks, 1))
+        threads = [threading.Thread(target=upload, daemon=True) for _ in range(count)]
         try:
             for thread in threads:
                 thread.start()
@@ -3077,15 +4167,29 @@ class K8sRun:
         if failures:
             raise failures[0]
 
-    def _roll_back(self, name: str, run: str) -> None:
-        """Remove a Job whose creation was not completed, if it is this run's."""
+    def _create_child(self, child: Object) -> None:
+        """Create one, or renew the Service of a Deployment that is updated."""
+        resource = CHILD_RESOURCES[child["kind"]]
+        try:
+            self.core_v1.create(resource, child)
+        except Conflict:
+            name = child["metadata"]["name"]
+            if resource != "services" or not is_ours(self.core_v1.get(resource, name)):
+                raise K8rError(
+                    f"there is a {child['kind']} {name} that k8r has not made",
+                    "choose a --job-name",
+                ) from None
+            self.core_v1.patch(resource, name, child)
+
+    def _roll_back(self, home: Tuple[ApiGroup, str], name: str, run: str) -> None:
+        """Remove what was not completed, if it is this run's."""
         with contextlib.suppress(K8rError):
-            root = self.batch_v1.get("jobs", name)
+            root = home[0].get(home[1], name)
             if root and run_id(root) == run:
                 uid = root["metadata"]["uid"]
-                self.batch_v1.delete("jobs", name, {"preconditions": {"uid": uid}})
+                home[0].delete(home[1], name, {"preconditions": {"uid": uid}})
 
-    def _announce(self, name: str, plan: Plan) -> None:
+    def _announce(self, plan: Plan, name: str) -> None:
         sent = ""
         if plan.archive:
             sent = f" ({plan.archive.files} files, {format_size(plan.archive.size)})"
@@ -3105,48 +4209,97 @@ class K8sRun:
                 raise K8rError(f"{name} is still being deleted", "choose a --job-name")
             self.env.sleep(pause)
 
-    def _job(self, name: str) -> Optional[Object]:
-        """A Job that k8r has made."""
+    # Details: following
+
+    def _follow(self, subject: Subject, options: RunOptions, logs: LogQuery) -> Verdict:
+        """Follow to the end, and say how to come back if that is cut short."""
+        name, started = subject.name, self.env.clock()
+        deadline = started + options.timeout + DEADLINE_SLACK if options.timeout else None
+        run = Run(subject, self.core_v1, self.console, self.env.clock, logs)
+        try:
+            ended = run.follow(options.grace, deadline)
+        except (KeyboardInterrupt, Interrupted, BrokenPipeError, ConnectionTrouble):
+            self.console.warn(
+                f"{name} goes on in the cluster; follow it: {self.again('logs -f', name)}; "
+                f"remove it: {self.again('rm -f', name)}"
+            )
+            raise
+        tell = self.console.warn if ended.code else self.console.say
+        tell(f"{ended.text} after {format_age(self.env.clock() - started)}")
+        return ended
+
+    def _follow_job(self, root: Object, options: RunOptions, logs: LogQuery) -> int:
+        """Follow a Job, and clean up after it as the options say."""
+        name = root["metadata"]["name"]
+        try:
+            code = self._follow(job_subject(self.batch_v1, root), options, logs).code
+        except CannotStart:
+            self.delete_job(name)
+            raise
+        self._hint(code, options)
+        if options.remove:
+            self.delete_job(name, secrets=options.remove_secrets)
+        elif options.remove_secrets:
+            self.delete_job_secrets(base_name(root))
+        return code
+
+    def _follow_deployment(self, root: Object, options: RunOptions) -> int:
+        """Wait for a rollout, tidy up after the one before, then follow the logs."""
+        name = root["metadata"]["name"]
+        rollout = deployment_subject(self.apps_v1, root, True)
+        try:
+            self._follow(rollout, options, LogQuery(quiet=True))
+        except CannotStart:
+            if not options.detach:
+                self._print_logs(rollout, LogQuery(follow=False))
+            raise
+        for resource in ("configmaps", "secrets"):
+            query = {"labelSelector": f"{SELECTOR},{LABEL_JOB}={name},!{LABEL_SECRET}"}
+            for item in self.core_v1.metadata(resource, query):
+                if run_id(item) != run_id(root):
+                    self.core_v1.delete(resource, item["metadata"]["name"])
+        if options.port:
+            where = f"service/{name} {options.port}:{options.port}"
+            self.console.say(f"reach it: kubectl port-forward -n {self.namespace} {where}")
+        if options.detach:
+            self.console.text(name)
+            return ExitCode.OK
+        return self._follow(deployment_subject(self.apps_v1, root, False), options, LogQuery()).code
+
+    def _find(self, name: str) -> Optional[Subject]:
+        """A Job or Deployment that k8r has made."""
         root = self.batch_v1.get("jobs", name)
-        made = ((root or {}).get("metadata") or {}).get("labels") or {}
-        return root if made.get(LABEL_CREATED_BY) == CREATED_BY else None
+        if is_ours(root):
+            assert root is not None
+            return job_subject(self.batch_v1, root)
+        root = self.apps_v1.get("deployments", name)
+        if is_ours(root):
+            assert root is not None
+            return deployment_subject(self.apps_v1, root, False)
+        return None
 
-    def no_job(self, name: str) -> K8rError:
-        """The error for a name that is none of k8r's Jobs."""
-        names = [row["name"] for row in self.list_jobs()]
-        close = difflib.get_close_matches(name, names, 1)
-        hint = f"did you mean {close[0]}?" if close else f"see: {self.again('ls', '').strip()}"
-        return K8rError(f"k8r has no job '{name}' in namespace {self.namespace}", hint)
+    def _subject(self, name: str) -> Subject:
+        subject = self._find(name)
+        if subject is None:
+            raise self.no_job(name)
+        return subject
 
-    def _print_logs(self, root: Object, logs: LogQuery) -> int:
+    def _print_logs(self, subject: Subject, logs: LogQuery) -> int:
         """The logs that there are, one pod after the other."""
-        query = {"labelSelector": f"{LABEL_JOB}={root['metadata']['name']}"}
+        query = {"labelSelector": f"{LABEL_JOB}={subject.name}"}
         pods, _ = self.core_v1.list("pods", query, lambda pod: pod)
-        uid = root["metadata"]["uid"]
-        mine = sorted((pod for pod in pods if belongs_to(pod, uid)), key=pod_age)
-        wanted = [
-            pod for pod in mine if logs.only_index in (None, pod_index(pod)) and has_started(pod)
-        ]
+        mine = sorted((pod for pod in pods if subject.mine(pod)), key=pod_age)
+        wanted = [pod for pod in mine if logs.wants(pod) and has_logs(pod)]
         if not wanted:
-            self.console.warn(f"{root['metadata']['name']} has no logs (yet): no pod has started")
-        prefixed = int(root["spec"].get("completions") or 1) > 1
-        printer = LogPrinter(self.console, prefixed)
+            self.console.warn(f"{subject.name} has no logs (yet): no pod has started")
+        printer = LogPrinter(self.console, subject.prefixed)
         for pod in sorted(wanted, key=pod_index):
-            self._print_log(pod, logs, printer)
+            self._print_log(pod, subject.label(pod), logs, printer)
         return ExitCode.OK
 
-    def _print_log(self, pod: Object, logs: LogQuery, printer: LogPrinter) -> None:
+    def _print_log(self, pod: Object, label: str, logs: LogQuery, printer: LogPrinter) -> None:
         messages: queue.Queue[Message] = queue.Queue(maxsize=64)
-        tail = Tail(
-            messages,
-            self.core_v1,
-            pod,
-            CONTAINER_NAME,
-            logs.parameters(),
-            follow=False,
-            keep_stamps=logs.timestamps,
-        )
-        label = str(pod_index(pod))
+        tail = Tail(messages, self.core_v1, pod, CONTAINER_NAME, logs)
         tail.start()
         try:
             for message in iter(messages.get, None):
@@ -3160,13 +4313,22 @@ class K8sRun:
             tail.stop()
             tail.join()
 
-    def _clear_stuck_pods(self, name: str, uid: str) -> None:
+    def _say_why_pending(self, rows: List[Object]) -> None:
+        """Put the reason for which pods wait into the rows that have none running."""
+        query = {"labelSelector": SELECTOR, "fieldSelector": "status.phase=Pending"}
+        found, _ = self.core_v1.list("pods", query, pending_reason)
+        reasons = dict(found)
+        for row in rows:
+            if row["name"] in reasons and row["running"] == 0:
+                row["status"] = f"Pending ({reasons[row['name']]})"
+
+    def _clear_stuck_pods(self, name: str) -> None:
         """Remove pods that were to end long ago, without waiting for their node."""
-        query = {"labelSelector": f"{LABEL_JOB}={name}"}
+        query = {"labelSelector": f"{SELECTOR},{LABEL_JOB}={name}"}
         pods, _ = self.core_v1.list("pods", query, lambda pod: pod)
         for pod in pods:
             deleted = pod["metadata"].get("deletionTimestamp")
-            if belongs_to(pod, uid) and deleted and parse_timestamp(deleted) < self.env.now():
+            if deleted and parse_timestamp(deleted) < self.env.now():
                 self.core_v1.delete("pods", pod["metadata"]["name"], {"gracePeriodSeconds": 0})
 
     def _hint(self, code: int, options: RunOptions) -> None:
@@ -3182,7 +4344,7 @@ class K8sRun:
 # 11. Command line
 # ==============================================================================
 
-SUBCOMMANDS = ("run", "ls", "logs", "delete", "rm")
+SUBCOMMANDS = ("run", "ls", "logs", "delete", "rm", "secret")
 
 
 class Parser(argparse.ArgumentParser):
@@ -3272,9 +4434,15 @@ def add_run(subparsers: Any) -> None:
         description="Run COMMAND in the cluster, show its output, end with its exit code.",
     )
     parser.set_defaults(act=cmd_run)
-    parser.add_argument("source", metavar="SOURCE", help="a directory or a container image")
+    parser.add_argument(
+        "source", metavar="SOURCE", help="a directory, git URL, Dockerfile or container image"
+    )
     add_job_options(parser)
     add_container_options(parser)
+    add_secret_options(parser)
+    add_git_options(parser)
+    add_build_options(parser)
+    add_deployment_options(parser)
     add_following_options(parser)
     add_global_options(parser)
 
@@ -3327,13 +4495,97 @@ def add_container_options(parser: argparse.ArgumentParser) -> None:
         metavar="KEY[=VALUE]",
         help="set a variable; without VALUE to what it is here",
     )
+    group.add_argument(
+        "--env-file",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="set the variables in FILE, one KEY=VALUE on each line",
+    )
     group.add_argument("--mem", metavar="SIZE", help="memory: 512Mi, 2gb, or 2gb-8gb for a range")
     group.add_argument("--cpu", metavar="CPUS", help="CPUs: 2, 500m, or 500m-2 for a range")
     group.add_argument("--gpu", type=checked(parse_count), metavar="N", help="NVIDIA GPUs")
+    group.add_argument("--patch", metavar="FILE", help="merge FILE (YAML) into the pod template")
     group.add_argument(
         "--restricted",
         action="store_true",
         help='meet the Pod Security Standard "restricted": no root, no privileges',
+    )
+
+
+def add_secret_options(parser: argparse.ArgumentParser) -> None:
+    """Which secrets the container sees."""
+    group = parser.add_argument_group("secrets")
+    group.add_argument(
+        "--secret-job",
+        metavar="NAME",
+        help="use the secrets made for jobs of this name (default: the job's)",
+    )
+    group.add_argument(
+        "--rm-secrets", action="store_true", help="remove these secrets when the Job has ended"
+    )
+    group.add_argument(
+        "--pull-secret",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a Secret with which the nodes pull the image",
+    )
+
+
+def add_git_options(parser: argparse.ArgumentParser) -> None:
+    """How a repository is cloned."""
+    group = parser.add_argument_group("a git repository")
+    group.add_argument(
+        "--ref", type=checked(parse_ref), metavar="REF", help="the branch, tag or commit"
+    )
+    group.add_argument(
+        "--depth",
+        type=checked(parse_count),
+        default=1,
+        metavar="N",
+        help="clone the last N commits (default: 1)",
+    )
+    group.add_argument(
+        "--git-secret",
+        metavar="NAME",
+        help="a Secret with a token, or with an SSH key and known_hosts",
+    )
+    group.add_argument(
+        "--git-image",
+        default=DEFAULT_GIT_IMAGE,
+        metavar="IMAGE",
+        help=f"the image that clones (default: {DEFAULT_GIT_IMAGE})",
+    )
+    group.add_argument(
+        "--git-insecure-host-key", action="store_true", help="accept any SSH host key"
+    )
+
+
+def add_build_options(parser: argparse.ArgumentParser) -> None:
+    """How a Dockerfile is built."""
+    group = parser.add_argument_group("a Dockerfile")
+    group.add_argument(
+        "--build-arg",
+        action="append",
+        default=[],
+        metavar="KEY[=VALUE]",
+        help="set an ARG of the Dockerfile",
+    )
+    group.add_argument("--target", metavar="STAGE", help="build this stage")
+    group.add_argument("--platform", metavar="OS/ARCH", help="build for this platform")
+
+
+def add_deployment_options(parser: argparse.ArgumentParser) -> None:
+    """How something runs that does not end."""
+    group = parser.add_argument_group("a service that does not end")
+    group.add_argument(
+        "--as-deployment",
+        action="store_true",
+        help="make a Deployment with --num replicas, or update it",
+    )
+    group.add_argument(
+        "--port", type=checked(parse_port), metavar="PORT", help="put a Service before this port"
     )
 
 
@@ -3416,6 +4668,34 @@ def add_delete(subparsers: Any) -> None:
     parser.add_argument("--all", action="store_true", help="all Jobs made by k8r")
     parser.add_argument("--done", action="store_true", help="all of them that have ended")
     parser.add_argument("-f", "--force", action="store_true", help="those that still run, too")
+    parser.add_argument("--secrets", action="store_true", help="the secrets made for them, too")
+    add_global_options(parser)
+
+
+def add_secret(subparsers: Any) -> None:
+    """`k8r secret`."""
+    parser = subparsers.add_parser(
+        "secret",
+        help="keep a secret for jobs",
+        usage="k8r secret NAME [VALUE] [OPTIONS]",
+        description="Keep a secret for all Jobs of a directory. They find it in the file "
+        "/k8r/secret/NAME/KEY and in the variable NAME_KEY.",
+    )
+    parser.set_defaults(act=cmd_secret)
+    parser.add_argument("name", metavar="NAME", nargs="?", help="the secret's name")
+    parser.add_argument(
+        "value",
+        metavar="VALUE",
+        nargs="?",
+        help="a file, a directory, the value itself, or - for standard input; "
+        "without it you are asked",
+    )
+    parser.add_argument("--list", action="store_true", help="list the secrets made by k8r")
+    parser.add_argument("--delete", action="store_true", help="remove the secret")
+    parser.add_argument(
+        "--job-name", metavar="JOB", help="for jobs of this name (default: the directory's)"
+    )
+    parser.add_argument("--show-yaml", action="store_true", help="print it, its values hidden")
     add_global_options(parser)
 
 
@@ -3426,7 +4706,7 @@ def build_parser() -> MainParser:
     add_global_options(parser, top=True)
     parser.set_defaults(quiet=False, act=None)
     subparsers = parser.add_subparsers(parser_class=Parser, dest="subcommand")
-    for add in (add_run, add_ls, add_logs, add_delete):
+    for add in (add_run, add_ls, add_logs, add_delete, add_secret):
         add(subparsers)
     return parser
 
@@ -3470,18 +4750,17 @@ def check_mistyped(word: str, command: Optional[Sequence[str]]) -> None:
         )
 
 
-def run_options(args: argparse.Namespace, environ: Mapping[str, str]) -> RunOptions:
-    """Check the options of `run` together. Raises UsageError."""
-    if args.command is not None and not args.command:
-        raise UsageError("there is no command after --", f"for instance k8r {args.source} -- env")
-    if args.detach and args.follow:
-        raise UsageError("--detach and --follow exclude each other", "leave one out")
-    for word in args.command or ():
-        check_argument("an argument of the command", word)
-    if args.job_name:
-        parse_job_name(args.job_name, args.num)
-    if not IMAGE.fullmatch(args.base_image):
-        raise UsageError(f"'{args.base_image}' is no image", "write NAME[:TAG] after --base-image")
+def run_options(args: argparse.Namespace, env: Environment) -> RunOptions:
+    """Check the options of `run` together, and read its files. Raises UsageError."""
+    check_run(args)
+    environ = env.environ
+    variables = [
+        variable
+        for path in args.env_file
+        for variable in parse_env_file(
+            read_text(os.path.join(env.cwd, path), "the env file"), path, environ
+        )
+    ]
     return RunOptions(
         source=args.source,
         command=tuple(args.command or ()),
@@ -3491,20 +4770,57 @@ def run_options(args: argparse.Namespace, environ: Mapping[str, str]) -> RunOpti
         retry=args.retry,
         base_image=args.base_image,
         job_name=args.job_name,
-        env=tuple(parse_variable(text, environ) for text in args.env),
+        env=(*variables, *(parse_variable(text, environ) for text in args.env)),
         resources=parse_resources(args.mem, args.cpu, args.gpu),
         restricted=args.restricted,
         grace=args.grace,
         detach=args.detach,
         remove=args.rm,
+        remove_secrets=args.rm_secrets,
         replace=args.replace,
         show_yaml=args.show_yaml,
+        git=GitOptions(
+            args.ref, args.depth, args.git_image, args.git_secret, args.git_insecure_host_key
+        ),
+        build=BuildOptions(
+            tuple(parse_variable(text, environ) for text in args.build_arg),
+            args.target,
+            args.platform,
+        ),
+        secret_job=args.secret_job,
+        pull_secrets=tuple(args.pull_secret),
+        patch=read_patch(os.path.join(env.cwd, args.patch)) if args.patch else {},
+        as_deployment=args.as_deployment,
+        port=args.port,
     )
+
+
+def check_run(args: argparse.Namespace) -> None:
+    """Raise UsageError for options that are wrong, or wrong together."""
+    if args.command is not None and not args.command:
+        raise UsageError("there is no command after --", f"for instance k8r {args.source} -- env")
+    if args.detach and args.follow:
+        raise UsageError("--detach and --follow exclude each other", "leave one out")
+    for word in args.command or ():
+        check_argument("an argument of the command", word)
+    if args.job_name:
+        parse_job_name(args.job_name, args.num)
+    for option in ("base_image", "git_image"):
+        image = getattr(args, option)
+        if not IMAGE.fullmatch(image):
+            name = option.replace("_", "-")
+            raise UsageError(f"'{image}' is no image", f"write NAME[:TAG] after --{name}")
+    if args.port and not args.as_deployment:
+        raise UsageError("--port is for Deployments", "add --as-deployment")
+    for option in ("parallel", "timeout", "retry", "rm", "replace", "rm_secrets"):
+        if args.as_deployment and getattr(args, option):
+            name = option.replace("_", "-")
+            raise UsageError(f"a Deployment takes no --{name}", "leave it out")
 
 
 def cmd_run(k8s: K8sRun, args: argparse.Namespace) -> int:
     """Run something."""
-    return k8s.run_job_with_options(run_options(args, k8s.env.environ))
+    return k8s.run_job_with_options(run_options(args, k8s.env))
 
 
 def cmd_ls(k8s: K8sRun, args: argparse.Namespace) -> int:
@@ -3545,11 +4861,11 @@ def cmd_delete(k8s: K8sRun, args: argparse.Namespace) -> int:
         raise UsageError("what is to be removed?", "give names, or --done, or --all")
     names = args.names or (k8s.finished_jobs() if args.done else [])
     if args.all:
-        names = [row["name"] for row in k8s.list_jobs() if row["type"] == "job"]
+        names = [row["name"] for row in k8s.list_jobs()]
     failures: List[K8rError] = []
     for name in names:
         try:
-            if k8s.delete_job(name, args.force):
+            if k8s.delete_job(name, args.force, args.secrets):
                 k8s.console.say(f"removed {name}")
             elif args.names:
                 failures.append(k8s.no_job(name))
@@ -3560,6 +4876,56 @@ def cmd_delete(k8s: K8sRun, args: argparse.Namespace) -> int:
     if failures:
         raise failures[0]
     return ExitCode.OK
+
+
+def cmd_secret(k8s: K8sRun, args: argparse.Namespace) -> int:
+    """Keep, list or remove secrets."""
+    console = k8s.console
+    if args.list:
+        rows = k8s.list_secrets()
+        header = "NAME JOB VARIABLES AGE".split()
+        if rows:
+            table = [secret_table_row(row, k8s.env.now()) for row in rows]
+            console.text(format_table(header, table))
+        return ExitCode.OK
+    if not args.name:
+        raise UsageError("which secret?", "k8r secret NAME VALUE, or k8r secret --list")
+    name = parse_secret_name(args.name)
+    job_name = parse_job_name(args.job_name, 1) if args.job_name else k8s.directory_name()
+    if args.delete:
+        if not k8s.delete_secret(name, job_name):
+            raise K8rError(f"there is no secret '{name}' for {job_name}", "see k8r secret --list")
+        console.say(f"removed the secret {name} of {job_name}")
+        return ExitCode.OK
+    if args.value is None or args.value == "-":
+        value = read_secret_value(name, args.value, k8s.env)
+        made = masked(secret(name, job_name, {name: value}))
+        if not args.show_yaml:
+            k8s.create_secret(name, {name: value}, job_name)
+    else:
+        made = k8s.create_secret_with_options(name, args.value, job_name, args.show_yaml)
+    if args.show_yaml:
+        console.data("".join(format_yaml([made])).encode())
+        return ExitCode.OK
+    console.say(f"jobs named {job_name} in namespace {k8s.namespace} now have the secret {name}")
+    return ExitCode.OK
+
+
+def read_secret_value(name: str, value: Optional[str], env: Environment) -> bytes:
+    """A secret's value from standard input, or asked for without echo."""
+    if value == "-":
+        return env.stdin.read(SECRET_LIMIT + 1)
+    if not env.stdin.isatty():
+        raise UsageError(f"the secret {name} has no value", f"k8r secret {name} - < FILE")
+    import getpass
+
+    return getpass.getpass(f"value of {name}: ").encode()
+
+
+def secret_table_row(row: Object, now: float) -> List[str]:
+    """A row of `k8r secret --list`."""
+    age = format_age(now - parse_timestamp(row["created"]))
+    return [row["name"], row["job"], ",".join(row["variables"]) or "-", age]
 
 
 # ==============================================================================
