@@ -44,6 +44,7 @@ import enum
 import gzip
 import hashlib
 import io
+import itertools
 import json
 import logging
 import os
@@ -158,6 +159,8 @@ FIRST_PATIENCE = 3.0
 """Seconds to retry a server that has never answered."""
 PATIENCE = 300.0
 """Seconds to retry a server that has answered before."""
+HURRY = 5.0
+"""The same, when the user has asked k8r to stop."""
 OVERLOAD_RETRIES = 6
 LONGEST_PAUSE = 30.0
 LIST_PAGE = 500
@@ -222,14 +225,7 @@ class CannotStart(K8rError):
 
 
 class ConnectionTrouble(K8rError):
-    """The API server could not be reached, or the connection broke.
-
-    ``sent`` tells whether the server may have acted on the request.
-    """
-
-    def __init__(self, message: str, hint: str = "", sent: bool = True) -> None:
-        super().__init__(message, hint)
-        self.sent = sent
+    """The API server could not be reached, or the connection broke."""
 
 
 class ApiError(K8rError):
@@ -295,9 +291,16 @@ class Environment:
 
     @classmethod
     def of_process(cls) -> Environment:
-        """The real one. K8R_ORIGINAL_PWD stands for the working directory."""
-        cwd = os.environ.get("K8R_ORIGINAL_PWD") or os.getcwd()
-        return cls(sys.stdin.buffer, sys.stdout.buffer, sys.stderr, os.environ, cwd)
+        """The real one. K8R_ORIGINAL_PWD stands for the working directory.
+
+        A stream that is closed, as with `>&-`, is None in Python.
+        """
+        cwd = os.environ.get("K8R_ORIGINAL_PWD") or os.curdir
+        with contextlib.suppress(OSError):  # it may have been removed
+            cwd = os.path.join(os.getcwd(), cwd)
+        stdin = sys.stdin.buffer if sys.stdin else io.BytesIO()
+        stdout = sys.stdout.buffer if sys.stdout else io.BytesIO()
+        return cls(stdin, stdout, sys.stderr or io.StringIO(), os.environ, cwd)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -1156,17 +1159,19 @@ def is_finished(job: Object) -> bool:
     return bool(job_condition(job, "Complete") or job_condition(job, "Failed"))
 
 
-def latest_outcomes(pods: Iterable[Object], retry: int) -> Dict[int, Outcome]:
-    """For each index that is decided: success, or the last of all its failures."""
+def latest_outcomes(pods: Iterable[Object], retry: int, final: bool) -> Dict[int, Outcome]:
+    """For each index that is decided: success, or the last of all its failures.
+    Once the Job has ended (``final``), there are no further ones.
+    """
     decided: Dict[int, Outcome] = {}
     failures: Dict[int, int] = {}
     for pod in sorted(pods, key=pod_age):
         outcome, index = pod_outcome(pod), pod_index(pod)
-        if outcome is None:
+        if outcome is None or (index in decided and decided[index].code == 0):
             continue
         failures[index] = failures.get(index, 0) + (outcome.code != 0)
-        if outcome.code == 0 or failures[index] > retry:
-            decided.setdefault(index, outcome)
+        if outcome.code == 0 or failures[index] > retry or final:
+            decided[index] = outcome
     return decided
 
 
@@ -1188,7 +1193,7 @@ def verdict(job: Object, pods: Sequence[Object]) -> Optional[Verdict]:
     count = int(spec.get("completions") or 1)
     retry = int(spec.get("backoffLimitPerIndex", spec.get("backoffLimit", 6)))
     failed = job_condition(job, "Failed")
-    decided = latest_outcomes(pods, -1 if failed else retry)
+    decided = latest_outcomes(pods, retry, bool(failed))
     if len(decided) < count and not failed:
         if job_condition(job, "Complete"):
             return Verdict(ExitCode.OK, f"{name} succeeded")
@@ -1378,7 +1383,17 @@ def job_row(job: Object) -> Object:
         "failed": int(status.get("failed") or 0),
         "status": job_status(job),
         "created": job["metadata"].get("creationTimestamp", ""),
+        **container_row(job),
     }
+
+
+def container_row(root: Object) -> Object:
+    """What a Job or Deployment runs: the image and the user's command."""
+    for item in root["spec"]["template"]["spec"].get("containers") or []:
+        if item["name"] == CONTAINER_NAME:
+            words = item.get("args") or item.get("command") or []
+            return {"image": item.get("image", ""), "command": words}
+    return {"image": "", "command": []}
 
 
 def job_status(job: Object) -> str:
@@ -1425,6 +1440,7 @@ def deployment_row(item: Object) -> Object:
         "failed": 0,
         "status": f"Failed ({stuck[0].get('reason')})" if stuck else "Running",
         "created": item["metadata"].get("creationTimestamp", ""),
+        **container_row(item),
     }
 
 
@@ -2626,10 +2642,17 @@ class LogPrinter:
         self._console.data(prefix + lines.replace(b"\n", b"\n" + prefix) + b"\n")
 
 
-def format_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns three spaces apart, as kubectl prints them."""
-    table = [list(header), *[list(row) for row in rows]]
-    widths = [max(len(row[column]) for row in table) for column in range(len(header))]
+def format_table(
+    header: Sequence[str], rows: Iterable[Sequence[str]], widths: Optional[List[int]] = None
+) -> str:
+    """Columns three spaces apart, as kubectl prints them. ``widths`` are the
+    least, and are widened for a table that goes on.
+    """
+    table = [row for row in [header, *rows] if row]
+    widths = widths if widths is not None else []
+    widths.extend([0] * (len(table[0]) - len(widths)))
+    for row in table:
+        widths[:] = [max(width, len(cell)) for width, cell in zip(widths, row)]
     lines = ["   ".join(cell.ljust(width) for cell, width in zip(row, widths)) for row in table]
     return "\n".join(line.rstrip() for line in lines)
 
@@ -2680,6 +2703,7 @@ class ByteStream:
     def __init__(self, response: Any, translate: Callable[[Exception], ConnectionTrouble]) -> None:
         self._response = response
         self._translate = translate
+        self._ended = False
 
     def __iter__(self) -> Iterator[bytes]:
         # http.client's own reader, since urllib3's hands a chunk of the
@@ -2691,11 +2715,17 @@ class ByteStream:
             except Exception as error:
                 raise self._translate(error) from error
             if not data:
+                self._ended = True
+                self._response.release_conn()
                 return
             yield data
 
     def close(self) -> None:
-        """End it; a thread that waits for bytes is woken."""
+        """End it; a thread that waits for bytes is woken. Read to its end, it has
+        given its connection back to the pool.
+        """
+        if self._ended:
+            return
         connection = getattr(self._response, "connection", None)
         sock = getattr(connection, "sock", None)
         if sock is not None:
@@ -2729,7 +2759,7 @@ class Cluster:
         self._env = env
         self._console = console
         self._lock = threading.Lock()
-        self._closing = threading.Event()
+        self.patience = PATIENCE
         self._configuration: Any = None
         self._pool: Any = None
         self._context: Optional[Object] = None
@@ -2881,10 +2911,6 @@ class Cluster:
             self._pool = None
         self._connect()
 
-    def check(self) -> None:
-        """Fail early where there is no cluster to speak of. Asks the server nothing."""
-        self._picked_context()
-
     # Requests
 
     def request(
@@ -2921,10 +2947,6 @@ class Cluster:
 
         return self._patiently(once)  # type: ignore[no-any-return]
 
-    def close(self) -> None:
-        """Make requests under way in other threads give up."""
-        self._closing.set()
-
     def _patiently(self, once: Callable[[], Any]) -> Any:
         """Retry what another try can mend, for a bounded time.
 
@@ -2950,12 +2972,18 @@ class Cluster:
                 pause = min(max(error.pause, pause), LONGEST_PAUSE)
                 self._console.debug(f"{error.message}; next try in {pause:.1f} s")
             except ConnectionTrouble as error:
-                patience = PATIENCE if self._answered else FIRST_PATIENCE
+                patience = self.patience if self._answered else FIRST_PATIENCE
                 if self._env.clock() - started + pause > patience:
                     raise
                 self._console.debug(f"{error.message}; next try in {pause:.1f} s")
-            if self._closing.wait(pause):
-                raise ConnectionTrouble("k8r is ending")
+            if self._pause(pause):
+                raise ConnectionTrouble("stopped")
+
+    @staticmethod
+    def _pause(seconds: float) -> bool:
+        """Wait; whether the thread is a `Reader` that was stopped meanwhile."""
+        stopped = getattr(threading.current_thread(), "stopped", None)
+        return (stopped or threading.Event()).wait(seconds)
 
     def _send(
         self,
@@ -3012,13 +3040,8 @@ class Cluster:
             text = f"no answer within {CONNECT_TIMEOUT:.0f} s"
         elif isinstance(error, (kinds.ReadTimeoutError, socket.timeout)):
             text = f"silence for {READ_TIMEOUT:.0f} s"
-        unsent = (kinds.NewConnectionError, kinds.ConnectTimeoutError, kinds.SSLError)
         host = self._configuration.host if self._configuration else "the cluster"
-        return ConnectionTrouble(
-            f"cannot reach the cluster at {host}: {text}",
-            trouble_hint(text),
-            not isinstance(error, unsent),
-        )
+        return ConnectionTrouble(f"cannot reach the cluster at {host}: {text}", trouble_hint(text))
 
 
 def keepalive_options() -> List[Tuple[int, int, int]]:
@@ -3256,6 +3279,36 @@ def decode_events(stream: Iterable[bytes]) -> Iterator[Object]:
         for line in filter(None, lines):
             event: Object = json.loads(line)
             yield event
+
+
+def watch_rows(batch: ApiGroup, apps: ApiGroup, known: Iterable[Object]) -> Iterator[Object]:
+    """The rows of Jobs and Deployments that are new or have changed, as they do."""
+    messages: queue.Queue[Message] = queue.Queue(maxsize=64)
+    query = {"labelSelector": SELECTOR}
+    readers = [
+        Reflector(messages, batch, "jobs", query),
+        Reflector(messages, apps, "deployments", query),
+    ]
+    convert = {"jobs": job_row, "deployments": deployment_row}
+    last = {(row["type"], row["name"]): row for row in known}
+    try:
+        for reader in readers:
+            reader.start()
+        while True:
+            message = messages.get()
+            if message.kind == "error":
+                raise message.item
+            if message.kind == "synced":
+                continue
+            row = convert[message.resource](message.item)
+            if message.kind == "deleted":
+                row["status"] = "Deleted"
+            if last.get((row["type"], row["name"])) != row:
+                last[row["type"], row["name"]] = row
+                yield row
+    finally:
+        for reader in readers:
+            reader.stop()
 
 
 class LogQuery(NamedTuple):
@@ -3604,6 +3657,37 @@ class Run:
                 reader.join(2.0)
 
 
+def print_logs(core: ApiGroup, console: Console, subject: Subject, logs: LogQuery) -> None:
+    """Print the logs that there are, one pod after the other."""
+    query = {"labelSelector": f"{LABEL_JOB}={subject.name}"}
+    pods, _ = core.list("pods", query, lambda pod: pod)
+    mine = sorted((pod for pod in pods if subject.mine(pod)), key=pod_age)
+    wanted = [pod for pod in mine if logs.wants(pod) and has_logs(pod)]
+    if not wanted:
+        console.warn(f"{subject.name} has no logs (yet): no pod has started")
+    printer = LogPrinter(console, subject.prefixed)
+    for pod in sorted(wanted, key=pod_index):
+        print_log(core, pod, subject.label(pod), logs, printer)
+
+
+def print_log(core: ApiGroup, pod: Object, label: str, logs: LogQuery, printer: LogPrinter) -> None:
+    """Print one pod's log."""
+    messages: queue.Queue[Message] = queue.Queue(maxsize=64)
+    tail = Tail(messages, core, pod, CONTAINER_NAME, logs)
+    tail.start()
+    try:
+        for message in iter(messages.get, None):
+            if message.kind == "error":
+                raise message.item
+            if message.kind == "end":
+                break
+            printer.write(tail.name, label, message.data)
+        printer.end(tail.name, label)
+    finally:
+        tail.stop()
+        tail.join()
+
+
 def tail_container(key: str) -> str:
     """The container in a `tail_key`."""
     return key.split("/")[1]
@@ -3727,6 +3811,111 @@ class Plan(NamedTuple):
             self.archive.close()
 
 
+class Launcher:
+    """Creates a Job or Deployment and what it needs: all of it, or nothing."""
+
+    def __init__(
+        self, cluster: Cluster, group: ApiGroup, resource: str, core: ApiGroup, run: str
+    ) -> None:
+        self._cluster = cluster
+        self._group = group
+        self._resource = resource
+        self._core = core
+        self._run = run
+
+    def launch(self, plan: Plan) -> Object:
+        """Create it under the first free name, or update a Deployment. Returns it."""
+        if not plan.work.as_deployment:
+            return self._create(plan, candidate_names(plan.work.name, plan.work.num))
+        name = plan.work.name
+        old = self._group.get(self._resource, name)
+        if old is None:
+            return self._create(plan, [name])
+        if not is_ours(old):
+            raise taken("Deployment", name)
+        work = plan.named(name, self._run)
+        self._create_children(plan, work, old)
+        return self._group.replace(self._resource, name, deployment(work))
+
+    def _create(self, plan: Plan, names: Iterable[str]) -> Object:
+        """It is created suspended, so that its ConfigMaps have an owner from the
+        start and its pods find all of them. Whatever goes wrong, a signal
+        included, it is removed again, and the rest goes with it.
+        """
+        for name in names:
+            work = plan.named(name, self._run)
+            root = root_object(work)
+            try:
+                try:
+                    first = suspended(root) if plan.has_children else root
+                    made = self._group.create(self._resource, first)
+                except Conflict:
+                    continue
+                if plan.has_children:
+                    self._create_children(plan, work, made)
+                    made = self._group.patch(self._resource, name, resumption(root))
+                return made
+            except BaseException:
+                self._roll_back(name)
+                raise
+        raise taken("Job", plan.work.name)
+
+    def _create_children(self, plan: Plan, work: Workload, owner: Object) -> None:
+        """Create what the owner needs, some at a time."""
+        children = plan.children(work)
+        lock = threading.Lock()
+        failures: List[BaseException] = []
+
+        def upload() -> None:
+            while not failures:
+                with lock:
+                    child = next(children, None)
+                if child is None:
+                    return
+                try:
+                    self._create_child(owned(child, owner))
+                except Exception as error:
+                    failures.append(error)
+
+        count = min(UPLOADS_AT_ONCE, max(work.chunks, 1))
+        threads = [threading.Thread(target=upload, daemon=True) for _ in range(count)]
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        except BaseException as error:
+            failures.append(error)
+            raise
+        if failures:
+            raise failures[0]
+
+    def _create_child(self, child: Object) -> None:
+        """Create one, or renew the Service of a Deployment that is updated."""
+        resource, name = CHILD_RESOURCES[child["kind"]], child["metadata"]["name"]
+        try:
+            self._core.create(resource, child)
+        except Conflict:
+            if resource != "services" or not is_ours(self._core.get(resource, name)):
+                raise taken(child["kind"], name) from None
+            self._core.patch(resource, name, child)
+
+    def _roll_back(self, name: str) -> None:
+        """Remove what was not completed, if it is this run's, without much ado."""
+        self._cluster.patience = HURRY
+        with contextlib.suppress(K8rError):
+            root = self._group.get(self._resource, name)
+            if root and run_id(root) == self._run:
+                uid = {"uid": root["metadata"]["uid"]}
+                self._group.delete(self._resource, name, {"preconditions": uid})
+        self._cluster.patience = PATIENCE
+
+
+def taken(kind: str, name: str) -> K8rError:
+    """The error for a name that somebody else's object has."""
+    return K8rError(f"there is a {kind} {name} that k8r has not made", "choose a --job-name")
+
+
 CHILD_RESOURCES = {"ConfigMap": "configmaps", "Secret": "secrets", "Service": "services"}
 
 
@@ -3843,20 +4032,19 @@ class K8sRun:
 
     def plan(self, options: RunOptions) -> Plan:
         """Do all that comes before the first object. Raises UsageError."""
-        kind = self.detect_source_type(options.source)
+        uses: List[SecretUse] = []
+        kind, name = self.detect_source_type(options.source), self.generate_job_name(options)
         if not options.show_yaml:
-            self._cluster.check()
+            # First of all, since a cluster out of reach should not cost a build.
+            uses = self.get_job_secrets(options.secret_job or name)
+            check_collisions(uses)
         if kind == DIRECTORY:
             plan = self.create_directory_container(options)
         elif kind == GITHUB:
             plan = self.create_github_container(options)
         else:
             plan = self.create_container_container(options)
-        if options.show_yaml:
-            return plan
-        uses = tuple(self.get_job_secrets(options.secret_job or plan.work.base))
-        check_collisions(uses)
-        return plan._replace(work=dataclasses.replace(plan.work, secrets=uses))
+        return plan._replace(work=dataclasses.replace(plan.work, secrets=tuple(uses)))
 
     def manifests(self, plan: Plan) -> Iterator[Object]:
         """The objects of a run, in the order in which they can be created. Values
@@ -3881,9 +4069,14 @@ class K8sRun:
         """Create a Deployment, or update the one of that name, as `create_job`."""
         return self._create_from(RunOptions(source, tuple(command), as_deployment=True, **options))
 
-    def create_directory_configmap(self, work: Workload, part: int, data: bytes) -> Object:
-        """Create one part of a directory's archive."""
-        return self.core_v1.create("configmaps", configmap(work, part, data))
+    def create_directory_configmap(self, source: str, name: str) -> Object:
+        """Pack a small directory into one ConfigMap of that name, to mount elsewhere."""
+        with contextlib.closing(pack_directory(self._path(source))) as archive:
+            if archive.chunks > 1:
+                raise UsageError(f"{source} is larger than one ConfigMap", "use create_job")
+            work = Workload(name, self.env.token(), DIRECTORY, "", base=name)
+            body = configmap(work, 0, archive.chunk(0))
+        return self.core_v1.create("configmaps", dict(body, metadata=metadata(work, name)))
 
     def run_job_with_options(self, options: RunOptions) -> int:
         """`k8r run`: returns the exit code."""
@@ -3923,11 +4116,18 @@ class K8sRun:
             self._say_why_pending(rows)
         return sorted(rows, key=lambda row: (row["created"], row["name"]))
 
+    def watch_jobs(self, known: Iterable[Object] = ()) -> Iterator[Object]:
+        """Rows as in `list_jobs`, each when it is new or has changed since ``known``;
+        without end.
+        """
+        return watch_rows(self.batch_v1, self.apps_v1, known)
+
     def get_job_logs(self, name: str, logs: LogQuery) -> int:
         """`k8r logs`: print what the pods wrote; the exit code."""
         if logs.follow:
             return self.monitor_job(name, logs)
-        return self._print_logs(self._subject(name), logs)
+        print_logs(self.core_v1, self.console, self._subject(name), logs)
+        return ExitCode.OK
 
     def delete_job(self, name: str, force: bool = True, secrets: bool = False) -> bool:
         """Delete a Job or Deployment with all that it owns; False if there is none.
@@ -4080,122 +4280,22 @@ class K8sRun:
 
     def _create_from(self, options: RunOptions) -> Object:
         with contextlib.closing(self.plan(options)) as plan:
-            if options.as_deployment:
-                return self._deploy(plan)
             if options.replace:
                 self._remove_old(plan.work.name)
-            return self._create(plan, candidate_names(plan.work.name, plan.work.num))
-
-    def _create(self, plan: Plan, names: Iterable[str]) -> Object:
-        """Create the Job or Deployment under the first free name, and its parts.
-
-        It is created suspended, so that its ConfigMaps have an owner from the
-        start and its pods find all of them. Whatever goes wrong, a signal
-        included, it is removed again, and the rest goes with it.
-        """
-        run, home = self.env.token(), self._home(plan)
-        for name in names:
-            work = plan.named(name, run)
-            root = root_object(work)
-            try:
-                made = home[0].create(home[1], suspended(root) if plan.has_children else root)
-                if plan.has_children:
-                    self._create_children(plan, work, made)
-                    made = home[0].patch(home[1], name, resumption(root))
-            except Conflict:
-                continue
-            except BaseException:
-                self._roll_back(home, name, run)
-                raise
-            self._announce(plan, name)
-            return made
-        raise K8rError(f"the name {plan.work.name} is taken", "choose a --job-name")
-
-    def _home(self, plan: Plan) -> Tuple[ApiGroup, str]:
-        """The group and resource of the object that owns the others."""
-        if plan.work.as_deployment:
-            return self.apps_v1, "deployments"
-        return self.batch_v1, "jobs"
-
-    def _deploy(self, plan: Plan) -> Object:
-        """Create a Deployment, or put a new one in the place of its predecessor."""
-        name = plan.work.name
-        old = self.apps_v1.get("deployments", name)
-        if old is None:
-            if self.batch_v1.get("jobs", name):
-                raise K8rError(
-                    f"there is a Job {name} already", f"{self.again('rm', name)}, or use --job-name"
-                )
-            return self._create(plan, [name])
-        if not is_ours(old):
-            raise K8rError(
-                f"there is a Deployment {name} that k8r has not made", "choose a --job-name"
-            )
-        work = plan.named(name, self.env.token())
-        self._create_children(plan, work, old)
-        made = self.apps_v1.replace("deployments", name, deployment(work))
-        self._announce(plan, name)
-        return made
-
-    def _create_children(self, plan: Plan, work: Workload, owner: Object) -> None:
-        """Create what the owner needs, some at a time."""
-        children = plan.children(work)
-        lock = threading.Lock()
-        failures: List[BaseException] = []
-
-        def upload() -> None:
-            while not failures:
-                with lock:
-                    child = next(children, None)
-                if child is None:
-                    return
-                try:
-                    self._create_child(owned(child, owner))
-                except Exception as error:
-                    failures.append(error)
-
-        count = min(UPLOADS_AT_ONCE, max(work.chunks, 1))
-        threads = [threading.Thread(target=upload, daemon=True) for _ in range(count)]
-        try:
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-        except BaseException as error:
-            failures.append(error)
-            raise
-        if failures:
-            raise failures[0]
-
-    def _create_child(self, child: Object) -> None:
-        """Create one, or renew the Service of a Deployment that is updated."""
-        resource = CHILD_RESOURCES[child["kind"]]
-        try:
-            self.core_v1.create(resource, child)
-        except Conflict:
-            name = child["metadata"]["name"]
-            if resource != "services" or not is_ours(self.core_v1.get(resource, name)):
-                raise K8rError(
-                    f"there is a {child['kind']} {name} that k8r has not made",
-                    "choose a --job-name",
-                ) from None
-            self.core_v1.patch(resource, name, child)
-
-    def _roll_back(self, home: Tuple[ApiGroup, str], name: str, run: str) -> None:
-        """Remove what was not completed, if it is this run's."""
-        with contextlib.suppress(K8rError):
-            root = home[0].get(home[1], name)
-            if root and run_id(root) == run:
-                uid = root["metadata"]["uid"]
-                home[0].delete(home[1], name, {"preconditions": {"uid": uid}})
-
-    def _announce(self, plan: Plan, name: str) -> None:
-        sent = ""
+            made = self._launcher(options).launch(plan)
+        name, sent = made["metadata"]["name"], ""
         if plan.archive:
             sent = f" ({plan.archive.files} files, {format_size(plan.archive.size)})"
         self.console.say(
             f"{name} runs in namespace {self.namespace} of {self._cluster.context_name}{sent}"
         )
+        return made
+
+    def _launcher(self, options: RunOptions) -> Launcher:
+        group, resource = self.batch_v1, "jobs"
+        if options.as_deployment:
+            group, resource = self.apps_v1, "deployments"
+        return Launcher(self._cluster, group, resource, self.core_v1, self.env.token())
 
     def _remove_old(self, name: str) -> None:
         """For --replace: remove a Job and wait until its name is free."""
@@ -4251,7 +4351,7 @@ class K8sRun:
             self._follow(rollout, options, LogQuery(quiet=True))
         except CannotStart:
             if not options.detach:
-                self._print_logs(rollout, LogQuery(follow=False))
+                print_logs(self.core_v1, self.console, rollout, LogQuery(follow=False))
             raise
         for resource in ("configmaps", "secrets"):
             query = {"labelSelector": f"{SELECTOR},{LABEL_JOB}={name},!{LABEL_SECRET}"}
@@ -4283,35 +4383,6 @@ class K8sRun:
         if subject is None:
             raise self.no_job(name)
         return subject
-
-    def _print_logs(self, subject: Subject, logs: LogQuery) -> int:
-        """The logs that there are, one pod after the other."""
-        query = {"labelSelector": f"{LABEL_JOB}={subject.name}"}
-        pods, _ = self.core_v1.list("pods", query, lambda pod: pod)
-        mine = sorted((pod for pod in pods if subject.mine(pod)), key=pod_age)
-        wanted = [pod for pod in mine if logs.wants(pod) and has_logs(pod)]
-        if not wanted:
-            self.console.warn(f"{subject.name} has no logs (yet): no pod has started")
-        printer = LogPrinter(self.console, subject.prefixed)
-        for pod in sorted(wanted, key=pod_index):
-            self._print_log(pod, subject.label(pod), logs, printer)
-        return ExitCode.OK
-
-    def _print_log(self, pod: Object, label: str, logs: LogQuery, printer: LogPrinter) -> None:
-        messages: queue.Queue[Message] = queue.Queue(maxsize=64)
-        tail = Tail(messages, self.core_v1, pod, CONTAINER_NAME, logs)
-        tail.start()
-        try:
-            for message in iter(messages.get, None):
-                if message.kind == "error":
-                    raise message.item
-                if message.kind == "end":
-                    break
-                printer.write(tail.name, label, message.data)
-            printer.end(tail.name, label)
-        finally:
-            tail.stop()
-            tail.join()
 
     def _say_why_pending(self, rows: List[Object]) -> None:
         """Put the reason for which pods wait into the rows that have none running."""
@@ -4621,10 +4692,11 @@ def add_ls(subparsers: Any) -> None:
         "-o",
         "--output",
         metavar="FORMAT",
-        choices=("table", "json", "yaml", "name"),
+        choices=("table", "wide", "json", "yaml", "name"),
         default="table",
-        help="table, json, yaml or name",
+        help="table, wide, json, yaml or name",
     )
+    parser.add_argument("-w", "--watch", action="store_true", help="go on with what changes")
     add_global_options(parser)
 
 
@@ -4730,7 +4802,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     position = first_word(words, valued_options(parser))
     if position is not None and words[position] not in SUBCOMMANDS:
         check_mistyped(words[position], command)
-        words.insert(position, "run")
+        words.insert(0, "run")
     args = parser.parse_args(words)
     if args.act is None:
         raise UsageError("what shall run?", "for instance k8r ./ -- COMMAND; see k8r --help")
@@ -4823,9 +4895,14 @@ def cmd_run(k8s: K8sRun, args: argparse.Namespace) -> int:
     return k8s.run_job_with_options(run_options(args, k8s.env))
 
 
+COLUMNS = ("name", "type", "source", "desired", "running", "complete", "failed", "status", "age")
+
+
 def cmd_ls(k8s: K8sRun, args: argparse.Namespace) -> int:
     """List Jobs and Deployments."""
     rows, console = k8s.list_jobs(), k8s.console
+    if args.watch:
+        return watch_ls(k8s, rows, args.output)
     if args.output == "json":
         console.text(json.dumps(rows, indent=2))
     elif args.output == "yaml":
@@ -4835,16 +4912,39 @@ def cmd_ls(k8s: K8sRun, args: argparse.Namespace) -> int:
     elif not rows:
         console.say(f"k8r runs nothing in namespace {k8s.namespace}")
     else:
-        header = "NAME TYPE SOURCE DESIRED RUNNING COMPLETE FAILED STATUS AGE".split()
-        console.text(format_table(header, [table_row(row, k8s.env.now()) for row in rows]))
+        wide, now = args.output == "wide", k8s.env.now()
+        console.text(format_table(header(wide), [table_row(row, now, wide) for row in rows]))
     return ExitCode.OK
 
 
-def table_row(row: Object, now: float) -> List[str]:
+def watch_ls(k8s: K8sRun, rows: List[Object], output: str) -> int:
+    """`k8r ls -w`: the list, then a row for each change, until it is interrupted."""
+    wide, title = output == "wide", header(output == "wide")
+    widths: List[int] = []
+    for row in itertools.chain(rows, k8s.watch_jobs(rows)):
+        if output in ("json", "yaml"):
+            k8s.console.text(json.dumps(row))
+        elif output == "name":
+            k8s.console.text(row["name"])
+        else:
+            now = k8s.env.now()
+            if not widths:
+                format_table(title, [table_row(row, now, wide) for row in rows], widths)
+            k8s.console.text(format_table(title, [table_row(row, now, wide)], widths))
+            title = []
+    return ExitCode.OK
+
+
+def header(wide: bool) -> List[str]:
+    """The titles of the columns of `k8r ls`."""
+    return [name.upper() for name in COLUMNS + (("image", "command") if wide else ())]
+
+
+def table_row(row: Object, now: float, wide: bool) -> List[str]:
     """A row of `k8r ls`, as text."""
-    keys = ("name", "type", "source", "desired", "running", "complete", "failed", "status")
     age = format_age(now - parse_timestamp(row["created"]))
-    return [*(str(row[key]) for key in keys), age]
+    more = [row["image"], " ".join(row["command"]).replace("\n", " ")[:60]] if wide else []
+    return [*(str(row[key]) for key in COLUMNS[:-1]), age, *more]
 
 
 def cmd_logs(k8s: K8sRun, args: argparse.Namespace) -> int:
