@@ -615,9 +615,23 @@ def parse_cpu(text: str) -> str:
 
 
 def parse_range(text: str, parse: Callable[[str], str]) -> Tuple[str, str]:
-    """`LOW-HIGH`, or one value for both, each parsed by ``parse``."""
-    low, dash, high = text.partition("-")
-    return parse(low), parse(high if dash else low)
+    """`LOW-HIGH`, or one value for both, each parsed by ``parse``. Raises UsageError."""
+    first, dash, second = text.partition("-")
+    low, high = parse(first), parse(second if dash else first)
+    if quantity(low) > quantity(high):
+        raise UsageError(f"'{text}' has its larger value first", f"write {second}-{first}")
+    return low, high
+
+
+UNITS = {"": 1, "m": 1e-3, "M": 1e6, "G": 1e9, "T": 1e12}
+UNITS.update({"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40})
+
+
+def quantity(text: str) -> float:
+    """The number that a Kubernetes quantity, as parsed here, stands for."""
+    number = re.match(r"[0-9.]+", text)
+    assert number is not None
+    return float(number.group()) * UNITS[text[number.end() :]]
 
 
 def parse_resources(mem: Optional[str], cpu: Optional[str], gpu: Optional[int]) -> Resources:
@@ -863,17 +877,54 @@ def first_word(argv: Sequence[str], valued: Set[str]) -> Optional[int]:
 # Kubeconfig
 
 
+def is_named_list(value: Any) -> bool:
+    """Whether this is a list of objects that have names, such as containers."""
+    return isinstance(value, list) and all(
+        isinstance(item, dict) and "name" in item for item in value
+    )
+
+
+def job(work: Workload) -> Object:
+    """The Job of a run.
+
+    restartPolicy Never keeps each attempt's pod, and so its log. With several
+    indexes the limit counts for each of them, so that one that fails takes no
+    other down (Kubernetes 1.29 or newer); backoffLimit bounds older clusters.
+    """
+    many = work.num > 1
+    spec = {
+        "completions": work.num,
+        "parallelism": min(work.parallel or work.num, work.num),
+        "completionMode": "Indexed" if many else None,
+        "backoffLimitPerIndex": work.retry if many else None,
+        "backoffLimit": work.num * (work.retry + 1) if many else work.retry,
+        "activeDeadlineSeconds": work.timeout,
+        "ttlSecondsAfterFinished": work.ttl,
+        "template": pod_template(work, "Never"),
+    }
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata(work, work.name),
+        "spec": prune(spec),
+    }
+
+
 def merge_kubeconfigs(parts: Iterable[Tuple[str, Object]]) -> Object:
     """Merge kubeconfigs by kubectl's rules: of equal names the first counts.
 
     ``parts`` are directory and content of each file; relative paths in it are
-    relative to that directory.
+    relative to that directory. Raises K8rError if one is malformed.
     """
     merged: Object = {"clusters": [], "users": [], "contexts": [], "current-context": ""}
     for folder, part in parts:
         merged["current-context"] = merged["current-context"] or part.get("current-context", "")
         for section, kind in (("clusters", "cluster"), ("users", "user"), ("contexts", "context")):
             names = {entry["name"] for entry in merged[section]}
+            if not is_named_list(part.get(section) or []):
+                raise K8rError(
+                    f"the kubeconfig's '{section}' is no list of named entries", "repair it"
+                )
             for entry in part.get(section) or []:
                 if entry["name"] not in names:
                     body = absolute_paths(entry.get(kind) or {}, folder)
@@ -1154,6 +1205,13 @@ def job_condition(job: Object, kind: str) -> Optional[Object]:
     return None
 
 
+def job_failure(job: Object) -> Optional[Object]:
+    """The condition that says that a Job has failed. FailureTarget comes first,
+    up to a pod's grace time before Failed does.
+    """
+    return job_condition(job, "Failed") or job_condition(job, "FailureTarget")
+
+
 def is_finished(job: Object) -> bool:
     """Whether a Job has ended; only these two conditions say so."""
     return bool(job_condition(job, "Complete") or job_condition(job, "Failed"))
@@ -1169,6 +1227,8 @@ def latest_outcomes(pods: Iterable[Object], retry: int, final: bool) -> Dict[int
         outcome, index = pod_outcome(pod), pod_index(pod)
         if outcome is None or (index in decided and decided[index].code == 0):
             continue
+        if outcome.code and pod["metadata"].get("deletionTimestamp") and not final:
+            continue  # somebody has ended it: whether it counts is the Job's to say
         failures[index] = failures.get(index, 0) + (outcome.code != 0)
         if outcome.code == 0 or failures[index] > retry or final:
             decided[index] = outcome
@@ -1192,7 +1252,7 @@ def verdict(job: Object, pods: Sequence[Object]) -> Optional[Verdict]:
     spec = job["spec"]
     count = int(spec.get("completions") or 1)
     retry = int(spec.get("backoffLimitPerIndex", spec.get("backoffLimit", 6)))
-    failed = job_condition(job, "Failed")
+    failed = job_failure(job)
     decided = latest_outcomes(pods, retry, bool(failed))
     if len(decided) < count and not failed:
         if job_condition(job, "Complete"):
@@ -1398,7 +1458,7 @@ def container_row(root: Object) -> Object:
 
 def job_status(job: Object) -> str:
     """One word for a Job's state, with the reason of a failure."""
-    failed = job_condition(job, "Failed") or job_condition(job, "FailureTarget")
+    failed = job_failure(job)
     if failed:
         return f"Failed ({failed.get('reason')})"
     if job_condition(job, "Complete") or job_condition(job, "SuccessCriteriaMet"):
@@ -1608,6 +1668,13 @@ def archive_name(work: Workload, part: int) -> str:
     return f"{work.name}-{work.run_id}-{part:02d}"
 
 
+def verbatim(text: str) -> str:
+    """Text that reaches a container as it is: in commands, arguments and values
+    Kubernetes replaces `$(NAME)` by the variable, and `$$` by `$`.
+    """
+    return re.sub(r"\$(?=[$(])", "$$", text)
+
+
 def environment(work: Workload) -> List[Object]:
     """The container's variables, the user's own after k8r's.
 
@@ -1629,7 +1696,7 @@ def environment(work: Workload) -> List[Object]:
             reference = {"name": use.object_name, "key": key}
             variables[name] = {"name": name, "valueFrom": {"secretKeyRef": reference}}
     for key, value in work.env:
-        variables[key] = {"name": key, "value": value}
+        variables[key] = {"name": key, "value": verbatim(value)}
     return list(variables.values())
 
 
@@ -1693,12 +1760,12 @@ def clone_container(work: Workload, clone: Clone) -> Object:
     if clone.secret:
         place = {"name": "git-secret", "mountPath": GIT_SECRET_MOUNT, "readOnly": True}
         places.append(place)
-    environ = [{"name": key, "value": value} for key, value in variables.items()]
+    environ = [{"name": key, "value": verbatim(value)} for key, value in variables.items()]
     return prune(
         {
             "name": CLONE_NAME,
             "image": clone.options.image,
-            "command": ["sh", "-c", clone_script()],
+            "command": ["sh", "-c", verbatim(clone_script())],
             "env": environ + safe_directory(),
             "volumeMounts": places,
             "securityContext": HARDENED if work.restricted else None,
@@ -1712,9 +1779,10 @@ def command_line(work: Workload) -> Tuple[List[str], List[str]]:
     A command reaches the container as the argument list that it is: the shell
     that unpacks gets it as "$@" and replaces itself by it.
     """
+    words = [verbatim(word) for word in work.command]
     if not work.setup:
-        return list(work.command), []
-    return ["sh", "-c", work.setup + RUN, "k8r"], list(work.command)
+        return words, []
+    return ["sh", "-c", verbatim(work.setup + RUN), "k8r"], words
 
 
 HARDENED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
@@ -1788,39 +1856,6 @@ def merge(base: Any, patch: Any) -> Any:
             items[item["name"]] = merge(items.get(item["name"]), item)
         return list(items.values())
     return patch
-
-
-def is_named_list(value: Any) -> bool:
-    """Whether this is a list of objects that have names, such as containers."""
-    return isinstance(value, list) and all(
-        isinstance(item, dict) and "name" in item for item in value
-    )
-
-
-def job(work: Workload) -> Object:
-    """The Job of a run.
-
-    restartPolicy Never keeps each attempt's pod, and so its log. With several
-    indexes the limit counts for each of them, so that one that fails takes no
-    other down (Kubernetes 1.29 or newer); backoffLimit bounds older clusters.
-    """
-    many = work.num > 1
-    spec = {
-        "completions": work.num,
-        "parallelism": min(work.parallel or work.num, work.num),
-        "completionMode": "Indexed" if many else None,
-        "backoffLimitPerIndex": work.retry if many else None,
-        "backoffLimit": work.num * (work.retry + 1) if many else work.retry,
-        "activeDeadlineSeconds": work.timeout,
-        "ttlSecondsAfterFinished": work.ttl,
-        "template": pod_template(work, "Never"),
-    }
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": metadata(work, work.name),
-        "spec": prune(spec),
-    }
 
 
 def deployment(work: Workload) -> Object:
@@ -3588,6 +3623,8 @@ class Run:
             return
         uid = pod["metadata"]["uid"]
         self._pods[uid] = pod
+        if message.kind == "deleted" and not pod_outcome(pod):
+            del self._pods[uid]
         for key, tail in self._open.items():
             if key.startswith(uid) and (message.kind == "deleted" or has_ended(pod, key)):
                 tail.ended.set()
@@ -3614,7 +3651,7 @@ class Run:
         if not (self._open or self._waiting):
             return True
         endless = is_deployment(self._root) and not self._gone
-        stopped = self._gone or job_condition(self._root, "Failed")
+        stopped = self._gone or job_failure(self._root)
         return endless or bool(stopped and self._clock() - self._decided_at > 5)
 
     def _check(self, deadline: Optional[float]) -> None:
@@ -3641,8 +3678,8 @@ class Run:
     def _start_tails(self) -> None:
         while self._waiting and len(self._open) < STREAMS_AT_ONCE:
             tail = self._waiting.pop(0)
-            pod = self._pods[tail.name.partition("/")[0]]
-            if has_ended(pod, tail.name):
+            pod = self._pods.get(tail.name.partition("/")[0])
+            if pod is None or has_ended(pod, tail.name):
                 tail.ended.set()
             self._open[tail.name] = tail
             tail.start()
@@ -4140,7 +4177,7 @@ class K8sRun:
         if subject is None:
             return False
         root = subject.root
-        if not force and not is_finished(root):
+        if not force and not self._ended_jobs([root]):
             raise K8rError(
                 f"{name} has not finished", f"to stop and remove it: {self.again('rm -f', name)}"
             )
@@ -4154,12 +4191,8 @@ class K8sRun:
 
     def finished_jobs(self) -> List[str]:
         """The names of all Jobs of k8r that have ended."""
-
-        def ended(root: Object) -> str:
-            return str(root["metadata"]["name"]) if is_finished(root) else ""
-
-        names, _ = self.batch_v1.list("jobs", {"labelSelector": SELECTOR}, ended)
-        return [name for name in names if name]
+        roots, _ = self.batch_v1.list("jobs", {"labelSelector": SELECTOR}, lambda item: item)
+        return self._ended_jobs(roots)
 
     # Secrets
 
@@ -4384,6 +4417,21 @@ class K8sRun:
             raise self.no_job(name)
         return subject
 
+    def _ended_jobs(self, roots: List[Object]) -> List[str]:
+        """The names of those that have ended, by their pods where the Job's own
+        status has yet to say so: a run's end is known two seconds earlier.
+        """
+        ended = [root for root in roots if is_finished(root)]
+        going = [root for root in roots if not is_finished(root) and not is_deployment(root)]
+        if going:
+            selector = SELECTOR if len(going) > 1 else f"{LABEL_JOB}={going[0]['metadata']['name']}"
+            pods, _ = self.core_v1.list("pods", {"labelSelector": selector}, lambda pod: pod)
+            for root in going:
+                uid = root["metadata"]["uid"]
+                if verdict(root, [pod for pod in pods if belongs_to(pod, uid)]):
+                    ended.append(root)
+        return [root["metadata"]["name"] for root in ended]
+
     def _say_why_pending(self, rows: List[Object]) -> None:
         """Put the reason for which pods wait into the rows that have none running."""
         query = {"labelSelector": SELECTOR, "fieldSelector": "status.phase=Pending"}
@@ -4433,10 +4481,22 @@ class Parser(argparse.ArgumentParser):
     def _unknown(self, word: str) -> UsageError:
         if word.startswith("-"):
             option = word.partition("=")[0]
-            close = difflib.get_close_matches(option, list(self._option_string_actions), 1)
+            close = difflib.get_close_matches(option, sorted(all_options(self)), 1)
             hint = f"did you mean {close[0]}?" if close else f"see {self.prog} --help"
             return UsageError(f"there is no option {option}", hint)
         return UsageError(f"what is '{word}' for?", "the command goes after --: SOURCE -- COMMAND")
+
+
+def all_options(parser: argparse.ArgumentParser, valued: bool = False) -> Set[str]:
+    """All options, of the subcommands too; ``valued`` those that take a value."""
+    found: Set[str] = set()
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for sub in action.choices.values():
+                found |= all_options(sub, valued)
+        elif action.nargs is None or not valued:
+            found.update(action.option_strings)
+    return found
 
 
 class MainParser(Parser):
@@ -4783,23 +4843,11 @@ def build_parser() -> MainParser:
     return parser
 
 
-def valued_options(parser: argparse.ArgumentParser) -> Set[str]:
-    """All options, of the subcommands too, that take a value."""
-    found: Set[str] = set()
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for sub in action.choices.values():
-                found |= valued_options(sub)
-        elif action.nargs is None:
-            found.update(action.option_strings)
-    return found
-
-
 def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     """Parse a command line; `run` is implied. Raises UsageError."""
     parser = build_parser()
     words, command = split_command(argv)
-    position = first_word(words, valued_options(parser))
+    position = first_word(words, all_options(parser, valued=True))
     if position is not None and words[position] not in SUBCOMMANDS:
         check_mistyped(words[position], command)
         words.insert(0, "run")
@@ -5041,6 +5089,20 @@ def interrupt(signum: int, frame: Any) -> NoReturn:
     raise Interrupted(signum)
 
 
+def close_stdout(code: int) -> int:
+    """Flush what is left; if the reader has gone, keep Python from complaining.
+
+    Returns the exit status, which is that of SIGPIPE then.
+    """
+    try:
+        if sys.stdout:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        code = 128 + signal.SIGPIPE
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
+
+
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run k8r; returns the exit status. Every error ends here."""
     env = Environment.of_process()
@@ -5060,6 +5122,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         )
         code: int = args.act(k8s, args)
         return code
+    except SystemExit as end:  # argparse has printed --help or --version
+        return close_stdout(int(end.code or 0))
     except K8rError as error:
         console.trace()
         console.error(error)
@@ -5069,9 +5133,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except Interrupted as stop:
         return 128 + stop.signum
     except BrokenPipeError:
-        # The reader has seen enough. Python would complain when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+        return close_stdout(128 + signal.SIGPIPE)
     except Exception as error:
         console.trace()
         console.error(K8rError(f"internal error: {error!r}", "run it with -v and report that"))
