@@ -2,10 +2,11 @@
 """k8r: run your code on Kubernetes with one command.
 
 usage: k8r [run] SOURCE [OPTIONS] [-- COMMAND [ARG ...]]
-       k8r ls | logs NAME | delete NAME...
+       k8r ls | logs NAME | delete NAME... | secret NAME [VALUE]
 
-SOURCE is a directory or a container image. COMMAND runs in the cluster as a
-Job; its output appears here and k8r ends with its exit code.
+SOURCE is a directory, a git URL, a Dockerfile or a container image. COMMAND
+runs in the cluster as a Job; its output appears here and k8r ends with its
+exit code.
 
   k8r ./ -- python train.py             this directory, in the default image
   k8r ./ --base-image python:3-slim -- python train.py
@@ -17,9 +18,10 @@ Job; its output appears here and k8r ends with its exit code.
   k8r ls                                what runs, what ran
   k8r logs NAME -f                      its output again; -f follows
   k8r rm NAME                           remove it and all that belongs to it
+  k8r secret NAME VALUE                 a secret for the runs of this directory
 
 commands:
-  run (implied), ls, logs, delete (rm)       `k8r COMMAND --help` tells more
+  run (implied), ls, logs, delete (rm), secret    `k8r COMMAND --help` has more
 options for all of them:
   -n, --namespace NAME   the namespace (default: that of the context)
   --context NAME         the kubeconfig context
@@ -41,6 +43,7 @@ import contextlib
 import dataclasses
 import difflib
 import enum
+import errno
 import gzip
 import hashlib
 import io
@@ -222,6 +225,10 @@ class TimedOut(K8rError):
 
 class CannotStart(K8rError):
     """A run cannot begin; a Job is then removed, lest it begins later unseen."""
+
+
+class Answer(Exception):
+    """Not an error: what --help or --version has to say, and nothing else to do."""
 
 
 class ConnectionTrouble(K8rError):
@@ -518,10 +525,13 @@ def parse_job_name(text: str, num: int) -> str:
 def candidate_names(base: str, num: int) -> Iterator[str]:
     """Yield ``base``, ``base-1``, ``base-2``, ..., each short enough."""
     limit = name_limit(num)
-    yield base[:limit].rstrip("-")
+    first = base[:limit].rstrip("-")
+    yield first
     for number in range(1, 10_000):
         suffix = f"-{number}"
-        yield base[: limit - len(suffix)].rstrip("-") + suffix
+        name = base[: limit - len(suffix)].rstrip("-") + suffix
+        if name != first:
+            yield name
 
 
 # Values of options
@@ -582,6 +592,8 @@ def check_argument(what: str, text: str) -> None:
             f"{what} is longer than {ARGUMENT_LIMIT} bytes",
             "put it into a file of the directory",
         )
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise UsageError(f"{what} is no UTF-8", "put it into a file of the directory")
     if "\0" in text:
         raise UsageError(f"{what} contains a NUL byte", "put it into a file of the directory")
 
@@ -692,12 +704,12 @@ def detect_source_type(text: str, path_type: str) -> str:
             f"'{text}' is a file, neither a directory nor a Dockerfile",
             f"run the directory that it is in: k8r {posixpath.dirname(text) or '.'}/ -- COMMAND",
         )
-    if GIT_URL.fullmatch(text):
+    if GIT_URL.fullmatch(text) and not IMAGE.fullmatch(text):  # NAME@sha256:...
         return GITHUB
-    if is_path_like(text):
-        raise UsageError(f"there is no directory '{text}'", "check the spelling")
     if is_dockerfile(text):
         raise UsageError(f"there is no file '{text}'", "check the spelling")
+    if is_path_like(text):
+        raise UsageError(f"there is no directory '{text}'", "check the spelling")
     if IMAGE.fullmatch(text):
         return CONTAINER
     raise UsageError(
@@ -723,7 +735,7 @@ def split_credentials(url: str) -> Tuple[str, str, str]:
 
     A user alone is taken along: on some hosts it is the token.
     """
-    match = re.fullmatch(r"(https?://)([^/@]*)@(.*)", url)
+    match = re.fullmatch(r"(https?://)([^/]*)@(.*)", url)
     if not match:
         return url, "", ""
     scheme, credentials, rest = match.groups()
@@ -799,11 +811,13 @@ def check_collisions(uses: Iterable[SecretUse]) -> None:
                 )
 
 
-def is_variable_value(value: bytes) -> bool:
-    """Whether a secret's value can be an environment variable's."""
-    with contextlib.suppress(UnicodeDecodeError):
-        return b"\0" not in value and bool(value.decode() or True) and len(value) < ARGUMENT_LIMIT
-    return False
+def is_variable_value(name: str, value: bytes) -> bool:
+    """Whether a secret's value can be that of an environment variable."""
+    try:
+        check_argument(name, f"{name}={value.decode()}")
+    except (UnicodeDecodeError, UsageError):
+        return False
+    return True
 
 
 def parse_secret_name(text: str) -> str:
@@ -838,7 +852,7 @@ def parse_env_file(text: str, name: str, environ: Mapping[str, str]) -> List[Tup
     number of the line that is wrong.
     """
     variables: List[Tuple[str, str]] = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(re.split(r"\r?\n", text), 1):
         if line.strip() and not line.lstrip().startswith("#"):
             try:
                 variables.append(parse_variable(line.lstrip(), environ))
@@ -868,10 +882,20 @@ def first_word(argv: Sequence[str], valued: Set[str]) -> Optional[int]:
         if skip:
             skip = False
         elif word.startswith("-") and word != "-":
-            skip = word in valued
+            skip = word in valued or ends_with_option(word, valued)
         else:
             return position
     return None
+
+
+def ends_with_option(word: str, valued: Set[str]) -> bool:
+    """Whether short options are written together, and the last takes a value."""
+    letters = [f"-{letter}" for letter in word[1:]]
+    return (
+        word[:2] != "--"
+        and letters[-1] in valued
+        and not any(letter in valued for letter in letters[:-1])
+    )
 
 
 # Kubeconfig
@@ -882,32 +906,6 @@ def is_named_list(value: Any) -> bool:
     return isinstance(value, list) and all(
         isinstance(item, dict) and "name" in item for item in value
     )
-
-
-def job(work: Workload) -> Object:
-    """The Job of a run.
-
-    restartPolicy Never keeps each attempt's pod, and so its log. With several
-    indexes the limit counts for each of them, so that one that fails takes no
-    other down (Kubernetes 1.29 or newer); backoffLimit bounds older clusters.
-    """
-    many = work.num > 1
-    spec = {
-        "completions": work.num,
-        "parallelism": min(work.parallel or work.num, work.num),
-        "completionMode": "Indexed" if many else None,
-        "backoffLimitPerIndex": work.retry if many else None,
-        "backoffLimit": work.num * (work.retry + 1) if many else work.retry,
-        "activeDeadlineSeconds": work.timeout,
-        "ttlSecondsAfterFinished": work.ttl,
-        "template": pod_template(work, "Never"),
-    }
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": metadata(work, work.name),
-        "spec": prune(spec),
-    }
 
 
 def merge_kubeconfigs(parts: Iterable[Tuple[str, Object]]) -> Object:
@@ -1043,6 +1041,15 @@ _STAMP = rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(Z|[+-]\d\d:\d\d) "
 STAMP = re.compile(_STAMP)
 STAMPS = re.compile(rb"(?m)^" + _STAMP)
 LONGEST_STAMP = 40
+LONG_LINE = 8192
+"""Bytes of a line that is surely one entry of the container's log file; the
+limit of containerd and CRI-O is twice that."""
+
+
+def has_long_line(block: bytes) -> bool:
+    """Whether a line may be too long for one entry; cheap, and on the safe side."""
+    windows = range(0, len(block) - LONG_LINE + 1, LONG_LINE)
+    return any(block.find(b"\n", start, start + LONG_LINE) < 0 for start in windows)
 
 
 class LogCursor:
@@ -1052,8 +1059,13 @@ class LogCursor:
     pieces, and gives back the bytes that the container wrote. After a broken
     connection `resume` gives the `sinceTime` to ask from; `feed` then drops
     what was seen before. The API's sinceTime has a granularity of one second,
-    so the cursor counts the lines seen in the last second, and the bytes seen
-    of a line that has not ended.
+    so the cursor counts the lines seen since the start of a second, and the
+    bytes seen of a line that has not ended.
+
+    The container runtime writes a line of over 16 KiB as several entries, each
+    with a time of its own. Asked from a second in between, the API gives the
+    rest of the line; so the cursor never counts from a second that begins right
+    after a long line.
     """
 
     def __init__(self, keep_stamps: bool = False) -> None:
@@ -1065,6 +1077,8 @@ class LogCursor:
         self._inside = False  # whether a line was begun that has not ended
         self._given = 0  # bytes of that line in this stream
         self._drop = 0  # bytes at its start that are not wanted again
+        self._long = False  # whether the last line may have several entries
+        self._last = b""  # the second of the last line
         self._replay: Optional[Tuple[bytes, int, int]] = None
 
     def resume(self) -> Optional[str]:
@@ -1074,7 +1088,8 @@ class LogCursor:
             _, lines, begun = self._replay
         elif self._inside:
             begun = max(self._given, self._drop)
-        self._replay = (self._second, lines, begun) if self._second else None
+        self._replay = (self._last, lines, begun) if self._second else None
+        self._long = False
         self._seen, self._head, self._inside = 0, b"", False
         return (self._second + self._zone).decode() or None
 
@@ -1084,10 +1099,12 @@ class LogCursor:
         self._head = b""
         out = []
         while data:
-            if not self._inside and not self._replay and b"\n" in data:
-                whole, newline, data = data.rpartition(b"\n")
-                out.append(self._lines(whole + newline))
-                continue
+            if not (self._inside or self._replay or self._long):
+                whole, newline, rest = data.rpartition(b"\n")
+                if newline and not has_long_line(whole):
+                    out.append(self._lines(whole + newline))
+                    data = rest
+                    continue
             if not self._inside:
                 stamp = STAMP.match(data)
                 if not stamp and len(data) < LONGEST_STAMP and b"\n" not in data:
@@ -1108,8 +1125,10 @@ class LogCursor:
         """Whole lines, without a step of Python for each of them."""
         last = STAMP.match(block, block.rfind(b"\n", 0, -1) + 1)
         if last:
+            known = last.group(1) == self._last
             self._enter(last)
-            self._seen += block.count(b"\n" + self._second) + block.startswith(self._second)
+            begin = b"" if known else self._second
+            self._seen += block.count(b"\n" + begin, 0, -1) + block.startswith(begin)
         return block if self._keep else STAMPS.sub(b"", block)
 
     def _begin(self, stamp: Optional[re.Match[bytes]]) -> None:
@@ -1117,8 +1136,8 @@ class LogCursor:
         if stamp:
             self._enter(stamp)
         if self._replay:
-            second, lines, begun = self._replay
-            if second != self._second:
+            last, lines, begun = self._replay
+            if self._last > last:
                 self._replay = None
             elif self._seen < lines:
                 self._drop = sys.maxsize
@@ -1130,13 +1149,15 @@ class LogCursor:
         self._given += len(piece)
         if piece.endswith(b"\n"):
             self._inside = False
+            self._long = self._given > LONG_LINE
             self._seen += 1
         return fresh
 
     def _enter(self, stamp: re.Match[bytes]) -> None:
         second, zone = stamp.groups()
-        if second != self._second:
+        if second != self._last and not self._long:
             self._second, self._zone, self._seen = second, zone, 0
+        self._last = second
 
 
 # Pods and Jobs
@@ -1258,6 +1279,9 @@ def verdict(job: Object, pods: Sequence[Object]) -> Optional[Verdict]:
         if job_condition(job, "Complete"):
             return Verdict(ExitCode.OK, f"{name} succeeded")
         return None
+    if failed and failed["type"] == "FailureTarget" and len(decided) < count:
+        if failed.get("reason") != "DeadlineExceeded":
+            return None  # the pods' own words are still on their way
     if failed and failed.get("reason") == "DeadlineExceeded":
         limit = spec.get("activeDeadlineSeconds")
         return Verdict(ExitCode.TIMEOUT, f"{name} timed out after {limit} s (DeadlineExceeded)")
@@ -1846,7 +1870,8 @@ def merge(base: Any, patch: Any) -> Any:
     """Merge a patch into JSON data: objects by key, lists of named things by
     name, anything else is replaced; null removes (as in RFC 7396).
     """
-    if isinstance(base, dict) and isinstance(patch, dict):
+    if isinstance(patch, dict):
+        base = base if isinstance(base, dict) else {}
         merged = {key: merge(base.get(key), item) for key, item in patch.items()}
         both = {**base, **merged}
         return {key: item for key, item in both.items() if patch.get(key, item) is not None}
@@ -1856,6 +1881,32 @@ def merge(base: Any, patch: Any) -> Any:
             items[item["name"]] = merge(items.get(item["name"]), item)
         return list(items.values())
     return patch
+
+
+def job(work: Workload) -> Object:
+    """The Job of a run.
+
+    restartPolicy Never keeps each attempt's pod, and so its log. With several
+    indexes the limit counts for each of them, so that one that fails takes no
+    other down (Kubernetes 1.29 or newer); backoffLimit bounds older clusters.
+    """
+    many = work.num > 1
+    spec = {
+        "completions": work.num,
+        "parallelism": min(work.parallel or work.num, work.num),
+        "completionMode": "Indexed" if many else None,
+        "backoffLimitPerIndex": work.retry if many else None,
+        "backoffLimit": work.num * (work.retry + 1) if many else work.retry,
+        "activeDeadlineSeconds": work.timeout,
+        "ttlSecondsAfterFinished": work.ttl,
+        "template": pod_template(work, "Never"),
+    }
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata(work, work.name),
+        "spec": prune(spec),
+    }
 
 
 def deployment(work: Workload) -> Object:
@@ -1895,7 +1946,7 @@ def secret(name: str, job_name: str, data: Mapping[str, bytes]) -> Object:
     """A secret of the user. Which keys can be variables is noted beside the
     values, so that a run need not read these.
     """
-    usable = [key for key in sorted(data) if is_variable_value(data[key])]
+    usable = [key for key in sorted(data) if is_variable_value(variable_name(name, key), data[key])]
     return {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -2019,23 +2070,35 @@ class Listing(NamedTuple):
     notes: List[str]
 
 
-def git(folder: str, *args: str) -> Optional[List[str]]:
+def git(folder: str, *args: str, given: bytes = b"") -> Optional[List[str]]:
     """The NUL-separated answer of git; None if it refuses or there is no git."""
     command = ["git", "-C", folder, *args]
+    environ = dict(os.environ, LC_ALL="C")
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            command,
+            input=given,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environ,
         )
     except OSError:
         return None
     if done.returncode != 0:
         return None
+    unread = re.search(rb"could not open directory '(.*)'", done.stderr)
+    if unread:  # git goes on without it
+        raise PermissionError(errno.EACCES, "Permission denied", os.fsdecode(unread.group(1)))
     return [os.fsdecode(name) for name in done.stdout.split(b"\0") if name]
 
 
-def is_work_tree(folder: str) -> bool:
-    """Whether git considers this directory part of a work tree."""
-    return git(folder, "rev-parse", "--is-inside-work-tree") == ["true\n"]
+def work_tree_prefix(folder: str) -> Optional[str]:
+    """Where in a work tree of git a directory is: "" at its top, else `sub/`;
+    None if it is in none.
+    """
+    answer = git(folder, "rev-parse", "--is-inside-work-tree", "--show-prefix") or [""]
+    inside, _, prefix = answer[0].partition("\n")
+    return prefix[:-1] if inside == "true" else None
 
 
 def git_listing(folder: str) -> List[str]:
@@ -2083,51 +2146,71 @@ def raise_error(error: OSError) -> NoReturn:
     raise error
 
 
-def ignored_paths(folder: str, work_tree: bool) -> Set[str]:
-    """What ignore files take out of a directory, beyond git's own listing.
+def ignored_paths(folder: str, paths: Sequence[str], prefix: Optional[str]) -> Set[str]:
+    """What ignore files take out of a listing.
 
-    In a work tree that is .k8rignore alone, for tracked files too. Elsewhere
-    .gitignore counts as well: who wrote one does not want those files to leave.
-    git itself reads them, in any case, so that their syntax is git's to the
-    letter; outside of a work tree it is given an empty repository to look from.
+    In a work tree (``prefix`` is not None) that is .k8rignore alone, for git has
+    spoken of the rest; those of the directories above count, as with .gitignore.
+    Elsewhere .gitignore counts as well: who wrote one does not want those files
+    to leave. git itself reads them, in any case, so that their syntax is git's to
+    the letter: it is given an index of its own with the listing's names, and so
+    tells of tracked files, and of those in a submodule, too.
     """
-    if work_tree:
-        arguments = ("ls-files", "-z", "-i", f"--exclude-per-directory={IGNORE_FILE}")
-        found = (git(folder, *arguments, "-c") or []) + (git(folder, *arguments, "-o") or [])
-        return set(found)
-    if not any(has_ignore_file(folder)):
+    rules = {IGNORE_FILE: f"--exclude-per-directory={IGNORE_FILE}"}
+    if prefix is None:
+        rules[".gitignore"] = "--exclude-standard"
+    prefix = prefix or ""
+    top = os.path.normpath(os.path.join(folder, *[os.pardir] * prefix.count("/")))
+    folders = sorted(all_parents(prefix + path for path in paths))
+    used = [
+        option
+        for name, option in rules.items()
+        if any(os.path.lexists(os.path.join(top, parent, name)) for parent in folders)
+    ]
+    if not used:
         return set()
+    names = [os.fsencode(prefix + path) for path in paths]
+    entries = b"".join(b"100644 %s\t%s\0" % (EMPTY_BLOB, name) for name in names)
     with tempfile.TemporaryDirectory(prefix="k8r-") as scratch:
-        if git(scratch, "init", "-q", "--bare") is None:
-            raise K8rError(
-                f"git is needed to read the {IGNORE_FILE} and .gitignore files in {folder}",
-                "install git",
-            )
-        where = (f"--git-dir={scratch}", f"--work-tree={folder}", "-c", "core.bare=false")
-        found = []
-        for rules in (f"--exclude-per-directory={IGNORE_FILE}", "--exclude-standard"):
-            found += git(folder, *where, "ls-files", "-z", "-o", "-i", rules) or []
-    return set(found)
+        where = (f"--git-dir={scratch}", f"--work-tree={top}", "-c", "core.bare=false")
+        made = git(scratch, "init", "-q", "--bare") is not None
+        if (
+            not made
+            or git(top, *where, "update-index", "-z", "--index-info", given=entries) is None
+        ):
+            raise K8rError(f"git is needed to read the ignore files in {folder}", "install git")
+        found = [git(top, *where, "ls-files", "-z", "-c", "-i", option) for option in used]
+    return {path[len(prefix) :] for answer in found for path in answer or []}
 
 
-def has_ignore_file(folder: str) -> Iterator[bool]:
-    """Yield for each directory whether it holds an ignore file."""
-    for _, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if name not in UNWANTED]
-        yield IGNORE_FILE in files or ".gitignore" in files
+EMPTY_BLOB = b"e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
+
+
+def all_parents(paths: Iterable[str]) -> Set[str]:
+    """All directories that lead to the paths, "" for the top."""
+    parents = {""}
+    for path in paths:
+        path = posixpath.dirname(path)
+        while path not in parents:
+            parents.add(path)
+            path = posixpath.dirname(path)
+    return parents
 
 
 def list_directory(folder: str) -> Listing:
     """What is packed of a directory, sorted, and what is not for its kind."""
-    work_tree = is_work_tree(folder)
-    paths = git_listing(folder) if work_tree else walk_listing(folder)
-    unwanted = ignored_paths(folder, work_tree)
+    folder = os.path.realpath(folder)
+    prefix = work_tree_prefix(folder)
+    paths = walk_listing(folder) if prefix is None else git_listing(folder)
     notes: List[str] = []
     kept: List[str] = []
-    specials = special_files(folder, paths) if work_tree else []
-    for path in sorted(set(paths + specials), key=os.fsencode):
-        if path in unwanted:
-            continue
+    if prefix is not None:
+        links = {path for path in all_parents(paths) if os.path.islink(os.path.join(folder, path))}
+        # What git knows below a directory that is a link by now is gone.
+        paths = [path for path in paths if not links & all_parents([path])]
+        paths += special_files(folder, paths)
+    unwanted = ignored_paths(folder, paths, prefix)
+    for path in sorted(set(paths) - unwanted, key=os.fsencode):
         note = refusal(folder, path)
         if note is None:
             kept.append(path)
@@ -2142,8 +2225,8 @@ def special_files(folder: str, paths: Sequence[str]) -> List[str]:
     """
     found: List[str] = []
     for parent in {posixpath.dirname(path) for path in paths}:
-        with os.scandir(os.path.join(folder, parent)) as entries:
-            for entry in entries:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            for entry in os.scandir(os.path.join(folder, parent)):
                 mode = entry.stat(follow_symlinks=False).st_mode
                 if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)):
                     found.append(posixpath.join(parent, entry.name))
@@ -2155,7 +2238,7 @@ def refusal(folder: str, path: str) -> Optional[str]:
     full = os.path.join(folder, path)
     try:
         mode = os.lstat(full).st_mode
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return ""  # tracked by git, but deleted here
     if stat.S_ISLNK(mode):
         target = os.readlink(full)
@@ -2583,6 +2666,10 @@ class Console:
         """Write what the user asked for, at once. Raises BrokenPipeError."""
         self._out.write(data)
         self._out.flush()
+
+    def abandon(self) -> None:
+        """After a BrokenPipeError: drop what Python would still try to write."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self._out.fileno())
 
     def text(self, text: str) -> None:
         """Write a line of data."""
@@ -4472,6 +4559,10 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(allow_abbrev=False, **kwargs)
 
+    def print_help(self, file: Any = None) -> NoReturn:
+        """Hand the text over, since only the console prints."""
+        raise Answer(self.format_help())
+
     def error(self, message: str) -> NoReturn:
         words = re.fullmatch(r"unrecognized arguments: (.+)", message)
         if words:
@@ -4497,6 +4588,13 @@ def all_options(parser: argparse.ArgumentParser, valued: bool = False) -> Set[st
         elif action.nargs is None or not valued:
             found.update(action.option_strings)
     return found
+
+
+class VersionAction(argparse.Action):
+    """`--version`, as `Parser.print_help` does it."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise Answer(f"k8r {__version__}\n")
 
 
 class MainParser(Parser):
@@ -4834,7 +4932,7 @@ def add_secret(subparsers: Any) -> None:
 def build_parser() -> MainParser:
     """The whole command line."""
     parser = MainParser(prog="k8r")
-    parser.add_argument("--version", action="version", version=f"k8r {__version__}")
+    parser.add_argument("--version", action=VersionAction, nargs=0, help=argparse.SUPPRESS)
     add_global_options(parser, top=True)
     parser.set_defaults(quiet=False, act=None)
     subparsers = parser.add_subparsers(parser_class=Parser, dest="subcommand")
@@ -5089,41 +5187,35 @@ def interrupt(signum: int, frame: Any) -> NoReturn:
     raise Interrupted(signum)
 
 
-def close_stdout(code: int) -> int:
-    """Flush what is left; if the reader has gone, keep Python from complaining.
-
-    Returns the exit status, which is that of SIGPIPE then.
-    """
+def dispatch(words: Sequence[str], env: Environment, console: Console) -> int:
+    """Parse a command line and do what it says; the exit status."""
     try:
-        if sys.stdout:
-            sys.stdout.flush()
-    except BrokenPipeError:
-        code = 128 + signal.SIGPIPE
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        args = parse_args(words)
+    except Answer as answer:
+        console.data(str(answer).encode())
+        return ExitCode.OK
+    k8s = K8sRun(
+        args.namespace,
+        args.context,
+        args.kubeconfig,
+        insecure=args.insecure,
+        env=env,
+        console=Console(env, args.quiet, args.verbose, args.color),
+    )
+    code: int = args.act(k8s, args)
     return code
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run k8r; returns the exit status. Every error ends here."""
+    words = list(sys.argv[1:] if argv is None else argv)
     env = Environment.of_process()
-    console = Console(env, quiet=False, verbose="-v" in sys.argv, color="never")
+    verbose = bool({"-v", "--verbose"} & set(split_command(words)[0]))
+    console = Console(env, "-q" in words, verbose, "never")
     try:
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(signum, interrupt)
-        args = parse_args(sys.argv[1:] if argv is None else argv)
-        console = Console(env, args.quiet, args.verbose, args.color)
-        k8s = K8sRun(
-            args.namespace,
-            args.context,
-            args.kubeconfig,
-            insecure=args.insecure,
-            env=env,
-            console=console,
-        )
-        code: int = args.act(k8s, args)
-        return code
-    except SystemExit as end:  # argparse has printed --help or --version
-        return close_stdout(int(end.code or 0))
+        return dispatch(words, env, console)
     except K8rError as error:
         console.trace()
         console.error(error)
@@ -5133,7 +5225,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except Interrupted as stop:
         return 128 + stop.signum
     except BrokenPipeError:
-        return close_stdout(128 + signal.SIGPIPE)
+        console.abandon()
+        return 128 + signal.SIGPIPE
     except Exception as error:
         console.trace()
         console.error(K8rError(f"internal error: {error!r}", "run it with -v and report that"))
