@@ -674,7 +674,9 @@ IMAGE = re.compile(
 )
 
 
-GIT_URL = re.compile(r"(?:https?|ssh|git)://\S+|[A-Za-z0-9_][\w.-]*@[\w.-]+:(?!/)\S+", re.ASCII)
+GIT_URL = re.compile(
+    r"(?:https?|ssh|git)://\S+|[A-Za-z0-9_][\w.-]*@[\w.-]+:(?!/)\S+", re.ASCII | re.IGNORECASE
+)
 """A URL, or the form `user@host:path` of scp(1) that git takes too."""
 
 
@@ -705,6 +707,7 @@ def detect_source_type(text: str, path_type: str) -> str:
             f"run the directory that it is in: k8r {posixpath.dirname(text) or '.'}/ -- COMMAND",
         )
     if GIT_URL.fullmatch(text) and not IMAGE.fullmatch(text):  # NAME@sha256:...
+        check_git_url(text)
         return GITHUB
     if is_dockerfile(text):
         raise UsageError(f"there is no file '{text}'", "check the spelling")
@@ -712,10 +715,29 @@ def detect_source_type(text: str, path_type: str) -> str:
         raise UsageError(f"there is no directory '{text}'", "check the spelling")
     if IMAGE.fullmatch(text):
         return CONTAINER
+    text = redact(text)
     raise UsageError(
         f"'{text}' is no directory, git URL, Dockerfile or container image",
         "a directory is ./ or a path, an image is NAME[:TAG]",
     )
+
+
+def check_git_url(url: str) -> None:
+    """Raise UsageError for a URL that git or ssh would take for an option, or
+    that shows a password which cannot be hidden.
+    """
+    if re.match(r"(?:[a-z]+://)?(?:[^/@]*@)?-", url, re.IGNORECASE):
+        raise UsageError(f"'{redact(url)}' has a host that begins with '-'", "check the URL")
+    if re.match(r"(?:ssh|git)://[^/]*:[^/]*@", url, re.IGNORECASE):
+        raise UsageError(
+            f"'{redact(url)}' has a password, which neither ssh nor git takes from a URL",
+            "give --git-secret NAME with a key",
+        )
+
+
+def redact(text: str) -> str:
+    """The same text without the credentials that a URL in it may have."""
+    return re.sub(r"(?<=://)[^/\s]*@", "***@", text)
 
 
 def image_name(image: str) -> str:
@@ -735,7 +757,7 @@ def split_credentials(url: str) -> Tuple[str, str, str]:
 
     A user alone is taken along: on some hosts it is the token.
     """
-    match = re.fullmatch(r"(https?://)([^/]*)@(.*)", url)
+    match = re.fullmatch(r"(https?://)([^/]*)@(.*)", url, re.IGNORECASE)
     if not match:
         return url, "", ""
     scheme, credentials, rest = match.groups()
@@ -830,9 +852,18 @@ def parse_secret_name(text: str) -> str:
     return text
 
 
-def check_secret_data(data: Mapping[str, bytes]) -> None:
-    """Raise UsageError if the API server would refuse that content."""
-    for key in data:
+def check_secret_data(name: str, data: Mapping[str, bytes]) -> None:
+    """Raise UsageError if the API server would refuse that content, or if two keys
+    make one variable.
+    """
+    keys: Dict[str, str] = {}
+    for key in sorted(data):
+        other = keys.setdefault(variable_name(name, key), key)
+        if other != key:
+            raise UsageError(
+                f"the keys '{other}' and '{key}' both make the variable {variable_name(name, key)}",
+                "rename one of the files",
+            )
         if not re.fullmatch(r"[-._a-zA-Z0-9]{1,253}", key) or key == "." or key.startswith(".."):
             raise UsageError(
                 f"'{printable(key)}' cannot be a key of a secret",
@@ -1336,7 +1367,6 @@ HOPELESS = {
     "CreateContainerConfigError",
     "CreateContainerError",
     "RunContainerError",
-    "CrashLoopBackOff",
 }
 """Reasons of a waiting container (kubernetes, pkg/kubelet/images and
 kuberuntime) that time alone does not mend."""
@@ -1373,12 +1403,12 @@ def explain_pod(pod: Object, events: Sequence[Object]) -> Optional[Wait]:
     for status in container_statuses(pod):
         waiting = (status.get("state") or {}).get("waiting") or {}
         reason, message = waiting.get("reason", ""), waiting.get("message", "")
-        if reason in HOPELESS:
-            return Wait(explain_container(reason, message, status.get("image", "")), True)
-        ended = (status.get("lastState") or {}).get("terminated") or {}
+        ended = (status.get("lastState") or {}).get("terminated")
         if ended:
             text = f"exit code {ended.get('exitCode')} ({ended.get('reason', '')})"
-            return Wait(explain_container("CrashLoopBackOff", text, ""), True)
+            return Wait(f"its command ends again and again: {text}", True)
+        if reason in HOPELESS:
+            return Wait(explain_container(reason, message, status.get("image", "")), True)
     for condition in (pod.get("status") or {}).get("conditions") or []:
         if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
             return Wait(f"no node can take it: {condition.get('message', '')}{asked(pod)}", False)
@@ -1399,8 +1429,6 @@ def explain_container(reason: str, message: str, image: str) -> str:
         return f"'{image}' is no valid image name"
     if "Image" in reason or reason == "RegistryUnavailable":
         return f"the image {image} cannot be pulled: {message or reason}"
-    if reason == "CrashLoopBackOff":
-        return "its command ends again and again" + (f": {message}" if "exit" in message else "")
     return f"its container cannot be made ({reason}): {message}"
 
 
@@ -1417,10 +1445,14 @@ def asked(pod: Object) -> str:
 # Listing
 
 
+def labels_of(item: Optional[Object]) -> Dict[str, str]:
+    """The labels of an object, which may have none or be none."""
+    return ((item or {}).get("metadata") or {}).get("labels") or {}
+
+
 def is_ours(item: Optional[Object]) -> bool:
     """Whether k8r has made that object."""
-    found = ((item or {}).get("metadata") or {}).get("labels") or {}
-    return bool(found.get(LABEL_CREATED_BY) == CREATED_BY)
+    return labels_of(item).get(LABEL_CREATED_BY) == CREATED_BY
 
 
 def run_id(item: Object) -> str:
@@ -1625,11 +1657,16 @@ else
   cat "$home/error" >&2
   exit 128
 fi
-git submodule --quiet update --init --recursive --depth "$K8R_GIT_DEPTH"
+git submodule --quiet update --init --recursive --depth "$K8R_GIT_DEPTH" 2> /dev/null || {{
+  git submodule --quiet deinit -f --all
+  rm -rf .git/modules
+  git submodule --quiet update --init --recursive
+}}
 chmod -R a+rwX . 2> /dev/null || :
 """
 """Fetches one commit; a short one is looked for in the whole history, since a
-server knows only names and full ids. Credentials reach git and ssh by files
+server knows only names and full ids; so is a submodule's commit, where the
+server gives away named ones only. Credentials reach git and ssh by files
 that nobody else reads, and never by an argument, a variable or .git/config.
 The command may run as another user than the clone, hence the last line."""
 
@@ -2479,7 +2516,8 @@ class Docker:
                     raise K8rError(f"the build of {name} failed: {event['error'].strip()}", "")
                 image = (event.get("aux") or {}).get("ID") or image
         except (docker.errors.DockerException, OSError, TypeError) as error:
-            raise K8rError(f"the build of {name} failed: {root_cause(error)}", "") from error
+            reason = getattr(error, "explanation", None) or root_cause(error)
+            raise K8rError(f"the build of {name} failed: {reason}", "") from error
         return image
 
     def tag(self, image: str, repository: str) -> str:
@@ -3203,7 +3241,7 @@ class ApiGroup:
             return self._cluster.request("POST", self.path(resource), None, body)
         except Conflict:
             existing = self.get(resource, body["metadata"]["name"])
-            if existing and run_id(existing) == run_id(body):
+            if existing and run_id(body) and run_id(existing) == run_id(body):
                 return existing
             raise
 
@@ -4036,8 +4074,8 @@ class Launcher:
 
 
 def taken(kind: str, name: str) -> K8rError:
-    """The error for a name that somebody else's object has."""
-    return K8rError(f"there is a {kind} {name} that k8r has not made", "choose a --job-name")
+    """The error for a name that another object has."""
+    return K8rError(f"there is a {kind} {name} already", "remove it, or choose a --job-name")
 
 
 CHILD_RESOURCES = {"ConfigMap": "configmaps", "Secret": "secrets", "Service": "services"}
@@ -4116,7 +4154,7 @@ class K8sRun:
         """Check a repository and plan its run in the base image."""
         git_options = options.git
         url, user, password = split_credentials(options.source)
-        if url.startswith("http") and not git_options.secret and not options.show_yaml:
+        if url.lower().startswith("http") and not git_options.secret and not options.show_yaml:
             warning = look_up_repository(url, git_options.ref, user, password)
             if warning:
                 self.console.warn(warning)
@@ -4135,6 +4173,10 @@ class K8sRun:
         registry = environ.get("K8R_REGISTRY") or DEFAULT_REGISTRY
         project = environ.get("K8R_PROJECT") or DEFAULT_PROJECT
         repository = f"{registry}/{project}/{name}"
+        if not IMAGE.fullmatch(repository):
+            raise UsageError(
+                f"'{repository}' is no place for an image", "check K8R_REGISTRY and K8R_PROJECT"
+            )
         if options.show_yaml:
             return f"{repository}:latest"
         docker = Docker(environ, self.console.plain, self.console.progress)
@@ -4246,7 +4288,7 @@ class K8sRun:
         """
         return watch_rows(self.batch_v1, self.apps_v1, known)
 
-    def get_job_logs(self, name: str, logs: LogQuery) -> int:
+    def get_job_logs(self, name: str, logs: LogQuery = LogQuery(follow=False)) -> int:
         """`k8r logs`: print what the pods wrote; the exit code."""
         if logs.follow:
             return self.monitor_job(name, logs)
@@ -4286,15 +4328,17 @@ class K8sRun:
     def create_secret(self, name: str, data: Mapping[str, bytes], job_name: str) -> Object:
         """Create a secret for the runs of that name, or replace it."""
         parse_secret_name(name)
-        check_secret_data(data)
+        check_secret_data(name, data)
         body = secret(name, job_name, data)
         full_name = body["metadata"]["name"]
         try:
             return self.core_v1.create("secrets", body)
         except Conflict:
-            if not is_ours(self.core_v1.get("secrets", full_name)):
+            found = self.core_v1.get("secrets", full_name)
+            if not is_ours(found) or labels_of(found).get(LABEL_JOB) != job_name:
                 raise K8rError(
-                    f"there is a Secret {full_name} that k8r has not made", "choose another name"
+                    f"there is a Secret {full_name} already, and it is not this one",
+                    "choose another name",
                 ) from None
             return self.core_v1.replace("secrets", full_name, body)
 
@@ -4304,7 +4348,7 @@ class K8sRun:
         """`k8r secret NAME VALUE`: VALUE is a file, a directory or the value."""
         data = read_secret(name, value, self._path(value))
         parse_secret_name(name)
-        check_secret_data(data)
+        check_secret_data(name, data)
         job_name = job_name or self.directory_name()
         if show_yaml:
             return masked(secret(name, job_name, data))
@@ -4402,6 +4446,8 @@ class K8sRun:
         with contextlib.closing(self.plan(options)) as plan:
             if options.replace:
                 self._remove_old(plan.work.name)
+            if options.as_deployment and self.batch_v1.get("jobs", plan.work.name):
+                raise taken("Job", plan.work.name)
             made = self._launcher(options).launch(plan)
         name, sent = made["metadata"]["name"], ""
         if plan.archive:
@@ -4458,9 +4504,9 @@ class K8sRun:
             raise
         self._hint(code, options)
         if options.remove:
-            self.delete_job(name, secrets=options.remove_secrets)
-        elif options.remove_secrets:
-            self.delete_job_secrets(base_name(root))
+            self.delete_job(name)
+        if options.remove_secrets:
+            self.delete_job_secrets(options.secret_job or base_name(root))
         return code
 
     def _follow_deployment(self, root: Object, options: RunOptions) -> int:
@@ -4473,8 +4519,8 @@ class K8sRun:
             if not options.detach:
                 print_logs(self.core_v1, self.console, rollout, LogQuery(follow=False))
             raise
-        for resource in ("configmaps", "secrets"):
-            query = {"labelSelector": f"{SELECTOR},{LABEL_JOB}={name},!{LABEL_SECRET}"}
+        for resource in CHILD_RESOURCES.values():
+            query = {"labelSelector": f"{SELECTOR},{LABEL_JOB}={name},{LABEL_TYPE}={DEPLOYMENT}"}
             for item in self.core_v1.metadata(resource, query):
                 if run_id(item) != run_id(root):
                     self.core_v1.delete(resource, item["metadata"]["name"])
