@@ -1492,7 +1492,7 @@ def job_row(job: Object) -> Object:
     return {
         "name": job["metadata"]["name"],
         "type": "job",
-        "source": (job["metadata"].get("labels") or {}).get(LABEL_SOURCE_TYPE, ""),
+        "source": labels_of(job).get(LABEL_SOURCE_TYPE, ""),
         "desired": int(spec.get("completions") or 1),
         "running": int(status.get("ready", status.get("active")) or 0),
         "complete": int(status.get("succeeded") or 0),
@@ -1534,7 +1534,7 @@ def pending_reason(pod: Object) -> Tuple[str, str]:
             reason = condition.get("reason") or reason
     for status in container_statuses(pod):
         reason = ((status.get("state") or {}).get("waiting") or {}).get("reason") or reason
-    return (pod["metadata"].get("labels") or {}).get(LABEL_JOB, ""), reason
+    return labels_of(pod).get(LABEL_JOB, ""), reason
 
 
 def deployment_row(item: Object) -> Object:
@@ -1549,7 +1549,7 @@ def deployment_row(item: Object) -> Object:
     return {
         "name": item["metadata"]["name"],
         "type": "deployment",
-        "source": (item["metadata"].get("labels") or {}).get(LABEL_SOURCE_TYPE, ""),
+        "source": labels_of(item).get(LABEL_SOURCE_TYPE, ""),
         "desired": desired,
         "running": ready,
         "complete": 0,
@@ -4074,8 +4074,8 @@ class Launcher:
 
 
 def taken(kind: str, name: str) -> K8rError:
-    """The error for a name that another object has."""
-    return K8rError(f"there is a {kind} {name} already", "remove it, or choose a --job-name")
+    """The error for a name that somebody else's object has."""
+    return K8rError(f"there is a {kind} {name} that k8r has not made", "choose a --job-name")
 
 
 CHILD_RESOURCES = {"ConfigMap": "configmaps", "Secret": "secrets", "Service": "services"}
@@ -4447,7 +4447,9 @@ class K8sRun:
             if options.replace:
                 self._remove_old(plan.work.name)
             if options.as_deployment and self.batch_v1.get("jobs", plan.work.name):
-                raise taken("Job", plan.work.name)
+                name = plan.work.name
+                remedy = f"{self.again('rm', name)}, or choose a --job-name"
+                raise K8rError(f"there is a Job {name} already", remedy)
             made = self._launcher(options).launch(plan)
         name, sent = made["metadata"]["name"], ""
         if plan.archive:
