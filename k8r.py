@@ -154,6 +154,8 @@ STABLE_AFTER = 5
 """Seconds that a Deployment's pod must run to count as available: without a
 probe Kubernetes would call one that crashes at once available, too. The
 kubelet's first restart comes at once, so that it may look well for some 3 s."""
+PLUGIN_TIMEOUT = 120.0
+"""Seconds that a credential plugin may take; somebody may be logging in."""
 CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 25.0
 """Seconds without a byte after which a connection counts as dead. Watches and
@@ -174,6 +176,8 @@ WAIT_EXPLAINED_AFTER = 2.0
 EXPLAIN_EVERY = 3.0
 LOOK_EVERY = 0.5
 DEFAULT_GRACE = 60
+LONGEST_FAREWELL = 2.0
+"""Seconds to wait for threads whose requests the server does not answer."""
 DEADLINE_SLACK = 30.0
 """Seconds that the cluster may take to report a deadline of its own."""
 TTL_AFTER_RM = 600
@@ -587,13 +591,13 @@ def parse_variable(text: str, environ: Mapping[str, str]) -> Tuple[str, str]:
 
 def check_argument(what: str, text: str) -> None:
     """Raise UsageError if Linux could not hand ``text`` to a program."""
-    if len(os.fsencode(text)) > ARGUMENT_LIMIT:
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise UsageError(f"{what} is no UTF-8", "put it into a file of the directory")
+    if len(text.encode()) > ARGUMENT_LIMIT:
         raise UsageError(
             f"{what} is longer than {ARGUMENT_LIMIT} bytes",
             "put it into a file of the directory",
         )
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise UsageError(f"{what} is no UTF-8", "put it into a file of the directory")
     if "\0" in text:
         raise UsageError(f"{what} contains a NUL byte", "put it into a file of the directory")
 
@@ -1114,12 +1118,12 @@ class LogCursor:
 
     def resume(self) -> Optional[str]:
         """Prepare for a new stream; None if it must start at the beginning."""
-        lines, begun = self._seen, 0
+        last, lines, begun = self._last, self._seen, 0
         if self._replay:
-            _, lines, begun = self._replay
+            last, lines, begun = self._replay
         elif self._inside:
             begun = max(self._given, self._drop)
-        self._replay = (self._last, lines, begun) if self._second else None
+        self._replay = (last, lines, begun) if self._second else None
         self._long = False
         self._seen, self._head, self._inside = 0, b"", False
         return (self._second + self._zone).decode() or None
@@ -1240,7 +1244,7 @@ def pod_outcome(pod: Object) -> Optional[Outcome]:
             break
         code = int(ended.get("exitCode", 0))
         if code or container["name"] == CONTAINER_NAME:
-            reason = str(ended.get("reason") or "")
+            reason = str(status.get("reason") or ended.get("reason") or "")
             plain = reason in ("Error", "Completed")
             return Outcome(code, "" if plain else reason, container["name"])
     if status.get("phase") == "Failed":
@@ -2895,6 +2899,28 @@ class ByteStream:
             self._response.close()
 
 
+PLUGIN_RUNNER = """\
+import subprocess, sys
+try:
+    sys.exit(subprocess.run(sys.argv[2:], timeout=float(sys.argv[1])).returncode)
+except subprocess.TimeoutExpired:
+    sys.exit("no answer within " + sys.argv[1] + " s")
+except OSError as error:
+    sys.exit(str(error))
+"""
+
+
+def bounded_plugin(plugin: Object) -> Object:
+    """The same exec plugin, run in bounded time, which the client does not see to."""
+    words = [
+        PLUGIN_RUNNER,
+        str(PLUGIN_TIMEOUT),
+        str(plugin["command"]),
+        *(plugin.get("args") or []),
+    ]
+    return dict(plugin, command=sys.executable, args=["-I", "-S", "-c", *words])
+
+
 class Overheard(logging.Handler):
     """Keeps what the client library logs instead of raising it."""
 
@@ -2918,7 +2944,8 @@ class Cluster:
         self.target = target
         self._env = env
         self._console = console
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._generation = 0
         self.patience = PATIENCE
         self._configuration: Any = None
         self._pool: Any = None
@@ -3044,6 +3071,10 @@ class Cluster:
         if context is None:
             config.load_incluster_config(client_configuration=configuration)
             return
+        plugin = context["users"][0]["user"].get("exec")
+        if plugin:
+            bounded = dict(context["users"][0]["user"], exec=bounded_plugin(plugin))
+            context = dict(context, users=[dict(context["users"][0], user=bounded)])
         overheard = Overheard()
         root = logging.getLogger()
         root.addHandler(overheard)
@@ -3057,7 +3088,6 @@ class Cluster:
             ) from error
         finally:
             root.removeHandler(overheard)
-        plugin = context["users"][0]["user"].get("exec")
         if plugin and not (configuration.api_key or configuration.cert_file):
             reason = " ".join(" ".join(overheard.messages).split()) or "it gave no credentials"
             raise K8rError(
@@ -3065,11 +3095,18 @@ class Cluster:
                 "log in with your cloud's tool, or repair the user in the kubeconfig",
             )
 
-    def _reconnect(self) -> None:
-        """Load credentials anew, after the server refused those at hand."""
+    def _reconnect(self, generation: int) -> None:
+        """Load credentials anew, after the server refused those at hand: from the
+        same context of a kubeconfig that may have changed, and once, however many
+        threads ask for it.
+        """
         with self._lock:
-            self._pool = None
-        self._connect()
+            if generation == self._generation:
+                context = self._context["current-context"] if self._context else None
+                parts = self._kubeconfigs()
+                self._context = pick_context(merge_kubeconfigs(parts), context) if parts else None
+                self._pool = self._make_pool()
+                self._generation += 1
 
     # Requests
 
@@ -3114,7 +3151,7 @@ class Cluster:
         """
         started, pauses, overloads, renewed = self._env.clock(), backoff(), 0, False
         while True:
-            pause = next(pauses)
+            pause, generation = next(pauses), self._generation
             try:
                 answer = once()
                 self._answered = True
@@ -3123,7 +3160,7 @@ class Cluster:
                 if renewed:
                     raise
                 renewed = True
-                self._reconnect()
+                self._reconnect(generation)
                 continue
             except Overloaded as error:
                 overloads += 1
@@ -3164,7 +3201,8 @@ class Cluster:
         sent = {"User-Agent": f"k8r/{__version__}", **headers}
         for setting in self._configuration.auth_settings().values():
             if setting["in"] == "header" and setting["value"]:
-                sent[setting["key"]] = setting["value"]
+                # The client keeps the newline at the end of a token file.
+                sent[setting["key"]] = setting["value"].strip()
         timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT, read=READ_TIMEOUT)
         try:
             response = pool.request(
@@ -3400,7 +3438,7 @@ class Reflector(Reader):
             old = self._known.get(uid)
             if not old or version_of(old) != version_of(item):
                 self._add(item)
-        self.tell(Message("synced", self.name))
+        self.tell(Message("synced", self.name, set(found)))
         return version
 
     def _watch(self, version: str) -> None:
@@ -3512,14 +3550,17 @@ class Tail(Reader):
         self._query = {"timestamps": "true", "container": container_name, **logs.parameters()}
         self._follow = logs.follow
         self._keep_stamps = logs.timestamps
+        self._count = 0  # bytes handed over
+        self._restarts = pod["spec"].get("restartPolicy") != "Never"
         self.ended = threading.Event()
+        self.replaced = threading.Event()
 
     def read(self) -> None:
         """Read until the log has ended, and nothing came after that.
 
         A proper end of the body is not yet the log's: a proxy or the API server
-        may have gone down. Only when the container was known to have ended
-        before the log was asked for, the answer is all that there is.
+        may have gone down. The log has ended when the container was known to have
+        ended before it was asked for, and there was nothing new.
         """
         cursor = LogCursor(self._keep_stamps)
         query: Dict[str, Any] = dict(self._query)
@@ -3528,11 +3569,14 @@ class Tail(Reader):
             last = self.ended.is_set() or not self._follow
             if not last:
                 query["follow"] = "true"
+            before = self._count
             whole = self._read_stream(query, cursor)
-            if whole is None or (whole and last):
+            if whole is None or (whole and last and self._count == before):
                 break
             if whole:
-                self.ended.wait(1.0)
+                self.ended.wait(10.0 if self._restarts else 1.0)
+                if self._restarts and self.ended.is_set() and not self.replaced.is_set():
+                    break  # the log asked for now may be that of the next run
             else:
                 self.stopped.wait(next(pauses))
             since = cursor.resume()
@@ -3540,6 +3584,8 @@ class Tail(Reader):
                 query = {**self._query, "sinceTime": since}
                 query.pop("tailLines", None)
                 query.pop("sinceSeconds", None)
+            if self.replaced.is_set():
+                query["previous"] = "true"
         self._emit(cursor.finish())
         self.tell(Message("end", self.name))
 
@@ -3570,6 +3616,7 @@ class Tail(Reader):
 
     def _emit(self, data: bytes) -> None:
         if data:
+            self._count += len(data)
             self.tell(Message("log", self.name, None, data))
 
 
@@ -3661,6 +3708,7 @@ class Run:
         self._open: Dict[str, Tail] = {}
         self._printer = LogPrinter(console, subject.prefixed)
         self._listed = False
+        self._caught_up = False
         self._gone = False
         self._changed = False
         self._verdict: Optional[Verdict] = None
@@ -3731,12 +3779,13 @@ class Run:
         self._console.warn(f"a log cannot be read: {message.item.message}")
 
     def _take_root(self, message: Message) -> None:
+        self._changed = True
+        uid = self._root["metadata"]["uid"]
         if message.kind == "synced":
-            return
-        if message.item["metadata"]["uid"] == self._root["metadata"]["uid"]:
+            self._gone = uid not in message.item
+        elif message.item["metadata"]["uid"] == uid:
             self._root = message.item
             self._gone = message.kind == "deleted"
-            self._changed = True
 
     def _take_pod(self, message: Message) -> None:
         self._changed = True
@@ -3752,6 +3801,8 @@ class Run:
             del self._pods[uid]
         for key, tail in self._open.items():
             if key.startswith(uid) and (message.kind == "deleted" or has_ended(pod, key)):
+                if is_replaced(pod, key):
+                    tail.replaced.set()
                 tail.ended.set()
         if message.kind != "deleted" or main_state(pod):
             self._want_logs(pod)
@@ -3761,11 +3812,23 @@ class Run:
         if self._verdict or not self._listed or not self._changed:
             return
         self._changed = False
+        if (self._gone or is_finished(self._root)) and not self._caught_up:
+            self._catch_up()
         self._verdict = self._subject.judge(self._root, list(self._pods.values()))
         if self._verdict is None and self._gone:
             text = f"{self._subject.name} was deleted before it had finished"
             self._verdict = Verdict(ExitCode.FAILED, text)
         self._decided_at = self._clock()
+
+    def _catch_up(self) -> None:
+        """Once the object has ended, ask for its pods: the news of how they ended,
+        and so their logs, may still be on the way.
+        """
+        self._caught_up = True
+        query = {"labelSelector": f"{LABEL_JOB}={self._subject.name}"}
+        pods, _ = self._core.list("pods", query, lambda pod: pod)
+        for pod in pods:
+            self._take_pod(Message("added", "pods", pod))
 
     def _is_over(self) -> bool:
         """Decided, and every log read. Pods that the cluster stops, because of a
@@ -3814,9 +3877,10 @@ class Run:
         readers: List[Reader] = [*self._watchers, *self._open.values()]
         for reader in readers:
             reader.stop()
+        until = self._clock() + LONGEST_FAREWELL
         for reader in readers:
             if reader.ident is not None:
-                reader.join(2.0)
+                reader.join(max(0.0, until - self._clock()))
 
 
 def print_logs(core: ApiGroup, console: Console, subject: Subject, logs: LogQuery) -> None:
@@ -3859,6 +3923,12 @@ def belongs_to(pod: Object, uid: str) -> bool:
     """Whether a pod is owned by the object with that uid."""
     owners = pod["metadata"].get("ownerReferences") or []
     return any(owner.get("uid") == uid for owner in owners)
+
+
+def is_replaced(pod: Object, key: str) -> bool:
+    """Whether another run of the container has followed that of the tail key."""
+    _, name, _ = key.rsplit("/", 2)
+    return tail_key(pod, name) != key
 
 
 def has_ended(pod: Object, key: str) -> bool:
@@ -4009,8 +4079,7 @@ class Launcher:
             root = root_object(work)
             try:
                 try:
-                    first = suspended(root) if plan.has_children else root
-                    made = self._group.create(self._resource, first)
+                    made = self._create_root(suspended(root) if plan.has_children else root)
                 except Conflict:
                     continue
                 if plan.has_children:
@@ -4021,6 +4090,35 @@ class Launcher:
                 self._roll_back(name)
                 raise
         raise taken("Job", plan.work.name)
+
+    def _create_root(self, root: Object) -> Object:
+        """Create it in a thread: a signal must not leave a request under way that
+        the server carries out later, when nobody undoes it.
+        """
+        made: List[Object] = []
+        failures: List[BaseException] = []
+        # No Thread.join: cut short by a signal, it takes the thread for ended
+        # (python/cpython#90882).
+        done = threading.Event()
+
+        def create() -> None:
+            try:
+                made.append(self._group.create(self._resource, root))
+            except Exception as error:
+                failures.append(error)
+            finally:
+                done.set()
+
+        try:
+            threading.Thread(target=create, daemon=True).start()
+            done.wait()
+        except BaseException:
+            self._cluster.patience = HURRY
+            done.wait(HURRY)
+            raise
+        if failures:
+            raise failures[0]
+        return made[0]
 
     def _create_children(self, plan: Plan, work: Workload, owner: Object) -> None:
         """Create what the owner needs, some at a time."""
@@ -4311,12 +4409,12 @@ class K8sRun:
                 f"{name} has not finished", f"to stop and remove it: {self.again('rm -f', name)}"
             )
         uid = root["metadata"]["uid"]
-        deleted = subject.group.delete(subject.resource, name, {"preconditions": {"uid": uid}})
+        subject.group.delete(subject.resource, name, {"preconditions": {"uid": uid}})
         if force:
             self._clear_stuck_pods(name)
         if secrets:
             self.delete_job_secrets(base_name(root))
-        return deleted
+        return True
 
     def finished_jobs(self) -> List[str]:
         """The names of all Jobs of k8r that have ended."""
@@ -4486,7 +4584,9 @@ class K8sRun:
         run = Run(subject, self.core_v1, self.console, self.env.clock, logs)
         try:
             ended = run.follow(options.grace, deadline)
-        except (KeyboardInterrupt, Interrupted, BrokenPipeError, ConnectionTrouble):
+        except (CannotStart, TimedOut):
+            raise
+        except (KeyboardInterrupt, Interrupted, BrokenPipeError, K8rError):
             self.console.warn(
                 f"{name} goes on in the cluster; follow it: {self.again('logs -f', name)}; "
                 f"remove it: {self.again('rm -f', name)}"

@@ -1,0 +1,98 @@
+"""k8r on a terminal: colours, and Ctrl-C as it is typed."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
+
+import pytest
+
+from support import ALPINE, GATE, Kubectl, read_until
+
+pexpect = pytest.importorskip("pexpect")
+
+if TYPE_CHECKING:
+    from tests.conftest import Cli
+
+ECHO = (ALPINE, "--num", "2", "--", "sh", "-c", "echo of $K8R_INDEX")
+
+
+def on_terminal(run: Cli, *args: str, env: Optional[Dict[str, str]] = None) -> "pexpect.spawn":
+    """Start k8r with a terminal for everything."""
+    return pexpect.spawn(
+        sys.executable,
+        [k8r_file(run), *args],
+        cwd=str(run.cwd),
+        env={**run.env, "TERM": "xterm", **(env or {})},
+        timeout=60,
+        dimensions=(24, 200),
+    )
+
+
+def k8r_file(run: Cli) -> str:
+    """The k8r that `run` runs, as it knows it."""
+    process = run.start("--version")
+    run.finish(process)
+    words: List[str] = list(process.args)  # the interpreter, the file, the options
+    return words[1]
+
+
+def output(child: "pexpect.spawn") -> bytes:
+    """All that it prints until its end."""
+    child.expect(pexpect.EOF)
+    child.close()
+    text: bytes = child.before
+    return text
+
+
+@pytest.mark.parametrize(
+    "args, env, colored",
+    [
+        ((), {}, True),
+        ((), {"NO_COLOR": "1"}, False),
+        (("--color", "never"), {}, False),
+        (("--color", "always"), {"NO_COLOR": "1"}, True),
+    ],
+    ids=["auto", "NO_COLOR", "never", "always"],
+)
+def test_colours_on_a_terminal(
+    run: Cli, args: Tuple[str, ...], env: Dict[str, str], colored: bool
+) -> None:
+    """Prefixes are coloured on a terminal, unless told not to."""
+    child = on_terminal(run, *args, *ECHO, env=env)
+    shown = output(child)
+    assert child.exitstatus == 0, shown
+    for index in (b"0", b"1"):
+        assert b"of " + index in shown
+        assert (b"[" + index + b"] of " + index in shown) is not colored
+    assert (b"m[0] \x1b[0m" in shown) is colored
+
+
+@pytest.mark.parametrize("choice", ["auto", "always", "never"])
+def test_colours_in_a_pipe(run: Cli, choice: str) -> None:
+    """In a pipe there are none, unless asked for."""
+    ended = run("--color", choice, *ECHO)
+    assert ended.code == 0
+    assert (b"\x1b[" in ended.out) is (choice == "always")
+
+
+def test_one_pod_is_printed_as_it_is(run: Cli) -> None:
+    """Without a prefix there is nothing to colour: the bytes are the program's own."""
+    child = on_terminal(run, ALPINE, "--quiet", "--", "printf", r"\033[31mred\033[0m\n")
+    assert b"\x1b[31mred\x1b[0m\r\n" in output(child)
+    assert child.exitstatus == 0
+
+
+def test_ctrl_c_as_typed(run: Cli, kubectl: Kubectl) -> None:
+    """Ctrl-C on the terminal: 130, and how to come back."""
+    child = on_terminal(run, ALPINE, "--", "sh", "-c", "echo begun; " + GATE)
+    child.expect_exact("begun")
+    child.sendintr()
+    shown = output(child).decode()
+    assert child.exitstatus == 130, shown
+    assert "logs -f alpine" in shown and "rm -f alpine" in shown
+    assert "Traceback" not in shown
+    follower = run.start("logs", "-f", "alpine")
+    read_until(follower.stdout, b"begun\n")
+    kubectl.release(kubectl.running_pod("alpine"), 4)
+    assert run.finish(follower).code == 4

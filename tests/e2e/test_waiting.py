@@ -1,0 +1,129 @@
+"""Runs that cannot begin, or that somebody else ends: said in words, and an end."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support import ALPINE, GATE, IMPOSSIBLE_CPU, Kubectl, elapsed, nothing_left, read_until, until
+
+if TYPE_CHECKING:
+    from tests.conftest import Cli
+
+
+@pytest.mark.clean
+def test_no_such_image(run: Cli, kubectl: Kubectl) -> None:
+    """An image that cannot be pulled: named, given up after --grace, and removed."""
+    ended = run("k8r-test/no-such-image:1", "--grace", "5", "--", "true", timeout=90)
+    assert ended.code == 125
+    assert "k8r-test/no-such-image:1" in ended.err and "pull" in ended.err
+    assert ended.err.strip().splitlines()[-1].startswith("k8r: gave up after 5 s")
+    nothing_left(kubectl)
+
+
+def test_an_image_name_that_no_node_takes(run: Cli, kubectl: Kubectl) -> None:
+    """--grace bounds the wait, not more."""
+    started = time.monotonic()
+    ended = run("127.0.0.1:1/nothing-listens", "--grace", "3", "--", "true", timeout=90)
+    assert ended.code == 125
+    assert "nothing-listens" in ended.err
+    assert elapsed(started) < 30
+
+
+def test_no_room(run: Cli, kubectl: Kubectl) -> None:
+    """A pod for which no node has room: the scheduler's reason, what was asked for,
+    and --timeout ends it with 124.
+    """
+    ended = run(ALPINE, "--cpu", IMPOSSIBLE_CPU, "--timeout", "5", "--", "true", timeout=60)
+    assert ended.code == 124
+    assert "Insufficient cpu" in ended.err and "asked: cpu 5" in ended.err
+    assert "DeadlineExceeded" in ended.err
+    [row] = [line for line in run("ls").text.splitlines() if line.startswith("alpine")]
+    assert "DeadlineExceeded" in row
+
+
+def test_ls_says_why_a_pod_waits(run: Cli, kubectl: Kubectl) -> None:
+    """The status of a run whose pod waits is the reason."""
+    assert run(ALPINE, "-d", "--cpu", IMPOSSIBLE_CPU, "--", "true").code == 0
+    until(lambda: "Unschedulable" in run("ls").text, "the reason in ls", 20)
+
+
+@pytest.mark.clean
+def test_quota(run: Cli, kubectl: Kubectl) -> None:
+    """A quota that forbids pods: the refusal is shown, and the run given up."""
+    kubectl("create", "quota", "none", "--hard=pods=0")
+    until(lambda: (kubectl.get("quota", "none").get("status") or {}).get("hard"), "the quota")
+    ended = run(ALPINE, "--grace", "3", "--", "true", timeout=60)
+    assert ended.code == 125
+    assert "exceeded quota" in ended.err
+    nothing_left(kubectl)
+
+
+@pytest.mark.clean
+def test_pod_security(run: Cli, kubectl: Kubectl) -> None:
+    """A namespace that refuses the pod: its words are shown, and the run given up."""
+    label = "pod-security.kubernetes.io/enforce=restricted"
+    kubectl("label", "namespace", kubectl.namespace, label)
+    ended = run(ALPINE, "--grace", "3", "--", "true", timeout=60)
+    assert ended.code == 125
+    assert "PodSecurity" in ended.err and "runAsNonRoot" in ended.err
+    nothing_left(kubectl)
+
+
+def test_suspended_before_it_runs(run: Cli, kubectl: Kubectl) -> None:
+    """A Job that a queue holds back: said; k8r waits, longer than --grace."""
+    process = run.start(ALPINE, "--cpu", IMPOSSIBLE_CPU, "--grace", "1", "--", "true")
+    read_until(process.stderr, b"waiting")
+    kubectl("patch", "job", "alpine", "-p", '{"spec": {"suspend": true}}')
+    read_until(process.stderr, b"suspended", 20)
+    assert process.poll() is None
+    assert "Suspended" in run("ls").text
+
+
+def test_suspended_while_it_runs(run: Cli, kubectl: Kubectl) -> None:
+    """Somebody suspends a Job and resumes it: its second pod decides."""
+    process = run.start(ALPINE, "--", "sh", "-c", "echo begun; " + GATE)
+    read_until(process.stdout, b"begun\n")
+    first = kubectl.running_pod("alpine")
+    kubectl("patch", "job", "alpine", "-p", '{"spec": {"suspend": true}}')
+    until(lambda: not kubectl.names("pods") or None, "the end of the pod")
+    kubectl("patch", "job", "alpine", "-p", '{"spec": {"suspend": false}}')
+    kubectl.release(kubectl.running_pod("alpine", but=[first]), 0)
+    ended = run.finish(process)
+    assert ended.code == 0, ended.err
+    assert ended.out == b"begun\nreleased\n"
+
+
+def test_job_deleted_by_somebody(run: Cli, kubectl: Kubectl) -> None:
+    """A Job that vanishes while it runs: k8r ends, and not with 0."""
+    process = run.start(ALPINE, "--", "sh", "-c", "echo begun; " + GATE)
+    read_until(process.stdout, b"begun\n")
+    kubectl("delete", "job", "alpine", "--wait=false")
+    ended = run.finish(process, timeout=30)
+    assert ended.code not in (0, 2, 124)
+    assert "alpine" in ended.err and "deleted" in ended.err
+    nothing_left(kubectl, 60)
+
+
+def test_pod_deleted_by_somebody(run: Cli, kubectl: Kubectl) -> None:
+    """A pod that is deleted without a retry left: k8r ends, and not with 0."""
+    process = run.start(ALPINE, "--", "sh", "-c", "echo begun; " + GATE)
+    read_until(process.stdout, b"begun\n")
+    kubectl("delete", "pod", kubectl.running_pod("alpine"), "--wait=false")
+    ended = run.finish(process, timeout=60)
+    assert ended.code not in (0, 2, 124)
+    assert "alpine" in ended.err
+
+
+def test_pod_deleted_with_a_retry_left(run: Cli, kubectl: Kubectl) -> None:
+    """The next attempt counts."""
+    process = run.start(ALPINE, "--retry", "1", "--", "sh", "-c", "echo begun; " + GATE)
+    read_until(process.stdout, b"begun\n")
+    first = kubectl.running_pod("alpine")
+    kubectl("delete", "pod", first, "--wait=false")
+    read_until(process.stdout, b"begun\n")
+    kubectl.release(kubectl.running_pod("alpine", but=[first]), 0)
+    ended = run.finish(process)
+    assert (ended.code, ended.out) == (0, b"released\n"), ended.err

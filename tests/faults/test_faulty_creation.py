@@ -1,0 +1,168 @@
+"""A run is created once and whole, or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable, Dict, List
+
+import pytest
+
+from apiserver import Cut, Delay, Down, FakeCluster, Match, PodScript, Reset, Respond, Stall
+from apiserver import numbered
+from bench import gone, job, left, patched
+
+if TYPE_CHECKING:
+    from tests.conftest import Cli
+
+Serve = Callable[..., FakeCluster]
+CREATE = Match("POST", "/jobs$")
+UPLOAD = Match("POST", "/configmaps$")
+RESUME = Match("PATCH", "/jobs/")
+STEPS = {"job": CREATE, "configmap": UPLOAD, "resume": RESUME}
+FAULTS: Dict[str, List[Any]] = {
+    "case 11, 429": [Respond(429, retry_after=1)],
+    "case 11, 503": [Respond(503), Respond(503)],
+    "case 11, 500": [Respond(500)],
+    "case 12, answer lost": [Reset(applied=True)],
+    "case 12, lost twice": [Reset(), Reset(applied=True)],
+    "case 12, torn answer": [Cut("truncate", after_bytes=20)],
+    "reset": [Reset()],
+    "slow": [Delay(0.5)],
+}
+
+
+@pytest.mark.parametrize("step", list(STEPS))
+@pytest.mark.parametrize("name", list(FAULTS))
+def test_a_step_goes_wrong(
+    k8r: Cli, cluster: FakeCluster, large_project: Path, step: str, name: str
+) -> None:
+    """Whatever meets the request: exactly one Job with three parts, which runs."""
+    for nth, action in enumerate(FAULTS[name], start=1):
+        cluster.fault(STEPS[step], action, nth=nth)
+    result = k8r("./", "--", "true")
+    assert (result.code, result.out) == (0, b"line 1\nline 2\nline 3\n"), result.err
+    assert "k8r: work runs" in result.err
+    assert [item["metadata"]["name"] for item in cluster.objects("jobs")] == ["work"]
+    owners = [item["metadata"]["ownerReferences"] for item in cluster.objects("configmaps")]
+    uid = job(cluster)["metadata"]["uid"]
+    assert [[owner["uid"] for owner in own] for own in owners] == [[uid]] * 3
+
+
+def test_case_12_every_answer_is_lost(k8r: Cli, cluster: FakeCluster, large_project: Path) -> None:
+    """The Job's and each ConfigMap's creation take effect, but no first answer arrives."""
+    cluster.fault(CREATE, Reset(applied=True))
+    cluster.fault(UPLOAD, Reset(applied=True), times=3)
+    result = k8r("./", "--", "true")
+    assert result.code == 0, result.err
+    assert len(cluster.objects("jobs")) == 1 and len(cluster.objects("configmaps")) == 3
+
+
+def test_case_12_the_answer_does_not_come_in_time(k8r: Cli, cluster: FakeCluster) -> None:
+    """The server has created the Job and says nothing: found again after the read timeout."""
+    cluster.fault(CREATE, Stall(600))
+    process = k8r.start("alpine", "--", "true", prefix=patched(READ_TIMEOUT=1.0))
+    result = k8r.finish(process, timeout=20)
+    assert result.code == 0, result.err
+    assert [item["metadata"]["name"] for item in cluster.objects("jobs")] == ["alpine"]
+
+
+@pytest.mark.parametrize("step", list(STEPS))
+@pytest.mark.parametrize("status", [429, 503])
+def test_case_11_endless_refusal(
+    k8r: Cli, cluster: FakeCluster, large_project: Path, step: str, status: int
+) -> None:
+    """k8r gives up with the server's words, and nothing is left."""
+    cluster.fault(STEPS[step], Respond(status, "too busy today"), times=None)
+    process = k8r.start("./", "--", "true", prefix=patched(OVERLOAD_RETRIES=2))
+    result = k8r.finish(process)
+    assert result.code == 125 and "too busy today" in result.err
+    assert gone(cluster), left(cluster)
+
+
+def test_case_11_endless_refusal_takes_a_bounded_time(k8r: Cli, cluster: FakeCluster) -> None:
+    """With k8r's own constants that is less than half a minute."""
+    cluster.fault(CREATE, Respond(503), times=None)
+    result = k8r("alpine", "--", "true", timeout=30)
+    assert result.code == 125 and cluster.objects("jobs") == []
+    assert 4 <= cluster.count("POST") <= 10
+
+
+@pytest.mark.parametrize("step", list(STEPS))
+def test_a_step_is_refused(k8r: Cli, cluster: FakeCluster, large_project: Path, step: str) -> None:
+    """A refusal is told in the server's words, and nothing is left."""
+    cluster.fault(STEPS[step], Respond(422, "spec is not to my taste"), times=None)
+    result = k8r("./", "--", "true")
+    assert result.code == 125 and "spec is not to my taste" in result.err
+    assert gone(cluster), left(cluster)
+    assert cluster.count("POST", "/jobs$") == 1
+
+
+def test_a_conflict_at_resuming_leaves_nothing_behind(
+    k8r: Cli, cluster: FakeCluster, project: Path
+) -> None:
+    """A 409 that is not about a name ends in one running Job, or in none."""
+    cluster.fault(RESUME, Respond(409, "the object has been modified"))
+    result = k8r("./", "--", "true")
+    suspended = [item for item in cluster.objects("jobs") if item["spec"]["suspend"]]
+    assert suspended == [], result.err
+    assert len(cluster.objects("jobs")) == (1 if result.code == 0 else 0)
+
+
+def test_the_server_goes_down_during_the_upload(
+    k8r: Cli, cluster: FakeCluster, large_project: Path
+) -> None:
+    """Creation goes on where it was when the server is back."""
+    cluster.fault(UPLOAD, Down(2), nth=2)
+    result = k8r("./", "--", "true")
+    assert result.code == 0, result.err
+    assert len(cluster.objects("jobs")) == 1 and len(cluster.objects("configmaps")) == 3
+
+
+def test_taken_names(k8r: Cli, cluster: FakeCluster, project: Path) -> None:
+    """-1, -2: decided by the create call's 409, never by looking first."""
+    names = [k8r("./", "-d", "--", "true").text.strip() for _ in range(3)]
+    assert names == ["work", "work-1", "work-2"]
+    assert cluster.count("POST", "/jobs$") == 1 + 2 + 3
+    assert len(cluster.objects("configmaps")) == 3
+    before_create = [
+        request
+        for request in cluster.requests
+        if (request.method, request.path[-5:]) == ("GET", "/jobs")
+    ]
+    assert before_create == []
+
+
+def test_a_name_that_another_program_has(k8r: Cli, cluster: FakeCluster) -> None:
+    """A Job that is not k8r's is left alone."""
+    pod = {"restartPolicy": "Never", "containers": [{"name": "c", "image": "alpine"}]}
+    made = cluster.create(
+        "jobs", {"metadata": {"name": "alpine"}, "spec": {"template": {"spec": pod}}}
+    )
+    result = k8r("alpine", "--", "true")
+    assert result.code == 0 and "alpine-1 runs" in result.err
+    assert k8r("rm", "-f", "alpine").code == 125
+    (theirs,) = [item for item in cluster.objects("jobs") if item["metadata"]["name"] == "alpine"]
+    assert theirs["metadata"]["uid"] == made["metadata"]["uid"]
+
+
+@pytest.mark.parametrize("action", [Reset(), Reset(applied=True), Respond(503)], ids=repr)
+def test_case_24_a_deletion_whose_answer_is_lost(
+    k8r: Cli, cluster: FakeCluster, project: Path, action: Any
+) -> None:
+    """It has succeeded, and k8r says so; nothing is left, and a repeat says that."""
+    assert k8r("./", "-d", "--", "true").code == 0
+    cluster.fault(Match("DELETE", "/jobs/"), action)
+    result = k8r("rm", "-f", "work")
+    assert (result.code, result.err) == (0, "k8r: removed work\n")
+    assert gone(cluster), left(cluster)
+    again = k8r("rm", "-f", "work")
+    assert again.code == 125 and "no job 'work'" in again.err
+
+
+def test_rm_leaves_nothing(k8r: Cli, cluster: FakeCluster, large_project: Path) -> None:
+    """--rm removes the Job with its pods and ConfigMaps, whatever the exit code."""
+    cluster.play(PodScript(numbered(2), exit_code=4))
+    cluster.fault(Match("DELETE"), Reset(applied=True))
+    result = k8r("./", "--rm", "--", "false")
+    assert (result.code, result.out) == (4, b"line 1\nline 2\n"), result.err
+    assert gone(cluster), left(cluster)

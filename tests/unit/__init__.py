@@ -1,0 +1,1 @@
+"""Tests of k8r without a cluster, a network or a container."""

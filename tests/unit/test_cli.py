@@ -1,0 +1,679 @@
+"""The command line: what is understood, what is refused, and what a process of it does."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Sequence
+
+import pytest
+import yaml
+
+import k8r as module
+
+COMMANDS = ("run", "ls", "logs", "delete", "rm", "secret")
+CLIENTS = ("kubernetes", "docker", "requests", "urllib3")
+
+
+def parse(*argv: str) -> Any:
+    """Parse a command line."""
+    return module.parse_args(argv)
+
+
+def refused(*argv: str) -> module.UsageError:
+    """The UsageError of a command line."""
+    with pytest.raises(module.UsageError) as caught:
+        options(*argv)
+    assert caught.value.hint
+    return caught.value
+
+
+def options(*argv: str, **environ: str) -> module.RunOptions:
+    """The options of a run."""
+    return module.run_options(parse(*argv), environment(environ, "/nonexistent"))
+
+
+def environment(environ: Dict[str, str], cwd: str, stdin: bytes = b"") -> module.Environment:
+    """An environment that nobody looks at."""
+    return module.Environment(io.BytesIO(stdin), io.BytesIO(), io.StringIO(), environ, cwd)
+
+
+# Understood
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["./", "--", "make"],
+        ["run", "./", "--", "make"],
+        ["--", "make"],
+    ],
+)
+def test_run_is_implied(argv: List[str]) -> None:
+    """What is no command is a source."""
+    if argv[0] == "--":
+        refused(*argv)
+        return
+    args = parse(*argv)
+    assert args.act is module.cmd_run
+    assert (args.source, args.command) == ("./", ["make"])
+
+
+@pytest.mark.parametrize(
+    "argv, name, value",
+    [
+        (["--num", "3"], "num", 3),
+        (["--num=3"], "num", 3),
+        (["--parallel", "2"], "parallel", 2),
+        (["--timeout", "1h30m"], "timeout", 5400),
+        (["--retry", "0"], "retry", 0),
+        (["--retry", "5"], "retry", 5),
+        (["--base-image", "python:3"], "base_image", "python:3"),
+        (["--job-name", "train"], "job_name", "train"),
+        (["--env", "A=1", "--env", "B"], "env", (("A", "1"), ("B", "here"))),
+        (["--restricted"], "restricted", True),
+        (["--as-deployment"], "as_deployment", True),
+        (["--rm-secrets"], "remove_secrets", True),
+        (["--secret-job", "x"], "secret_job", "x"),
+        (["--pull-secret", "x", "--pull-secret", "y"], "pull_secrets", ("x", "y")),
+        (["--ref", "v1"], "git", module.GitOptions(ref="v1")),
+        (["--depth", "9"], "git", module.GitOptions(depth=9)),
+        (["--git-secret", "x"], "git", module.GitOptions(secret="x")),
+        (["--git-image", "x"], "git", module.GitOptions(image="x")),
+        (["--git-insecure-host-key"], "git", module.GitOptions(any_host_key=True)),
+        (
+            ["--build-arg", "A=1", "--build-arg", "B", "--target", "x", "--platform", "y"],
+            "build",
+            module.BuildOptions((("A", "1"), ("B", "here")), "x", "y"),
+        ),
+        (["--grace", "5m"], "grace", 300),
+        (["-d"], "detach", True),
+        (["--detach"], "detach", True),
+        (["-f"], "detach", False),
+        (["--rm"], "remove", True),
+        (["--replace"], "replace", True),
+        (["--show-yaml"], "show_yaml", True),
+        (["--gpu", "2"], "resources", module.Resources((), (("nvidia.com/gpu", "2"),))),
+        (
+            ["--mem", "1gb-2gb", "--cpu", "2"],
+            "resources",
+            module.Resources((("memory", "1Gi"), ("cpu", "2")), (("memory", "2Gi"), ("cpu", "2"))),
+        ),
+    ],
+)
+@pytest.mark.parametrize("place", ["after", "before", "run before", "run after"])
+def test_run_options(argv: List[str], name: str, value: Any, place: str) -> None:
+    """Each option, on either side of SOURCE, with and without the word run."""
+    run = ["run"] if place.startswith("run") else []
+    words = [*argv, "./"] if place.endswith("before") else ["./", *argv]
+    made = options(*run, *words, "--", "make", B="here")
+    assert getattr(made, name) == value
+    assert (made.source, made.command) == ("./", ("make",))
+
+
+def test_files_of_options(tmp_path: Path) -> None:
+    """--env-file and --patch are relative to the working directory; --env wins."""
+    (tmp_path / "one.env").write_text("A=1\nB=1\n")
+    (tmp_path / "two.env").write_text("B=2\nHERE\n")
+    (tmp_path / "patch.yaml").write_text("spec: {nodeSelector: {a: b}}\n")
+    words = ["--env", "A=3", "--env-file", "one.env", "--env-file", "two.env"]
+    args = parse("alpine", *words, "--patch", "patch.yaml")
+    made = module.run_options(args, environment({"HERE": "h"}, str(tmp_path)))
+    assert dict(made.env) == {"A": "3", "B": "2", "HERE": "h"}
+    assert made.patch == {"spec": {"nodeSelector": {"a": "b"}}}
+
+
+def test_run_defaults() -> None:
+    """An option that is not given has the default of the type."""
+    assert options("alpine") == module.RunOptions("alpine")
+    assert options("./", "--", "a", "b") == module.RunOptions("./", ("a", "b"))
+
+
+GLOBAL = [
+    (["-n", "team"], "namespace", "team"),
+    (["-nteam"], "namespace", "team"),
+    (["--namespace", "team"], "namespace", "team"),
+    (["--namespace=team"], "namespace", "team"),
+    (["--context", "prod"], "context", "prod"),
+    (["--kubeconfig", "x"], "kubeconfig", "x"),
+    (["--insecure"], "insecure", True),
+    (["--color", "always"], "color", "always"),
+    (["-v"], "verbose", True),
+    (["--verbose"], "verbose", True),
+]
+
+
+@pytest.mark.parametrize("argv, name, value", GLOBAL)
+@pytest.mark.parametrize(
+    "command", [["ls"], ["run", "alpine"], ["alpine"], ["logs", "x"], ["delete", "x"], ["rm", "x"]]
+)
+def test_global_options(argv: List[str], name: str, value: Any, command: List[str]) -> None:
+    """They mean the same before and after the command."""
+    before, after = parse(*argv, *command), parse(*command, *argv)
+    assert getattr(before, name) == getattr(after, name) == value
+    assert before == after
+
+
+def test_bundled_options() -> None:
+    """The last of a bundle of short options may take a value, as in argparse itself."""
+    args = parse("-vn", "team", "ls")
+    assert (args.act, args.namespace, args.verbose) == (module.cmd_ls, "team", True)
+    args = parse("-dn", "team", "./", "--", "make")
+    assert (args.source, args.namespace, args.detach) == ("./", "team", True)
+
+
+def test_global_defaults() -> None:
+    """Without them nothing is chosen."""
+    args = parse("ls")
+    assert (args.namespace, args.context, args.kubeconfig) == (None, None, None)
+    assert (args.insecure, args.color, args.verbose, args.quiet) == (False, "auto", False, False)
+
+
+def test_later_options_win() -> None:
+    """As everywhere."""
+    assert parse("-n", "a", "ls", "-n", "b").namespace == "b"
+    assert options("./", "--num", "1", "--num", "2").num == 2
+
+
+def test_option_values_are_no_commands() -> None:
+    """A namespace may be called ls, and a command line may hold anything."""
+    args = parse("-n", "ls", "logs", "x")
+    assert (args.namespace, args.act) == ("ls", module.cmd_logs)
+    assert parse("--context", "run", "ls").act is module.cmd_ls
+    made = options("./", "--", "k8r", "ls", "--", "-n", "x", "--help")
+    assert made.command == ("k8r", "ls", "--", "-n", "x", "--help")
+
+
+@pytest.mark.parametrize(
+    "argv, expected",
+    [
+        (["logs", "x"], {"name": "x", "follow": False, "tail": None, "index": None}),
+        (["logs", "-f", "x", "--tail", "0"], {"follow": True, "tail": 0}),
+        (["logs", "x", "--since", "1h", "--index", "3"], {"since": 3600, "index": 3}),
+        (["logs", "x", "--timestamps", "--previous"], {"timestamps": True, "previous": True}),
+        (["ls"], {"output": "table"}),
+        (["ls", "-o", "json"], {"output": "json"}),
+        (["ls", "--output=name"], {"output": "name"}),
+        (["rm", "a", "b"], {"names": ["a", "b"], "force": False, "all": False, "done": False}),
+        (["delete", "--all", "-f"], {"names": [], "force": True, "all": True}),
+        (["rm", "--done", "--secrets"], {"done": True, "secrets": True}),
+        (["ls", "-o", "wide", "-w"], {"output": "wide", "watch": True}),
+        (["secret", "db", "x"], {"name": "db", "value": "x", "list": False, "delete": False}),
+        (["secret", "db", "-", "--job-name", "j"], {"name": "db", "value": "-", "job_name": "j"}),
+        (["secret", "--list"], {"name": None, "value": None, "list": True}),
+        (["secret", "db", "--delete"], {"name": "db", "delete": True}),
+    ],
+)
+def test_other_commands(argv: List[str], expected: Dict[str, Any]) -> None:
+    """Their options have these names and defaults."""
+    args = vars(parse(*argv))
+    assert {key: args[key] for key in expected} == expected
+
+
+def test_valued_options() -> None:
+    """Every option that takes a value, and none that does not."""
+    found = module.all_options(module.build_parser(), valued=True)
+    assert {"-n", "--namespace", "--num", "--env", "--tail", "-o", "--grace"} <= found
+    plain = {"-v", "--help", "-h", "--version", "--rm", "-d", "--all", "-f", "-q"}
+    assert not plain & found
+    assert plain | found <= module.all_options(module.build_parser())
+
+
+def test_log_query() -> None:
+    """Only what was asked for goes to the API server."""
+    assert module.LogQuery().parameters() == {}
+    query = module.LogQuery(tail=0, since=60, previous=True)
+    assert query.parameters() == {"tailLines": 0, "sinceSeconds": 60, "previous": "true"}
+
+
+# Refused
+
+BAD = [
+    # argv, words of the message, words of the hint
+    ([], "what shall run", "k8r ./ -- COMMAND"),
+    (["--insecure"], "what shall run", "--help"),
+    (["run"], "SOURCE", "k8r run --help"),
+    (["run", "--", "make"], "SOURCE", "k8r run --help"),
+    (["logs"], "NAME", "k8r logs --help"),
+    (["alpine", "echo", "hello"], "what is 'echo' for?", "SOURCE -- COMMAND"),
+    (["./", "make", "--", "x"], "what is 'make' for?", "SOURCE -- COMMAND"),
+    (["alpine", "--"], "there is no command after --", "-- env"),
+    (["ls", "--", "x"], "ls takes no command", "leave out"),
+    (["lgos", "x"], "there is no command 'lgos'", "did you mean logs?"),
+    (["delet", "x"], "there is no command 'delet'", "did you mean delete?"),
+    (["--nmespace", "x", "ls"], "--nmespace", "did you mean --namespace?"),
+    (["ls", "--nmespace", "x"], "there is no option --nmespace", "did you mean --namespace?"),
+    (["./", "--timout", "3", "--", "x"], "there is no option --timout", "did you mean --timeout?"),
+    (["./", "--timout=3", "--", "x"], "there is no option --timout", "did you mean --timeout?"),
+    (["run", "--detatch", "./"], "there is no option --detatch", "did you mean --detach?"),
+    (["logs", "x", "--folow"], "there is no option --folow", "did you mean --follow?"),
+    (["rm", "--don"], "there is no option --don", "did you mean --done?"),
+    (["ls", "--zzzzz"], "there is no option --zzzzz", "--help"),
+    (["./", "--num"], "--num", "--help"),
+    (["./", "--num", "0", "--", "x"], "'0' is no count", ""),
+    (["./", "--num", "x", "--", "x"], "argument --num: 'x' is no count", ""),
+    (["./", "--num", "-1", "--", "x"], "--num", ""),
+    (["./", "--retry", "-1", "--", "x"], "--retry", ""),
+    (["./", "--retry", "1.5", "--", "x"], "'1.5' is no number", ""),
+    (["./", "--timeout", "soon", "--", "x"], "'soon' is no duration", ""),
+    (["./", "--gpu", "0", "--", "x"], "'0' is no count", ""),
+    (["./", "--mem", "lots", "--", "x"], "'lots' is no amount of memory", ""),
+    (["./", "--cpu", "many", "--", "x"], "'many' is no number of CPUs", ""),
+    (["./", "--env", "A-B=1", "--", "x"], "'A-B' is no name for a variable", ""),
+    (["./", "--env", "UNSET_HERE", "--", "x"], "UNSET_HERE is not set", "--env UNSET_HERE=VALUE"),
+    (["./", "--job-name", "Train", "--", "x"], "'Train' is no job name", "--job-name train"),
+    (["./", "--job-name", "x" * 64, "--", "x"], "64 characters", "--job-name xxx"),
+    (["./", "--job-name", "x" * 63, "--num", "2", "--", "x"], "63 characters", "xxx"),
+    (["./", "--base-image", "No Image", "--", "x"], "'No Image' is no image", "NAME[:TAG]"),
+    (["./", "-d", "-f", "--", "x"], "--detach and --follow", "leave one out"),
+    (["ls", "-o", "csv"], "csv", "--help"),
+    (["ls", "x"], "'x'", ""),
+    (["--color", "sometimes", "ls"], "sometimes", "--help"),
+    (["logs", "x", "--tail", "-1"], "--tail", ""),
+    (["logs", "x", "--since", "x"], "'x' is no duration", ""),
+    (["logs", "x", "y"], "'y'", ""),
+    (["delete"], "what is to be removed?", "--done"),
+    (["delete", "x", "--all"], "what is to be removed?", "--done"),
+    (["delete", "--done", "--all"], "what is to be removed?", "--done"),
+    (["./gone", "--", "x"], "there is no directory './gone'", "spelling"),
+    (["gone/", "--show-yaml"], "there is no directory 'gone/'", "spelling"),
+    (["No Image", "--", "x"], "no directory, git URL, Dockerfile or container image", "./"),
+    (["./", "--port", "80", "--", "x"], "--port is for Deployments", "--as-deployment"),
+    (["./", "--as-deployment", "--retry", "1", "--", "x"], "takes no --retry", ""),
+    (["./", "--as-deployment", "--timeout", "1", "--", "x"], "takes no --timeout", ""),
+    (["./", "--as-deployment", "--rm", "--", "x"], "takes no --rm", ""),
+    (["./", "--as-deployment", "--parallel", "1", "--", "x"], "takes no --parallel", ""),
+    (["./", "--as-deployment", "--port", "0", "--", "x"], "'0' is no port", ""),
+    (["./", "--ref", "-x", "--", "x"], "--ref", ""),
+    (["./", "--ref", "a..b", "--", "x"], "'a..b' is no branch", "--ref"),
+    (["./", "--git-image", "No Image", "--", "x"], "'No Image' is no image", "--git-image"),
+    (["./", "--env-file", "gone", "--", "x"], "the env file", "check"),
+    (["./", "--env-file", "file.py", "--", "x"], "file.py, line 1: ", ""),
+    (["./", "--env-file", "noise", "--", "x"], "it is no UTF-8 text", "check"),
+    (["./", "--patch", "gone", "--", "x"], "the patch", "check"),
+    (["./", "--patch", "broken.yaml", "--", "x"], "is no YAML", "check"),
+    (["./", "--patch", "list.yaml", "--", "x"], "is no mapping", "spec"),
+    (["./", "--patch", "job.yaml", "--", "x"], "has 'kind', which a pod template lacks", "spec"),
+    (["./", "--build-arg", "A-B=1", "--", "x"], "'A-B' is no name for a variable", ""),
+    (["gone/Dockerfile.x"], "there is no file 'gone/Dockerfile.x'", "spelling"),
+    (["secret"], "which secret?", "--list"),
+    (["secret", "--delete"], "which secret?", "--list"),
+    (["secret", "A_b", "x"], "'A_b' is no name for a secret", "a-b"),
+    (["secret", "a", "x", "y"], "'y'", ""),
+    (["secret", "a", "--job-name", "B", "--delete"], "'B' is no job name", "--job-name b"),
+    (["secret", "a"], "the secret a has no value", "< FILE"),
+    (["secret", "a", "empty", "--show-yaml"], "empty is empty", "at least one file"),
+    (["secret", "a", "odd", "--show-yaml"], "'x y' cannot be a key", "rename"),
+    (["file.py", "--", "x"], "'file.py' is a file", "k8r ./ -- COMMAND"),
+    (["sub/file.py", "--show-yaml"], "'sub/file.py' is a file", "k8r sub/ -- COMMAND"),
+    (["full", "--show-yaml"], "there is no command to run", "k8r full -- COMMAND"),
+    (["empty", "--show-yaml", "--", "x"], "there is nothing to send", "ignored"),
+    (["alpine", "--mem", "8gb-2gb", "--show-yaml"], "8gb", ""),
+    (["alpine", "--show-yaml", "--", os.fsdecode(b"\xff")], "", ""),
+    (["alpine", "--show-yaml", "--env", os.fsdecode(b"A=\xff")], "", ""),
+    (["./", "--num", "x", "--", "grep", "-v"], "'x' is no count", ""),
+    (["--kubeconfig", "gone", "ls"], "there is no kubeconfig gone", "--kubeconfig"),
+]
+
+
+NO_CLUSTER = [["ls"], ["alpine", "--", "true"], ["logs", "x"], ["rm", "x"], ["rm", "--all"]]
+
+HELP = [["--help"], ["-h"], ["--help", "ls"], *([command, "--help"] for command in COMMANDS)]
+
+FORKS = """
+import json, os, sys
+import k8r
+
+def run(argv, name):
+    child = os.fork()
+    if child == 0:
+        for fd, kind in ((1, "out"), (2, "err")):
+            os.dup2(os.open(f"{name}.{kind}", os.O_CREAT | os.O_WRONLY), fd)
+        sys.argv = ["k8r", *argv]
+        try:
+            k8r.script()
+        except SystemExit as end:
+            sys.stdout.flush()
+            os._exit(end.code)
+        finally:
+            os._exit(70)
+    status = os.waitpid(child, 0)[1]
+    return status >> 8 if status & 0x7F == 0 else -(status & 0x7F)
+
+with open(sys.argv[1]) as file:
+    cases = json.load(file)
+print(json.dumps([run(argv, f"{sys.argv[2]}/{at}") for at, argv in enumerate(cases)]))
+"""
+
+
+class Ended(NamedTuple):
+    """How a process ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+def fill(folder: Path) -> Path:
+    """Make a file, an empty directory and one that is not."""
+    for name in ("sub", "empty", "full"):
+        (folder / name).mkdir()
+    for name in ("file.py", "sub/file.py", "full/file.py"):
+        (folder / name).write_text("pass\n")
+    (folder / "odd").mkdir()
+    (folder / "odd" / "x y").write_text("")
+    (folder / "noise").write_bytes(b"A=\xff")
+    for name, text in (("broken", "a: ["), ("list", "- a"), ("job", "kind: Job")):
+        (folder / f"{name}.yaml").write_text(text)
+    return folder
+
+
+@pytest.fixture
+def prepared(workdir: Path) -> Path:
+    """A working directory with something in it."""
+    return fill(workdir)
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Runs command lines, each in a process of its own, which are forked from one that
+    has started Python already. Gives a function from a command line to its end.
+    """
+    top = tmp_path_factory.mktemp("forks")
+    for name in ("work", "home", "results"):
+        (top / name).mkdir()
+    cases = [*(argv for argv, _, _ in BAD), *NO_CLUSTER, *HELP]
+    (top / "cases").write_text(json.dumps(cases))
+    done = subprocess.run(
+        [sys.executable, "-c", FORKS, str(top / "cases"), str(top / "results")],
+        cwd=str(fill(top / "work")),
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": os.path.dirname(module.__file__),
+            "HOME": str(top / "home"),
+            "LC_ALL": "C.UTF-8",
+            "COLUMNS": "80",
+        },
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    codes = json.loads(done.stdout)
+
+    def find(argv: List[str]) -> Ended:
+        at = cases.index(argv)
+        texts = ((top / "results" / f"{at}.{kind}").read_bytes() for kind in ("out", "err"))
+        out, err = (text.decode("utf-8", "replace") for text in texts)
+        return Ended(codes[at], out, err)
+
+    return find
+
+
+@pytest.mark.parametrize(
+    "argv, message, hint", BAD, ids=[" ".join(argv)[:60] for argv, _, _ in BAD]
+)
+def test_bad_input(ended: Any, argv: List[str], message: str, hint: str) -> None:
+    """One line on stderr that says what is wrong and what to type, and exit code 2."""
+    check_refusal(ended(argv), message, hint)
+
+
+def check_refusal(done: Any, message: str, hint: str) -> None:
+    """A refusal is one line with a message and a hint, and nothing else."""
+    assert re.fullmatch(r"k8r: [^\n]+; [^\n]+\n", done.err), done.err
+    assert message in done.err, done.err
+    assert hint in done.err.partition(";")[2], done.err
+    assert "internal error" not in done.err
+    assert not done.out
+    assert done.code == 2
+
+
+@pytest.mark.parametrize("argv, message, hint", [BAD[0], BAD[-1]])
+def test_bad_input_of_a_fresh_process(k8r: Any, argv: List[str], message: str, hint: str) -> None:
+    """The same without the fork."""
+    check_refusal(k8r(*argv), message, hint)
+
+
+def test_too_long_for_linux() -> None:
+    """A caller from Python is not bound by the limits of execve, but the container is."""
+    assert "longer than 131071" in refused("./", "--", "x" * 131_072).message
+    assert "variable A is longer" in refused("./", "--env", "A=" + "x" * 131_070).message
+
+
+def test_mistyped_command_may_be_an_image() -> None:
+    """What has a tag, a path or a command is meant as an image."""
+    for argv in (["log:1"], ["team/logs"], ["lgos", "--", "x"], ["run", "lgos"], ["alpine"]):
+        assert parse(*argv).source == ([*argv[1:], argv[0]][0] if argv[0] == "run" else argv[0])
+
+
+def test_options_are_not_abbreviated() -> None:
+    """An abbreviation would change its meaning with the next option."""
+    assert "--rep" in refused("./", "--rep", "--", "x").message
+
+
+@pytest.mark.parametrize("argv", NO_CLUSTER, ids=" ".join)
+def test_no_cluster(ended: Any, argv: List[str]) -> None:
+    """Without a kubeconfig it is said where to get one; the code is k8r's own."""
+    done = ended(argv)
+    assert done.code == 125
+    assert done.err.startswith("k8r: there is no kubeconfig; set KUBECONFIG")
+    assert done.err.count("\n") == 1
+
+
+# Help
+
+
+@pytest.mark.parametrize("argv", HELP[:3], ids=" ".join)
+def test_help_is_the_docstring(ended: Any, argv: List[str]) -> None:
+    """What --help prints is what the file begins with."""
+    assert ended(argv) == (0, module.__doc__, "")
+
+
+@pytest.mark.parametrize("argv", HELP[3:], ids=" ".join)
+def test_help_of_a_command(ended: Any, argv: List[str]) -> None:
+    """Each command explains itself on 80 columns."""
+    done = ended(argv)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("usage: k8r ")
+    assert "--namespace" in done.out
+    assert max(map(len, done.out.splitlines())) <= 80
+
+
+def test_help_names_every_command_and_global_option() -> None:
+    """The docstring does not fall behind the parser."""
+    text = module.__doc__ or ""
+    for command in module.SUBCOMMANDS:
+        assert re.search(rf"\b{command}\b", text), command
+    parser = module.build_parser()
+    for action in parser._actions:
+        for option in action.option_strings:
+            assert option in text, option
+    assert all(len(line) <= 80 for line in text.splitlines())
+
+
+def test_examples_of_the_help_are_understood(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever copies a line of --help gets no error."""
+    examples = re.findall(r"^  (k8r .*?)(?:   .*)?$", module.__doc__ or "", re.M)
+    assert len(examples) >= 8
+    for example in examples:
+        words = example.split()[1:]
+        if "run" not in words and parse(*words).act is module.cmd_run:
+            options(*words)
+
+
+def test_version(k8r: Any) -> None:
+    """The version is on stdout."""
+    done = k8r("--version")
+    assert (done.code, done.text) == (0, f"k8r {module.__version__}\n")
+
+
+def imported(process: Any) -> Sequence[str]:
+    """The modules that a process with -X importtime has imported."""
+    found = re.findall(r"^import time:.*\| +(\S+)$", process.err, re.M)
+    assert "argparse" in found, process.err
+    return found
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--help"],
+        ["full", "--show-yaml", "--", "true"],
+        ["./gone", "--", "x"],
+    ],
+    ids=" ".join,
+)
+def test_no_client_is_imported(k8r: Any, prepared: Path, argv: List[str]) -> None:
+    """What needs no cluster does not wait for its client."""
+    done = k8r(*argv, env={"PYTHONPROFILEIMPORTTIME": "1"})
+    roots = {name.partition(".")[0] for name in imported(done)}
+    assert not roots & set(CLIENTS)
+    if "--show-yaml" not in argv:
+        assert "yaml" not in roots
+
+
+# Manifests
+
+
+def test_show_yaml_of_an_image(k8r: Any) -> None:
+    """One Job, with the command as typed."""
+    done = k8r("python:3", "--show-yaml", "--num", "3", "--", "sh", "-c", "a 'b'", "")
+    assert (done.code, done.err) == (0, "")
+    (job,) = yaml.safe_load_all(done.out)
+    container = job["spec"]["template"]["spec"]["containers"][0]
+    assert container["command"] == ["sh", "-c", "a 'b'", ""]
+    assert container["image"] == "python:3"
+    assert job["metadata"]["name"] == "python"
+    assert job["spec"]["completions"] == 3
+
+
+def test_show_yaml_of_a_directory(k8r: Any, prepared: Path) -> None:
+    """The ConfigMap, then the Job that needs it; the same each time."""
+    done = k8r("full", "--show-yaml", "--", "true")
+    assert (done.code, done.err) == (0, "")
+    configmap, job = yaml.safe_load_all(done.out)
+    assert (configmap["kind"], job["kind"]) == ("ConfigMap", "Job")
+    assert job["metadata"]["name"] == "full"
+    sources = job["spec"]["template"]["spec"]["volumes"][1]["projected"]["sources"]
+    assert sources[0]["configMap"]["name"] == configmap["metadata"]["name"]
+    os.utime(str(prepared / "full" / "file.py"), (1, 1))
+    assert k8r("full", "--show-yaml", "--", "true").out == done.out
+
+
+def test_show_yaml_says_what_is_left_out(k8r: Any, prepared: Path) -> None:
+    """On stderr, with no byte that a terminal would obey."""
+    (prepared / "full" / "li\x1bnk").symlink_to("/etc")
+    done = k8r("full", "--show-yaml", "--", "true")
+    assert done.code == 0
+    assert done.err == ("k8r: left out li\\x1bnk: the link leads out of the directory, to /etc\n")
+
+
+@pytest.mark.parametrize(
+    "argv, name",
+    [
+        (["./"], "work"),
+        (["."], "work"),
+        (["full"], "full"),
+        (["../work/full/"], "full"),
+        (["link"], "full"),
+        (["~"], "home"),
+        (["Big Dir_2"], "big-dir-2"),
+        (["docker.io/team/app:3"], "app"),
+        (["git@github.com:org/My_Repo.git"], "my-repo"),
+        (["sub/Dockerfile"], "sub"),
+        (["full", "--job-name", "mine"], "mine"),
+    ],
+)
+def test_names_of_runs(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch, argv: List[str], name: str
+) -> None:
+    """A run is named after its directory, however that was written, or its image."""
+    home = prepared.parent / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    (prepared / "Big Dir_2").mkdir()
+    (prepared / "link").symlink_to("full")
+    (prepared / "sub" / "Dockerfile").write_text("FROM scratch")
+    env = environment({}, str(prepared))
+    assert module.K8sRun(env=env).generate_job_name(options(*argv)) == name
+
+
+def test_show_yaml_of_a_repository(k8r: Any) -> None:
+    """No credentials of the URL are printed, not even encoded, and no server is asked."""
+    done = k8r("http://me:swordfish@127.0.0.1:9/org/repo.git", "--ref", "v1", "--show-yaml")
+    assert (done.code, done.err) == (0, "")
+    secret, job = yaml.safe_load_all(done.out)
+    assert (secret["kind"], job["kind"]) == ("Secret", "Job")
+    assert "swordfish" not in done.text and "c3dvcmRmaXNo" not in done.text
+    (clone,) = job["spec"]["template"]["spec"]["initContainers"]
+    assert {"name": "K8R_GIT_URL", "value": "http://127.0.0.1:9/org/repo.git"} in clone["env"]
+
+
+def test_show_yaml_of_a_deployment(k8r: Any) -> None:
+    """A Service and a Deployment, with no cluster."""
+    done = k8r("nginx", "--as-deployment", "--port", "80", "--num", "2", "--show-yaml")
+    assert [item["kind"] for item in yaml.safe_load_all(done.out)] == ["Service", "Deployment"]
+
+
+def test_show_yaml_of_a_secret(k8r: Any, prepared: Path) -> None:
+    """Its values are hidden, wherever they come from."""
+    (prepared / "full" / "token").write_text("swordfish")
+    cases: List[Any] = [
+        (["-"], b"swordfish", ["db"]),
+        (["full"], b"", ["file.py", "token"]),
+    ]
+    for value, stdin, keys in cases:
+        done = k8r("secret", "db", *value, "--show-yaml", stdin=stdin)
+        assert (done.code, done.err) == (0, "")
+        made = yaml.safe_load(done.out)
+        assert made["metadata"]["name"] == "work-db"
+        assert sorted(made["data"]) == keys
+        assert "swordfish" not in done.text and "c3dvcmRmaXNo" not in done.text
+
+
+def test_original_working_directory(k8r: Any, prepared: Path) -> None:
+    """K8R_ORIGINAL_PWD stands for the working directory, for every path."""
+    done = k8r(
+        "./",
+        "--show-yaml",
+        "--",
+        "true",
+        cwd=Path("/"),
+        env={"K8R_ORIGINAL_PWD": f"{prepared}/full"},
+    )
+    assert "  name: full\n" in done.text
+
+
+def test_variables_from_here(k8r: Any) -> None:
+    """--env KEY takes the caller's value."""
+    done = k8r("alpine", "--show-yaml", "--env", "TOKEN", env={"TOKEN": "a=b"})
+    assert "- name: TOKEN\n          value: a=b\n" in done.text
+
+
+def test_reader_that_went_away(k8r: Any, prepared: Path) -> None:
+    """`k8r ... | head` ends quietly, with the code of SIGPIPE."""
+    (prepared / "full" / "noise").write_bytes(os.urandom(300_000))
+    reading, writing = os.pipe()
+    process = k8r.start("full", "--show-yaml", "--", "true", stdout=writing)
+    os.close(reading)
+    os.close(writing)
+    done = k8r.finish(process)
+    assert (done.code, done.err) == (141, "")
+
+
+def test_traceback_only_if_asked_for(k8r: Any) -> None:
+    """-v shows where an error came from."""
+    done = k8r("-v", "./gone", "--", "x")
+    assert "Traceback" in done.err and done.code == 2
+    assert "Traceback" not in k8r("./gone", "--", "x", "-v").err
+
+
+def test_no_warnings(k8r: Any) -> None:
+    """Nothing that k8r does is deprecated."""
+    env = {"PYTHONWARNINGS": "error", "PYTHONDEVMODE": "1"}
+    done = k8r("alpine", "--show-yaml", "--", "true", env=env)
+    assert (done.code, done.err) == (0, "")

@@ -1,0 +1,844 @@
+"""Judging: what Jobs, pods and events, as Kubernetes 1.36 returns them, mean."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import k8r
+
+UID = "6a1f8f0e-3a0e-4a53-9a75-5b0e2c9d7f10"
+SHA = "docker.io/library/alpine@sha256:" + "1e42bbe2508154c9126d48c2b8a75420" * 2
+
+
+def terminated(code: int, reason: str = "") -> Dict[str, Any]:
+    """The state of a container that has ended."""
+    return {
+        "terminated": {
+            "containerID": "containerd://" + "ab" * 32,
+            "exitCode": code,
+            "finishedAt": "2026-01-01T10:00:02Z",
+            "reason": reason or ("Error" if code else "Completed"),
+            "startedAt": "2026-01-01T10:00:01Z",
+        }
+    }
+
+
+def waiting(reason: str, message: str = "") -> Dict[str, Any]:
+    """The state of a container that has not begun."""
+    return {"waiting": {"reason": reason, **({"message": message} if message else {})}}
+
+
+RUNNING = {"running": {"startedAt": "2026-01-01T10:00:01Z"}}
+
+
+def status(name: str, state: Optional[Dict[str, Any]], restarts: int = 0) -> Dict[str, Any]:
+    """One entry of containerStatuses."""
+    return {
+        "image": "docker.io/library/alpine:latest",
+        "imageID": SHA,
+        "lastState": {},
+        "name": name,
+        "ready": "running" in (state or {}),
+        "restartCount": restarts,
+        "started": "running" in (state or {}),
+        "state": state or {},
+    }
+
+
+def pod(
+    state: Optional[Dict[str, Any]] = None,
+    phase: str = "Running",
+    index: int = 0,
+    second: int = 0,
+    restart: str = "Never",
+    **more: Any,
+) -> Dict[str, Any]:
+    """A Job's pod; without a state its node has not reported anything yet."""
+    init: List[Any] = more.pop("init", [])
+    result: Dict[str, Any] = {
+        "metadata": {
+            "name": f"train-{index}-x{second:02d}",
+            "namespace": "default",
+            "uid": f"pod-{index}-{second}",
+            "creationTimestamp": f"2026-01-01T10:00:{second:02d}Z",
+            "annotations": {"batch.kubernetes.io/job-completion-index": str(index)},
+            "labels": {"created-by": "k8r", "k8r-job": "train", "k8r-source-type": "container"},
+            "ownerReferences": [{"kind": "Job", "name": "train", "uid": UID, "controller": True}],
+        },
+        "spec": {
+            "containers": [{"name": "main", "image": "alpine", "resources": {}}],
+            "restartPolicy": restart,
+        },
+        "status": {"phase": phase, "qosClass": "BestEffort", **more},
+    }
+    if state is not None:
+        result["status"]["containerStatuses"] = [status("main", state)]
+    if init:
+        result["status"]["initContainerStatuses"] = init
+    return result
+
+
+def leaving(state: Dict[str, Any]) -> Dict[str, Any]:
+    """A pod that somebody has deleted."""
+    made = pod(state)
+    made["metadata"]["deletionTimestamp"] = "2026-01-01T10:00:31Z"
+    return made
+
+
+def condition(kind: str, value: str = "True", reason: str = "") -> Dict[str, Any]:
+    """A condition of a Job."""
+    return {
+        "type": kind,
+        "status": value,
+        "reason": reason,
+        "message": "",
+        "lastProbeTime": "2026-01-01T10:00:03Z",
+        "lastTransitionTime": "2026-01-01T10:00:03Z",
+    }
+
+
+COMPLETE = [condition("SuccessCriteriaMet", reason="CompletionsReached"), condition("Complete")]
+
+
+def failed(reason: str) -> List[Dict[str, Any]]:
+    """The conditions of a Job that has failed."""
+    return [condition("FailureTarget", reason=reason), condition("Failed", reason=reason)]
+
+
+def job(conditions: Sequence[Dict[str, Any]] = (), num: int = 1, **more: Any) -> Dict[str, Any]:
+    """A Job; `retry` and `suspend` go to its spec, the rest to its status."""
+    spec: Dict[str, Any] = {
+        "completions": num,
+        "parallelism": num,
+        "completionMode": "Indexed" if num > 1 else "NonIndexed",
+        "backoffLimit": more.pop("retry", 0),
+        "suspend": more.pop("suspend", False),
+        "activeDeadlineSeconds": more.pop("deadline", None),
+    }
+    main = {"name": "main", "image": "alpine", "command": ["make", "all"]}
+    spec["template"] = {"spec": {"containers": [main], "restartPolicy": "Never"}}
+    if num > 1:
+        spec["backoffLimitPerIndex"] = spec["backoffLimit"]
+        spec["backoffLimit"] = num * (spec["backoffLimit"] + 1)
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": "train",
+            "namespace": "default",
+            "uid": UID,
+            "creationTimestamp": "2026-01-01T10:00:00Z",
+            "labels": {"created-by": "k8r", "k8r-job": "train", "k8r-source-type": "directory"},
+        },
+        "spec": spec,
+        "status": {"conditions": list(conditions), "uncountedTerminatedPods": {}, **more},
+    }
+
+
+# A pod's end
+
+
+@pytest.mark.parametrize(
+    "given_pod, outcome",
+    [
+        (pod(phase="Pending"), None),
+        (pod({}, "Pending"), None),
+        (pod(waiting("ContainerCreating"), "Pending"), None),
+        (pod(RUNNING), None),
+        (pod(terminated(0)), (0, "", "main")),
+        (pod(terminated(0), "Succeeded"), (0, "", "main")),
+        (pod(terminated(3)), (3, "", "main")),
+        (pod(terminated(3), "Failed"), (3, "", "main")),
+        (pod(terminated(137, "OOMKilled"), "Failed"), (137, "OOMKilled", "main")),
+        (pod(terminated(128, "StartError"), "Failed"), (128, "StartError", "main")),
+        (pod(terminated(143)), (143, "", "main")),
+        (pod(phase="Failed", reason="Evicted", message="disk"), (125, "Evicted", "main")),
+        (pod(phase="Failed", reason="NodeLost"), (125, "NodeLost", "main")),
+        (pod(phase="Failed"), (125, "the pod failed", "main")),
+        (pod(RUNNING, "Failed", reason="DeadlineExceeded"), (125, "DeadlineExceeded", "main")),
+        (pod(phase="Unknown"), None),
+        # A container that has ended counts before the kubelet's word on the pod.
+        (pod(terminated(1), "Failed", reason="Evicted"), (1, "Evicted", "main")),
+        (pod(waiting("PodInitializing"), "Pending", init=[status("git", RUNNING)]), None),
+        (
+            pod(waiting("PodInitializing"), "Pending", init=[status("git", terminated(128))]),
+            (128, "", "git"),
+        ),
+        (pod(RUNNING, init=[status("git", terminated(0))]), None),
+        (pod(terminated(5), init=[status("git", terminated(0))]), (5, "", "main")),
+        # The kubelet starts these again.
+        (pod(terminated(1), restart="OnFailure"), None),
+        (pod(terminated(0), restart="Always"), None),
+        (pod(terminated(1), "Failed", restart="OnFailure"), (1, "", "main")),
+    ],
+)
+def test_pod_outcome(given_pod: Dict[str, Any], outcome: Optional[Tuple[int, str, str]]) -> None:
+    """A pod has ended when its main container has, or when a part of it has failed."""
+    assert k8r.pod_outcome(given_pod) == (outcome if outcome is None else k8r.Outcome(*outcome))
+
+
+@pytest.mark.parametrize(
+    "outcome, text",
+    [
+        (k8r.Outcome(3), "exit code 3"),
+        (k8r.Outcome(137, "OOMKilled"), "exit code 137 (OOMKilled)"),
+        (k8r.Outcome(128, "", "git"), "init container git: exit code 128"),
+    ],
+)
+def test_outcome_in_words(outcome: k8r.Outcome, text: str) -> None:
+    """The reason is named, and so is a container that is not the user's."""
+    assert str(outcome) == text
+
+
+@pytest.mark.parametrize(
+    "state, begun",
+    [
+        (None, False),
+        ({}, False),
+        (waiting("ImagePullBackOff"), False),
+        (RUNNING, True),
+        (terminated(0), True),
+    ],
+)
+def test_has_started(state: Optional[Dict[str, Any]], begun: bool) -> None:
+    """Only a running or ended main container has a log."""
+    assert k8r.has_started(pod(state)) is begun
+    if state is None:
+        assert not k8r.has_started(pod(init=[status("git", RUNNING)]))
+
+
+def test_pod_without_status() -> None:
+    """A pod that was just created has nothing to judge."""
+    fresh = pod()
+    del fresh["status"]
+    assert k8r.pod_outcome(fresh) is None
+    assert k8r.container_statuses(fresh) == []
+    assert k8r.pod_index({"metadata": {"name": "x", "annotations": None}}) == 0
+    assert k8r.pod_index(pod(index=12)) == 12
+
+
+# Retries
+
+
+@pytest.mark.parametrize(
+    "pods, retry, final, decided",
+    [
+        ([], 0, False, {}),
+        ([pod(RUNNING)], 0, False, {}),
+        ([pod(terminated(1))], 0, False, {0: 1}),
+        ([pod(terminated(1))], 1, False, {}),
+        ([pod(terminated(1))], 1, True, {0: 1}),
+        ([pod(terminated(1)), pod(RUNNING, second=1)], 1, False, {}),
+        ([pod(terminated(1)), pod(terminated(2), second=1)], 1, False, {0: 2}),
+        ([pod(terminated(2), second=1), pod(terminated(1))], 1, False, {0: 2}),
+        ([pod(terminated(1)), pod(terminated(2), second=1)], 5, True, {0: 2}),
+        ([pod(terminated(1)), pod(terminated(0), second=1)], 1, False, {0: 0}),
+        ([pod(terminated(0)), pod(terminated(1), second=1)], 0, True, {0: 0}),
+        ([pod(terminated(0), index=i) for i in (0, 2)], 0, False, {0: 0, 2: 0}),
+        ([pod(terminated(i), index=i) for i in (0, 1, 3)], 0, False, {0: 0, 1: 1, 3: 3}),
+        # A limit counts for each index by itself.
+        ([pod(terminated(1), index=i) for i in (0, 1)], 1, False, {}),
+        # A pod that was deleted may be replaced without a retry being counted.
+        ([leaving(terminated(143))], 0, False, {}),
+        ([leaving(terminated(143))], 0, True, {0: 143}),
+        ([leaving(terminated(0))], 0, False, {0: 0}),
+        ([leaving(terminated(143)), pod(terminated(0), second=1)], 0, False, {0: 0}),
+    ],
+)
+def test_latest_outcomes(pods: List[Any], retry: int, final: bool, decided: Dict[int, int]) -> None:
+    """An index is decided by a success, by one failure more than there are retries, or by
+    the end of the Job.
+    """
+    outcomes = k8r.latest_outcomes(pods, retry, final)
+    assert {index: outcome.code for index, outcome in outcomes.items()} == decided
+
+
+@given(
+    st.lists(st.sampled_from([0, 1, 2, None]), max_size=6),
+    st.integers(0, 4),
+    st.booleans(),
+    st.randoms(),
+)
+def test_order_of_arrival_does_not_matter(
+    codes: List[Any], retry: int, final: bool, random: Any
+) -> None:
+    """Pods are told in any order; their age counts."""
+    pods = [
+        pod(RUNNING if code is None else terminated(code), second=second)
+        for second, code in enumerate(codes)
+    ]
+    ordered = k8r.latest_outcomes(pods, retry, final)
+    random.shuffle(pods)
+    assert k8r.latest_outcomes(pods, retry, final) == ordered
+
+
+# Verdicts
+
+DEAD = pod(phase="Failed", reason="Evicted")
+
+
+@pytest.mark.parametrize(
+    "given_job, pods, code, words",
+    [
+        (job(), [], None, ""),
+        (job(), [pod(RUNNING)], None, ""),
+        # The container decides, before the Job's own condition.
+        (job(), [pod(terminated(0))], 0, "train succeeded"),
+        (job(), [pod(terminated(7))], 7, "train failed: exit code 7"),
+        (job(), [pod(terminated(137, "OOMKilled"))], 137, "exit code 137 (OOMKilled)"),
+        (job(), [DEAD], 125, "Evicted"),
+        (job(COMPLETE), [pod(terminated(0))], 0, "train succeeded"),
+        # The pods may be gone already.
+        (job(COMPLETE), [], 0, "train succeeded"),
+        (job(failed("BackoffLimitExceeded")), [], 125, "BackoffLimitExceeded"),
+        (job(failed("BackoffLimitExceeded")), [pod(terminated(4))], 4, "exit code 4"),
+        (job(failed("")), [], 125, "its pods are gone"),
+        (job([condition("SuccessCriteriaMet")]), [], None, ""),
+        (job([condition("Failed", "False")]), [], None, ""),
+        (job([condition("Suspended", "True", "JobSuspended")], suspend=True), [], None, ""),
+        # Deadlines.
+        (job(failed("DeadlineExceeded"), deadline=60), [], 124, "after 60 s (DeadlineExceeded)"),
+        (job(failed("DeadlineExceeded"), deadline=60), [pod(RUNNING)], 124, "timed out"),
+        (job(failed("DeadlineExceeded"), deadline=60), [pod(terminated(143))], 124, "timed out"),
+        # Retries.
+        (job(retry=2), [pod(terminated(1))], None, ""),
+        (job(retry=1), [pod(terminated(1)), pod(terminated(2), second=1)], 2, "exit code 2"),
+        (job(retry=1), [pod(terminated(1)), pod(terminated(0), second=1)], 0, "succeeded"),
+        # A pod that was evicted took a retry, and the Job has given up.
+        (job(failed("BackoffLimitExceeded"), retry=3), [pod(terminated(6))], 6, "exit code 6"),
+        # Several indexes.
+        (job(num=3), [pod(terminated(0), index=i) for i in range(3)], 0, "train succeeded"),
+        (job(num=3), [pod(terminated(0), index=i) for i in range(2)], None, ""),
+        (job(num=3), [pod(terminated(i), index=i) for i in range(2)], None, ""),
+        (
+            job(num=3),
+            [pod(terminated(i), index=i) for i in range(3)],
+            1,
+            "train: 1 of 3 succeeded; index 1: exit code 1; index 2: exit code 2",
+        ),
+        (
+            job(num=2),
+            [pod(terminated(9), index=1), pod(terminated(8), index=0, second=5)],
+            8,
+            "train: 0 of 2 succeeded; index 0: exit code 8; index 1: exit code 9",
+        ),
+        (
+            job(failed("FailedIndexes"), num=3),
+            [pod(terminated(5), index=2)],
+            5,
+            "train: 0 of 3 succeeded; index 2: exit code 5",
+        ),
+        (job(COMPLETE, num=1000), [], 0, "train succeeded"),
+    ],
+)
+def test_verdict(
+    given_job: Dict[str, Any], pods: List[Any], code: Optional[int], words: str
+) -> None:
+    """The exit code of the lowest failing index, 124 for a deadline, 125 where there is none."""
+    before = copy.deepcopy((given_job, pods))
+    found = k8r.verdict(given_job, pods)
+    assert (given_job, pods) == before
+    assert (found and found.code) == code
+    if found:
+        assert words in found.text
+
+
+def test_job_of_somebody_else() -> None:
+    """Defaults that the API server fills in are not relied on."""
+    bare = job()
+    bare["spec"] = {}
+    del bare["status"]
+    assert k8r.verdict(bare, [pod(terminated(1))]) is None
+    assert k8r.verdict(bare, [pod(terminated(0))]) == (0, "train succeeded")
+
+
+def test_many_failures_are_cut_short() -> None:
+    """Ten are named, the rest is counted."""
+    pods = [pod(terminated(1), index=i) for i in range(25)]
+    found = k8r.verdict(job(num=25), pods)
+    assert found
+    assert found.text.count("index ") == 10
+    assert found.text.endswith("index 9: exit code 1; and 15 more")
+
+
+def test_summary_names_the_reason_of_a_job_without_pods() -> None:
+    """Without any outcome there is no success."""
+    assert k8r.summary("x", 1, {}, "FailedIndexes") == (125, "x failed (FailedIndexes)")
+    assert k8r.summary("x", 2, {0: k8r.Outcome(0)}, "") == (125, "x failed (its pods are gone)")
+
+
+@pytest.mark.parametrize(
+    "conditions, ended",
+    [
+        ([], False),
+        (None, False),
+        (COMPLETE, True),
+        (failed("x"), True),
+        ([condition("FailureTarget")], False),
+        ([condition("SuccessCriteriaMet")], False),
+        ([condition("Complete", "False")], False),
+        ([condition("Complete", "Unknown")], False),
+    ],
+)
+def test_is_finished(conditions: Any, ended: bool) -> None:
+    """Only Complete and Failed, and only if they are true."""
+    some = job()
+    some["status"]["conditions"] = conditions
+    assert k8r.is_finished(some) is ended
+
+
+# Waiting
+
+
+def event(reason: str, message: str, kind: str = "Pod") -> Dict[str, Any]:
+    """An event, as the API lists them."""
+    return {
+        "type": "Warning",
+        "reason": reason,
+        "message": message,
+        "involvedObject": {"kind": kind, "name": "train"},
+        "lastTimestamp": "2026-01-01T10:00:01Z",
+    }
+
+
+UNSCHEDULABLE = "0/1 nodes are available: 1 Insufficient cpu."
+
+
+def unschedulable() -> Dict[str, Any]:
+    """A pod that asks for more than there is."""
+    entry = {
+        "type": "PodScheduled",
+        "status": "False",
+        "reason": "Unschedulable",
+        "message": UNSCHEDULABLE,
+    }
+    made = pod(phase="Pending", conditions=[entry])
+    made["spec"]["containers"][0]["resources"] = {
+        "limits": {"cpu": "8", "memory": "8Gi", "nvidia.com/gpu": "1"},
+        "requests": {"cpu": "4", "memory": "8Gi", "nvidia.com/gpu": "1"},
+    }
+    return made
+
+
+IMAGE = "docker.io/library/alpine:latest"
+
+
+@pytest.mark.parametrize(
+    "given_pod, events, wait",
+    [
+        (pod(phase="Pending"), [], None),
+        (pod(waiting("ContainerCreating"), "Pending"), [], None),
+        (pod(waiting("PodInitializing"), "Pending"), [], None),
+        (
+            pod(waiting("ErrImagePull", "not found"), "Pending"),
+            [],
+            (f"the image {IMAGE} cannot be pulled: not found", True),
+        ),
+        (
+            pod(waiting("ImagePullBackOff"), "Pending"),
+            [],
+            (f"the image {IMAGE} cannot be pulled: ImagePullBackOff", True),
+        ),
+        (
+            pod(waiting("InvalidImageName"), "Pending"),
+            [],
+            (f"'{IMAGE}' is no valid image name", True),
+        ),
+        (
+            pod(waiting("RegistryUnavailable", "down"), "Pending"),
+            [],
+            (f"the image {IMAGE} cannot be pulled: down", True),
+        ),
+        (
+            pod(waiting("CreateContainerConfigError", 'secret "x" not found'), "Pending"),
+            [],
+            (
+                'its container cannot be made (CreateContainerConfigError): secret "x" not found',
+                True,
+            ),
+        ),
+        (
+            pod(waiting("PodInitializing"), init=[status("git", waiting("ErrImagePull", "no"))]),
+            [],
+            (f"the image {IMAGE} cannot be pulled: no", True),
+        ),
+        (
+            unschedulable(),
+            [],
+            (
+                f"no node can take it: {UNSCHEDULABLE} "
+                "(asked: cpu 4, memory 8Gi, nvidia.com/gpu 1)",
+                False,
+            ),
+        ),
+        (
+            pod(waiting("ContainerCreating"), "Pending"),
+            [event("FailedMount", 'MountVolume.SetUp failed: configmap "x" not found')],
+            ('a volume is missing: MountVolume.SetUp failed: configmap "x" not found', True),
+        ),
+        (
+            pod(waiting("ContainerCreating"), "Pending"),
+            [event("FailedAttachVolume", "timed out")],
+            ("a volume is missing: timed out", False),
+        ),
+        (
+            pod(waiting("ContainerCreating"), "Pending"),
+            [event("FailedCreatePodSandBox", "no network")],
+            ("the node cannot start it: no network", False),
+        ),
+        # The last event that says something counts.
+        (
+            pod(waiting("ContainerCreating"), "Pending"),
+            [event("FailedMount", "x"), event("Scheduled", ""), event("Pulling", 'image "alpine"')],
+            ('the node pulls its image: image "alpine"', False),
+        ),
+        (pod(waiting("ContainerCreating"), "Pending"), [event("Scheduled", "x")], None),
+    ],
+)
+def test_explain_pod(
+    given_pod: Dict[str, Any], events: List[Any], wait: Optional[Tuple[str, bool]]
+) -> None:
+    """A pod that waits is explained in words; what time will not mend is fatal."""
+    assert k8r.explain_pod(given_pod, events) == (wait if wait is None else k8r.Wait(*wait))
+
+
+@pytest.mark.parametrize("reason", sorted(k8r.HOPELESS))
+def test_hopeless_reasons(reason: str) -> None:
+    """Each of them ends a run in the end, and its message is shown."""
+    found = k8r.explain_pod(pod(waiting(reason, "the message"), "Pending"), [])
+    assert found and found.fatal
+    assert "the message" in found.text or IMAGE in found.text or "again and again" in found.text
+
+
+def test_explain_root() -> None:
+    """A queue or an admission refusal keeps a Job or a Deployment from having pods."""
+    assert k8r.explain_root(job(), []) is None
+    assert k8r.explain_root(job(), [event("SuccessfulCreate", "Created pod: x", "Job")]) is None
+    held = k8r.explain_root(job(suspend=True), [event("Suspended", "", "Job")])
+    assert held and not held.fatal and "suspended" in held.text
+    text = 'pods "train-x" is forbidden: violates PodSecurity "restricted:latest"'
+    found = k8r.explain_root(job(), [event("FailedCreate", "old"), event("FailedCreate", text)])
+    assert found == (f"the cluster refuses its pod: {text}", True)
+    refused = deployment(1, None)
+    entry = condition("ReplicaFailure", "True", "FailedCreate")
+    refused["status"]["conditions"].append(dict(entry, message=text))
+    assert k8r.explain_root(refused, []) == (f"the cluster refuses its pod: {text}", True)
+
+
+def crashing() -> Dict[str, Any]:
+    """A pod of a Deployment whose command ends again and again."""
+    made = pod(waiting("CrashLoopBackOff", "back-off 10s restarting"), restart="Always")
+    made["status"]["containerStatuses"][0].update(lastState=terminated(3), restartCount=2)
+    return made
+
+
+def test_crashing_pod() -> None:
+    """It is explained by the exit code, in the short time that it runs, too."""
+    made = crashing()
+    assert k8r.is_idle(made) and k8r.has_logs(made)
+    found = k8r.explain_pod(made, [])
+    assert found and found.fatal and "again and again" in found.text
+    made["status"]["containerStatuses"][0]["state"] = RUNNING
+    assert k8r.is_idle(made)
+    again = k8r.explain_pod(made, [])
+    assert again == ("its command ends again and again: exit code 3 (Error)", True)
+
+
+@pytest.mark.parametrize(
+    "given_pod, idle",
+    [
+        (pod(phase="Pending"), True),
+        (pod(waiting("ContainerCreating")), True),
+        (pod(RUNNING), False),
+        (pod(terminated(0)), False),
+        (DEAD, False),
+    ],
+)
+def test_is_idle(given_pod: Dict[str, Any], idle: bool) -> None:
+    """A pod is idle until its command runs; one that has ended is not."""
+    assert k8r.is_idle(given_pod) is idle
+
+
+def test_has_logs() -> None:
+    """A container that waits to be started again has its former run's."""
+    assert not k8r.has_logs(pod(waiting("ContainerCreating")))
+    assert k8r.has_logs(pod(RUNNING)) and k8r.has_logs(crashing())
+
+
+@pytest.mark.parametrize(
+    "changes, done",
+    [
+        ({}, True),
+        ({"observedGeneration": 1}, False),
+        ({"updatedReplicas": 1}, False),
+        ({"availableReplicas": 1}, False),
+        ({"replicas": 3}, False),
+        ({"availableReplicas": None}, False),
+    ],
+)
+def test_is_rolled_out(changes: Dict[str, Any], done: bool) -> None:
+    """All pods are of the latest template and available, and no old one is left."""
+    made = deployment(2, 2)
+    made["metadata"]["generation"] = 2
+    counts = {"observedGeneration": 2, "updatedReplicas": 2, "availableReplicas": 2, "replicas": 2}
+    made["status"].update({**counts, **changes})
+    assert k8r.is_rolled_out(made) is done
+    assert k8r.is_under_way(made) is done
+    assert k8r.is_deployment(made) and not k8r.is_deployment(job())
+    assert not k8r.is_under_way(job())
+
+
+def test_fresh_deployment_is_not_rolled_out() -> None:
+    """Without a status nothing is."""
+    made = deployment(1, None)
+    made["metadata"]["generation"] = 1
+    made["status"] = {}
+    assert not k8r.is_rolled_out(made)
+
+
+def test_asked_of_nothing() -> None:
+    """A pod without resources asks for nothing."""
+    assert k8r.asked(pod()) == ""
+    assert k8r.asked({"spec": {"containers": None}}) == ""
+
+
+# Listing
+
+
+def test_job_row() -> None:
+    """What `ls` says comes from the status, and 0 where the status is silent."""
+    row = k8r.job_row(job(num=5, active=3, ready=2, succeeded=1, failed=1))
+    assert (row.pop("image"), row.pop("command")) == ("alpine", ["make", "all"])
+    assert row == {
+        "name": "train",
+        "type": "job",
+        "source": "directory",
+        "desired": 5,
+        "running": 2,
+        "complete": 1,
+        "failed": 1,
+        "status": "Running",
+        "created": "2026-01-01T10:00:00Z",
+    }
+    bare = {"metadata": {"name": "x"}, "spec": {"template": {"spec": {}}}}
+    row = k8r.job_row(bare)
+    assert (row["desired"], row["running"], row["complete"], row["failed"]) == (1, 0, 0, 0)
+    assert row["source"] == row["created"] == ""
+
+
+@pytest.mark.parametrize(
+    "given_job, word",
+    [
+        (job(active=1, ready=1), "Running"),
+        (job(active=1), "Running"),
+        (job(suspend=True), "Suspended"),
+        (job(COMPLETE, succeeded=1), "Complete"),
+        (job([condition("SuccessCriteriaMet")], succeeded=1), "Complete"),
+        (job(failed("BackoffLimitExceeded"), failed=1), "Failed (BackoffLimitExceeded)"),
+        (job(failed("DeadlineExceeded")), "Failed (DeadlineExceeded)"),
+        (job([condition("FailureTarget", reason="FailedIndexes")]), "Failed (FailedIndexes)"),
+        (job([condition("Failed", "False", "x")], ready=1, active=1), "Running"),
+    ],
+)
+def test_job_status(given_job: Dict[str, Any], word: str) -> None:
+    """One word, and the reason of a failure."""
+    assert k8r.job_status(given_job) == word
+
+
+def test_status_of_a_job_that_is_being_deleted() -> None:
+    """Its end is shown, but not before its success or failure."""
+    going = job(active=1, ready=1)
+    going["metadata"]["deletionTimestamp"] = "2026-01-01T10:01:00Z"
+    assert k8r.job_status(going) == "Terminating"
+    going["status"]["conditions"] = COMPLETE
+    assert k8r.job_status(going) == "Complete"
+
+
+def deployment(replicas: int, ready: Optional[int], progressing: str = "True") -> Dict[str, Any]:
+    """A Deployment of k8r."""
+    reason = "NewReplicaSetAvailable" if progressing == "True" else "ProgressDeadlineExceeded"
+    conditions = [{"type": "Progressing", "status": progressing, "reason": reason}]
+    state: Dict[str, Any] = {"replicas": replicas, "conditions": conditions}
+    if ready is not None:
+        state["readyReplicas"] = ready
+    made = job()
+    made.update(kind="Deployment", apiVersion="apps/v1", status=state)
+    made["spec"] = {"replicas": replicas, "template": made["spec"]["template"]}
+    return made
+
+
+def test_deployment_row() -> None:
+    """A Deployment has its row, too."""
+    row = k8r.deployment_row(deployment(2, 2))
+    assert (row["name"], row["type"], row["source"]) == ("train", "deployment", "directory")
+    assert (row["desired"], row["running"], row["status"]) == (2, 2, "Running")
+    row = k8r.deployment_row(deployment(2, None, "False"))
+    assert (row["running"], row["status"]) == (0, "Failed (ProgressDeadlineExceeded)")
+    assert k8r.deployment_row(deployment(0, None))["status"] == "Running"
+
+
+def test_rows_have_the_same_keys() -> None:
+    """One table holds both, and `-o json` has the columns of the table."""
+    row = k8r.job_row(job())
+    assert list(row) == list(k8r.deployment_row(deployment(1, 1)))
+    now = k8r.parse_timestamp("2026-01-01T10:05:00Z")
+    short, wide = (k8r.table_row(row, now, more) for more in (False, True))
+    assert short == ["train", "job", "directory", "1", "0", "0", "0", "Running", "5m"]
+    assert wide == [*short, "alpine", "make all"]
+    for more in (False, True):
+        assert len(k8r.header(more)) == len(k8r.table_row(row, now, more))
+
+
+def test_command_of_a_row() -> None:
+    """It is the user's own, not the shell text that unpacks."""
+    made = job()
+    main = made["spec"]["template"]["spec"]["containers"][0]
+    main.update(command=["sh", "-c", "unpack", "k8r"], args=["a\nb", "c" * 100])
+    row = k8r.job_row(made)
+    assert row["command"] == ["a\nb", "c" * 100]
+    (cell,) = k8r.table_row(row, 0, True)[-1:]
+    assert "\n" not in cell and len(cell) <= 60
+
+
+def test_pending_reason() -> None:
+    """One word of the scheduler or the kubelet."""
+    assert k8r.pending_reason(pod(phase="Pending")) == ("train", "Pending")
+    entry = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
+    assert k8r.pending_reason(pod(phase="Pending", conditions=[entry]))[1] == "Unschedulable"
+    pulling = pod(waiting("ImagePullBackOff"), "Pending", conditions=[dict(entry, status="True")])
+    assert k8r.pending_reason(pulling)[1] == "ImagePullBackOff"
+
+
+def test_secret_row() -> None:
+    """What a list of secrets shows needs none of their values."""
+    made = k8r.secret("db", "train", {"user": b"me", "raw": b"\xff", "pass": b"x"})
+    made["metadata"]["creationTimestamp"] = "2026-01-01T10:00:00Z"
+    del made["data"]
+    assert k8r.secret_use(made) == k8r.SecretUse("db", "train-db", ("pass", "user"))
+    row = k8r.secret_row(made)
+    assert (row["name"], row["job"], row["object"]) == ("db", "train", "train-db")
+    assert row["variables"] == ["DB_PASS", "DB_USER"]
+    cells = k8r.secret_table_row(row, k8r.parse_timestamp("2026-01-01T10:05:00Z"))
+    assert cells == ["db", "train", "DB_PASS,DB_USER", "5m"]
+
+
+def test_whose_it_is() -> None:
+    """Only what has k8r's label is k8r's; a second run knows the first one's name."""
+    assert k8r.is_ours(job()) and not k8r.is_ours(None)
+    assert not k8r.is_ours({"metadata": {"name": "x", "labels": {"created-by": "me"}}})
+    bare = {"metadata": {"name": "train-1"}}
+    assert (k8r.base_name(bare), k8r.run_id(bare)) == ("train-1", "")
+    noted = {"k8r-base-name": "train", "k8r-run-id": "ab"}
+    marked = {"metadata": {"name": "train-1", "annotations": noted}}
+    assert (k8r.base_name(marked), k8r.run_id(marked)) == ("train", "ab")
+    assert k8r.pod_suffix({"metadata": {"name": "web-5d9c7b-x2x9q"}}) == "x2x9q"
+
+
+def test_table() -> None:
+    """Columns are as wide as their widest cell, and no line ends in blanks."""
+    text = k8r.format_table(["NAME", "AGE"], [["a-long-name", "1s"], ["b", ""]])
+    assert text == "NAME          AGE\na-long-name   1s\nb"
+    widths: List[int] = []
+    k8r.format_table(["NAME", "AGE"], [["a-long-name", "1s"]], widths)
+    assert widths == [11, 3]
+    assert k8r.format_table([], [["b", "2s"]], widths) == "b             2s"
+
+
+# Logs of containers
+
+
+@pytest.mark.parametrize(
+    "given_pod, key, ended",
+    [
+        (pod(RUNNING), "u/main/0", False),
+        (pod(terminated(0)), "u/main/0", True),
+        (pod(RUNNING, "Succeeded"), "u/main/0", True),
+        (pod(RUNNING, "Failed"), "u/main/0", True),
+        (pod(phase="Pending"), "u/main/0", False),
+        (pod(RUNNING, init=[status("git", terminated(0))]), "u/git/0", True),
+        (pod(RUNNING, init=[status("git", terminated(0))]), "u/other/0", False),
+    ],
+)
+def test_has_ended(given_pod: Dict[str, Any], key: str, ended: bool) -> None:
+    """A container's log has ended with the container or its pod."""
+    assert k8r.has_ended(given_pod, key) is ended
+
+
+def test_restarted_container() -> None:
+    """Each run of a container has its own log: the first ended when the second began."""
+    first, second = pod(RUNNING), pod(RUNNING)
+    second["status"]["containerStatuses"] = [status("main", RUNNING, restarts=1)]
+    keys = k8r.tail_key(first, "main"), k8r.tail_key(second, "main")
+    assert keys == ("pod-0-0/main/0", "pod-0-0/main/1")
+    assert not k8r.has_ended(first, keys[0])
+    assert k8r.has_ended(second, keys[0])
+    assert not k8r.has_ended(second, keys[1])
+
+
+def test_belongs_to() -> None:
+    """A pod of a Job of the same name that is gone is not taken for one's own."""
+    assert k8r.belongs_to(pod(), UID)
+    assert not k8r.belongs_to(pod(), "another")
+    assert not k8r.belongs_to({"metadata": {"name": "x"}}, UID)
+
+
+# For people
+
+
+@pytest.mark.parametrize(
+    "seconds, text",
+    [
+        (-5, "0s"),
+        (0, "0s"),
+        (0.9, "0s"),
+        (12, "12s"),
+        (119, "119s"),
+        (120, "2m"),
+        (7199, "119m"),
+        (7200, "2h"),
+        (3 * 3600, "3h"),
+        (172_799, "47h"),
+        (172_800, "2d"),
+        (400 * 86_400, "400d"),
+    ],
+)
+def test_format_age(seconds: float, text: str) -> None:
+    """One unit, as kubectl writes it where it uses one."""
+    assert k8r.format_age(seconds) == text
+
+
+@pytest.mark.parametrize(
+    "text, seconds",
+    [
+        ("1970-01-01T00:00:00Z", 0),
+        ("2026-01-01T00:00:00Z", 1_767_225_600),
+        ("2024-02-29T12:00:00.123456Z", 1_709_208_000),
+        ("", 0),
+        ("soon", 0),
+    ],
+)
+def test_parse_timestamp(text: str, seconds: float) -> None:
+    """UTC, whatever the machine's time zone is."""
+    assert k8r.parse_timestamp(text) == seconds
+
+
+@pytest.mark.parametrize(
+    "size, text",
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (1536, "1.5 KiB"),
+        (64 << 20, "64.0 MiB"),
+        (3 << 30, "3.0 GiB"),
+        (5 << 50, "5120.0 TiB"),
+    ],
+)
+def test_format_size(size: int, text: str) -> None:
+    """Powers of 1024."""
+    assert k8r.format_size(size) == text

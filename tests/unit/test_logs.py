@@ -1,0 +1,342 @@
+"""LogCursor: what a container wrote comes out once, whatever happens to the connection."""
+
+from __future__ import annotations
+
+import time
+from typing import List, NamedTuple, Optional, Tuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import k8r
+
+START = 1_767_225_590  # ten seconds before 2026-01-01T00:00:00Z
+SECOND = 10**9
+
+
+class Record(NamedTuple):
+    """What the container runtime stores: a line, or one part of a very long one."""
+
+    nanos: int
+    payload: bytes
+
+
+def stamp(nanos: int, zone: str = "Z") -> bytes:
+    """The kubelet's timestamp, always with nine digits."""
+    moment = time.gmtime(START + nanos // SECOND)
+    text = time.strftime("%Y-%m-%dT%H:%M:%S", moment)
+    return f"{text}.{nanos % SECOND:09d}{zone} ".encode()
+
+
+def served(records: List[Record], since: Optional[str] = None, zone: str = "Z") -> bytes:
+    """What the kubelet sends (cri-client, pkg/logs, ReadLogs): records from the given
+    second on, a timestamp before each that begins a line.
+    """
+    body, begins = [], True
+    for record in records:
+        text = stamp(record.nanos, zone)
+        if since is None or text[:19].decode() >= since[:19]:
+            body.append((text if begins else b"") + record.payload)
+        begins = record.payload.endswith(b"\n")
+    return b"".join(body)
+
+
+def written(records: List[Record], keep: bool, zone: str = "Z") -> bytes:
+    """What shall come out."""
+    return served(records, None, zone) if keep else b"".join(r.payload for r in records)
+
+
+def read_with_cuts(
+    records: List[Record],
+    cuts: List[int],
+    sizes: List[int],
+    keep: bool = False,
+    zone: str = "Z",
+) -> bytes:
+    """Read a log whose n-th connection breaks after cuts[n] bytes, in pieces of `sizes`."""
+    cursor, out, since, turn = k8r.LogCursor(keep), [], None, 0
+    for cut in [*cuts, None]:
+        body = served(records, since, zone)[:cut]
+        while body:
+            size = sizes[turn % len(sizes)]
+            turn += 1
+            out.append(cursor.feed(body[:size]))
+            body = body[size:]
+        if cut is not None:
+            since = cursor.resume()
+    out.append(cursor.finish())
+    return b"".join(out)
+
+
+def lines(*texts: bytes, step: int = 0) -> List[Record]:
+    """Lines at a distance of `step` nanoseconds."""
+    return [Record(number * step, text) for number, text in enumerate(texts)]
+
+
+ODD = [
+    b"\n",
+    b"one\n",
+    b"two three\n",
+    b"\n",
+    "umläut 🚀\n".encode(),
+    b"\xff\xfe\x00\n",
+    b"2026-01-01T00:00:00.000000000Z a timestamp of its own\n",
+    b"2026-01-01T00:00:00\n",
+    b"\r\n",
+    b"x" * 100 + b"\n",
+    b"no newline",
+]
+
+
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("step", [0, SECOND // 3, 2 * SECOND])
+def test_every_cut(step: int, keep: bool) -> None:
+    """A cut at any byte of the log, and the rest, is the log."""
+    records = lines(*ODD, step=step)
+    for cut in range(len(served(records)) + 1):
+        assert read_with_cuts(records, [cut], [64], keep) == written(records, keep), cut
+
+
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 40, 41, 1 << 16])
+def test_every_piece(size: int, keep: bool) -> None:
+    """Nothing depends on how the bytes are cut into pieces."""
+    records = lines(*ODD, step=SECOND // 4)
+    assert read_with_cuts(records, [], [size], keep) == written(records, keep)
+
+
+def test_pairs_of_cuts() -> None:
+    """The second cut may fall into what is sent again."""
+    records = lines(b"a\n", b"\n", b"bcd\n", b"e", step=SECOND // 2)
+    total = len(served(records))
+    for first in range(total + 1):
+        for second in range(first % 5, total + 1, 5):
+            out = read_with_cuts(records, [first, second], [16])
+            assert out == written(records, False), (first, second)
+
+
+def test_thousand_lines_of_one_second() -> None:
+    """Only their number tells equal lines of one second apart."""
+    records = [Record(number, b"same\n") for number in range(1000)]
+    for cut in (0, 17, 8000, 8001, 35_999, 36_000):
+        for sizes in ([1 << 16], [1000]):
+            assert read_with_cuts(records, [cut], sizes) == b"same\n" * 1000
+    assert read_with_cuts(records, [9000, 500, 20_000, 12_345], [4096]) == b"same\n" * 1000
+
+
+def test_other_time_zone() -> None:
+    """A node that is not in UTC writes its offset, which the resumption keeps."""
+    records = lines(b"a\n", b"b\n", b"c", step=SECOND)
+    for cut in range(len(served(records, zone="+02:00"))):
+        out = read_with_cuts(records, [cut], [8], zone="+02:00")
+        assert out == b"a\nb\nc"
+    cursor = k8r.LogCursor()
+    cursor.feed(served(records, zone="+02:00"))
+    assert cursor.resume() == "2025-12-31T23:59:52+02:00"
+
+
+def test_resume_time() -> None:
+    """The second of the last line, and none before there was one."""
+    cursor = k8r.LogCursor()
+    assert cursor.resume() is None
+    cursor.feed(b"2026-01-01T00:00:0")
+    assert cursor.resume() is None
+    cursor.feed(b"2026-01-01T00:00:01.5Z a\n2026-01-01T00:00:02.5Z b")
+    assert cursor.resume() == "2026-01-01T00:00:02Z"
+
+
+def test_second_that_is_gone() -> None:
+    """If the log was rotated away meanwhile, all that comes is new."""
+    cursor = k8r.LogCursor()
+    cursor.feed(served([Record(0, b"a\n"), Record(1, b"b\n")]))
+    cursor.resume()
+    assert (
+        cursor.feed(served([Record(5 * SECOND, b"c\n"), Record(5 * SECOND, b"d\n")])) == b"c\nd\n"
+    )
+
+
+def test_line_is_given_before_it_ends() -> None:
+    """A progress bar is seen at once, not when its line has ended."""
+    cursor = k8r.LogCursor()
+    assert cursor.feed(stamp(0) + b"10%") == b"10%"
+    assert cursor.feed(b"\r20%") == b"\r20%"
+    assert cursor.feed(b"\n") == b"\n"
+
+
+@pytest.mark.parametrize("text", [b"rotated\n", b"unable to retrieve container logs for x\n"])
+def test_lines_without_a_timestamp(text: bytes) -> None:
+    """A message of the kubelet's own has none and is printed too."""
+    cursor = k8r.LogCursor()
+    assert cursor.feed(text) + cursor.finish() == text
+    cursor = k8r.LogCursor()
+    whole = stamp(0) + b"a\n" + text + stamp(0) + b"b\n"
+    assert (
+        b"".join(cursor.feed(whole[n : n + 1]) for n in range(len(whole))) == b"a\n" + text + b"b\n"
+    )
+
+
+def test_last_line_without_timestamp_or_newline() -> None:
+    """`finish` gives what was too short to judge."""
+    cursor = k8r.LogCursor()
+    assert cursor.feed(b"failed") == b""
+    assert cursor.finish() == b"failed"
+    assert cursor.finish() == b""
+
+
+def test_long_line_over_two_seconds() -> None:
+    """A line of more than 16 KiB is stored in parts, each with a time of its own. If it
+    was resumed from the second of its later parts, these come without a timestamp.
+    """
+    records = [
+        Record(0, b"a\n"),
+        Record(SECOND - 1, b"x" * 16_384),
+        Record(SECOND + 1, b"y" * 100 + b"\n"),
+        Record(SECOND + 2, b"b\n"),
+        Record(SECOND + 3, b"c\n"),
+        Record(SECOND + 4, b"d"),
+    ]
+    whole = len(served(records))
+    for cut in [*range(60), *range(16_400, whole + 1)]:
+        assert read_with_cuts(records, [cut], [4096]) == written(records, False), cut
+
+
+# The model
+
+PAYLOADS = st.one_of(
+    st.just(b""),
+    st.sampled_from([b"a", b"same", b"\r", b"\x00", b"\xff", b" ", stamp(0), stamp(0)[:-1]]),
+    st.binary(max_size=60).map(lambda data: data.replace(b"\n", b"")),
+    st.integers(1, 3000).map(lambda length: b"L" * length),
+)
+STEPS = st.sampled_from([0, 1, SECOND // 4, SECOND - 1, SECOND, 3 * SECOND])
+
+
+@st.composite
+def logs(draw: st.DrawFn) -> List[Record]:
+    """Lines in the order of their times; the last may lack its newline."""
+    records, nanos = [], 0
+    for payload, step in draw(st.lists(st.tuples(PAYLOADS, STEPS), max_size=25)):
+        nanos += step
+        records.append(Record(nanos, payload + b"\n"))
+    last = draw(PAYLOADS)
+    if last:
+        records.append(Record(nanos, last))
+    return records
+
+
+@st.composite
+def readings(draw: st.DrawFn) -> Tuple[List[Record], List[int], List[int]]:
+    """A log, where its connections break, and the sizes of the pieces."""
+    records = draw(logs())
+    cuts = draw(st.lists(st.integers(0, len(served(records))), max_size=5))
+    sizes = draw(st.lists(st.integers(1, 200) | st.just(1 << 16), min_size=1, max_size=4))
+    return records, cuts, sizes
+
+
+@given(readings(), st.booleans(), st.sampled_from(["Z", "-07:00"]))
+def test_nothing_lost_and_nothing_doubled(
+    reading: Tuple[List[Record], List[int], List[int]], keep: bool, zone: str
+) -> None:
+    """Any log, cut anywhere any number of times, in any pieces, comes out as it is."""
+    records, cuts, sizes = reading
+    assert read_with_cuts(records, cuts, sizes, keep, zone) == written(records, keep, zone)
+
+
+@st.composite
+def long_logs(draw: st.DrawFn) -> List[Record]:
+    """Lines of which those over 32 bytes are stored in several entries, as the container
+    runtime does with those over 16 KiB: each entry has a time of its own.
+    """
+    records, nanos = [], 0
+    for length in draw(st.lists(st.sampled_from([0, 3, 31, 32, 33, 70, 100]), max_size=8)):
+        line = bytes(97 + (len(records) + at) % 26 for at in range(length)) + b"\n"
+        for start in range(0, len(line), 32):
+            nanos += draw(STEPS)
+            records.append(Record(nanos, line[start : start + 32]))
+    return records
+
+
+@given(long_logs(), st.data(), st.booleans())
+def test_entries_of_long_lines(records: List[Record], data: st.DataObject, keep: bool) -> None:
+    """Lines that go on over several seconds come out whole, wherever the log is cut."""
+    size = len(served(records))
+    cuts = data.draw(st.lists(st.integers(0, size), max_size=4))
+    sizes = data.draw(st.lists(st.integers(1, 200), min_size=1, max_size=3))
+    limit = k8r.LONG_LINE
+    k8r.LONG_LINE = 16
+    try:
+        assert read_with_cuts(records, cuts, sizes, keep) == written(records, keep)
+    finally:
+        k8r.LONG_LINE = limit
+
+
+# Printing
+
+
+class Screen:
+    """Keeps what is printed."""
+
+    def __init__(self) -> None:
+        self.out = b""
+
+    def data(self, data: bytes) -> None:
+        self.out += data
+
+    colored = False
+
+
+def test_single_pod_is_printed_as_it_is() -> None:
+    """No prefix, no newline added, nothing held back."""
+    screen = Screen()
+    printer = k8r.LogPrinter(screen, False)
+    for data in (b"a", b"\xff\n", b"b"):
+        printer.write("key", "0", data)
+    assert screen.out == b"a\xff\nb"
+    printer.end("key", "0")
+    assert screen.out == b"a\xff\nb"
+
+
+def test_lines_of_many_pods_are_kept_whole() -> None:
+    """Each line has its index in front, and no line is torn by another pod's."""
+    screen = Screen()
+    printer = k8r.LogPrinter(screen, True)
+    printer.write("a", "0", b"one\ntw")
+    printer.write("b", "1", b"uno\n\ndue")
+    printer.write("a", "0", b"o\n")
+    printer.end("b", "1")
+    printer.end("a", "0")
+    assert screen.out == b"[0] one\n[1] uno\n[1] \n[0] two\n[1] due\n"
+
+
+@given(st.lists(st.binary(max_size=20)))
+def test_prefixed_lines_are_the_same_lines(pieces: List[bytes]) -> None:
+    """Without the prefixes it is what the pod wrote, its last line ended."""
+    screen = Screen()
+    printer = k8r.LogPrinter(screen, True)
+    for piece in pieces:
+        printer.write("key", "7", piece)
+    printer.end("key", "7")
+    whole = b"".join(pieces)
+    whole += b"" if whole.endswith(b"\n") or not whole else b"\n"
+    expected = b"".join(b"[7] " + line + b"\n" for line in whole.split(b"\n")[:-1])
+    assert screen.out == expected
+
+
+def test_colored_prefix() -> None:
+    """Colour ends before the line, which may have its own."""
+    screen = Screen()
+    screen.colored = True
+    printer = k8r.LogPrinter(screen, True)
+    printer.write("key", "0", b"a\nb\n")
+    first, second = screen.out.splitlines()
+    assert first.startswith(b"\x1b[") and first.endswith(b"[0] \x1b[0ma")
+    assert first[:-1] == second[:-1]
+
+
+def test_events_of_a_watch() -> None:
+    """One JSON object a line, in any pieces; a torn one at the end is dropped."""
+    body = b'{"type": "A"}\n\n{"type": "\xc3\xa4"}\n{"type": "to'
+    for size in range(1, len(body) + 1):
+        pieces = [body[n : n + size] for n in range(0, len(body), size)]
+        assert [event["type"] for event in k8r.decode_events(pieces)] == ["A", "ä"]

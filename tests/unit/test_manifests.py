@@ -1,0 +1,893 @@
+"""Manifests: what is sent to the cluster, compared with golden files and tried in a real shell.
+
+K8R_UPDATE_GOLDEN=1 writes the golden files anew; the tests then fail once, so that
+nobody's pipeline takes a change for approved.
+"""
+
+from __future__ import annotations
+
+import base64
+import copy
+import difflib
+import io
+import os
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional, Sequence
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import k8r
+
+GOLDEN = Path(__file__).parent / "golden"
+UPDATE = bool(os.environ.get("K8R_UPDATE_GOLDEN"))
+
+
+def work(**changes: Any) -> k8r.Workload:
+    """An image run with a command, but for the changes."""
+    plain: Dict[str, Any] = {
+        "name": "train",
+        "base": "train",
+        "run_id": "0123abcd",
+        "source_type": "container",
+        "image": "docker.io/library/python:3-slim",
+        "command": ("python", "-c", "print('hello')"),
+    }
+    return k8r.Workload(**{**plain, **changes})
+
+
+def directory(chunks: int = 1, **changes: Any) -> k8r.Workload:
+    """A directory run."""
+    plain = {
+        "source_type": "directory",
+        "image": "alpine:latest",
+        "setup": k8r.unpack_script(chunks),
+        "chunks": chunks,
+        "command": ("make", "all"),
+    }
+    return work(**{**plain, **changes})
+
+
+def github(secret: Optional[str] = None, **changes: Any) -> k8r.Workload:
+    """A repository run; `ref` and the like go to its clone."""
+    chosen = {key: changes.pop(key) for key in ("ref", "depth", "any_host_key") if key in changes}
+    plain = {
+        "source_type": "github",
+        "image": "alpine:latest",
+        "setup": k8r.cloned_script(),
+        "clone": k8r.Clone("https://github.com/org/repo.git", k8r.GitOptions(**chosen), secret),
+        "command": ("make", "all"),
+    }
+    return work(**{**plain, **changes})
+
+
+SECRETS = (
+    k8r.SecretUse("db", "train-db", ("password", "tls.crt")),
+    k8r.SecretUse("token", "train-token", ("token",)),
+    k8r.SecretUse("raw", "train-raw", ()),
+)
+
+PATCH = {
+    "metadata": {"annotations": {"team": "ml"}},
+    "spec": {
+        "nodeSelector": {"gpu": "a100"},
+        "enableServiceLinks": None,
+        "containers": [{"name": "main", "env": [{"name": "EXTRA", "value": "1"}]}],
+        "volumes": [{"name": "cache", "emptyDir": {}}],
+    },
+}
+
+CASES: Dict[str, k8r.Workload] = {
+    "github": github(),
+    "github-ref-secret": github(
+        "git-token", ref="v1.2", depth=50, any_host_key=True, restricted=True, command=()
+    ),
+    "dockerfile": work(
+        source_type="dockerfile", image="gcr.io/default-project/train@sha256:" + "ab" * 32
+    ),
+    "secrets": work(secrets=SECRETS, env=(("TOKEN", "mine"),), pull_secrets=("pull-1", "pull-2")),
+    "patch": directory(patch=PATCH),
+    "second-run": work(name="train-1"),
+    "deployment": work(as_deployment=True, num=3, command=("serve",)),
+    "deployment-directory-port": directory(as_deployment=True, port=8080),
+    "container-command": work(),
+    "container-no-command": work(command=()),
+    "container-odd-command": work(
+        command=("sh", "-c", "echo 'a  b' \"$HOME\"\nexit 3\n", "", "--", "- x", "ä", "\t", "yes")
+    ),
+    "container-restricted": work(restricted=True),
+    "directory-1-chunk": directory(),
+    "directory-3-chunks": directory(3),
+    "directory-no-command": directory(command=()),
+    "directory-restricted": directory(restricted=True),
+    "num-5": directory(num=5, parallel=2, retry=3, timeout=5400),
+    "num-5-all-at-once": work(num=5, parallel=9),
+    "retry-timeout-rm": work(retry=2, timeout=60, ttl=600),
+    "resources-env": work(
+        env=(("A", "1"), ("EMPTY", ""), ("LINES", "a\nb\n"), ("K8R_JOB", "mine"), ("A", "2")),
+        resources=k8r.parse_resources("2gb-8gb", "500m-2", 1),
+    ),
+    "gpu-only": work(resources=k8r.parse_resources(None, None, 2)),
+}
+
+
+def objects(workload: k8r.Workload) -> List[Dict[str, Any]]:
+    """What `--show-yaml` prints."""
+    maps = [
+        k8r.configmap(workload, part, f"part {part}".encode()) for part in range(workload.chunks)
+    ]
+    return [
+        *([k8r.service(workload)] if workload.port else []),
+        *maps,
+        k8r.root_object(workload),
+    ]
+
+
+@pytest.fixture(params=sorted(CASES))
+def case(request: Any) -> str:
+    """The name of each case."""
+    name: str = request.param
+    return name
+
+
+def test_golden(case: str) -> None:
+    """The printed objects are those that were looked at when the file was committed."""
+    text = "".join(k8r.format_yaml(objects(CASES[case])))
+    path = GOLDEN / f"{case}.yaml"
+    if UPDATE:
+        path.write_text(text, encoding="utf-8")
+        pytest.fail(f"{path.name} was written anew; look at it, then run without K8R_UPDATE_GOLDEN")
+    golden = path.read_text(encoding="utf-8")
+    changed = difflib.unified_diff(golden.splitlines(), text.splitlines(), path.name, "now", n=2)
+    assert text == golden, "\n".join(changed)
+
+
+def test_no_golden_file_is_left_over() -> None:
+    """Each golden file belongs to a case."""
+    assert {path.stem for path in GOLDEN.iterdir()} == set(CASES)
+
+
+def test_yaml_is_the_object(case: str) -> None:
+    """YAML's own reader gets back what went in."""
+    documents = objects(CASES[case])
+    assert list(yaml.safe_load_all("".join(k8r.format_yaml(documents)))) == documents
+
+
+@settings(max_examples=50)
+@given(st.recursive(st.text() | st.integers() | st.booleans() | st.none(), st.lists, max_leaves=8))
+def test_any_yaml_is_the_object(value: Any) -> None:
+    """For any text at all: block style must not change it."""
+    text = "".join(k8r.format_yaml([{"value": value}]))
+    assert yaml.safe_load(text) == {"value": value}
+
+
+def test_yaml_is_for_people() -> None:
+    """Scripts are blocks, keys keep their order, nothing is an alias."""
+    text = next(k8r.format_yaml([{"b": "x\ny\n", "a": ["ä"] * 2, "c": "long " * 100 + "end"}]))
+    assert text.startswith("---\nb: |\n  x\n  y\na:\n- ä\n- ä\nc: long long")
+    shared = {"k": "v"}
+    assert "&" not in next(k8r.format_yaml([[shared, shared]]))
+
+
+def walk(value: Any) -> Iterator[Dict[str, Any]]:
+    """All dicts in an object."""
+    if isinstance(value, dict):
+        yield value
+        for item in value.values():
+            yield from walk(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from walk(item)
+
+
+def test_printed_objects_stand_alone(case: str) -> None:
+    """They can be created as they are: no owner that does not exist, not suspended."""
+    for part in walk(objects(CASES[case])):
+        assert not {"ownerReferences", "suspend", "uid", "status", "namespace"} & set(part)
+
+
+def test_everything_is_labelled(case: str) -> None:
+    """Every object and pod template says whose it is."""
+    workload = CASES[case]
+    for item in objects(workload):
+        made = [item["spec"]["template"]] if item["kind"] in ("Job", "Deployment") else []
+        for place in [item, *made]:
+            assert place["metadata"]["labels"] == {
+                "created-by": "k8r",
+                "k8r-job": workload.name,
+                "k8r-source-type": workload.source_type,
+                **({"k8r-type": "deployment"} if workload.as_deployment else {}),
+            }
+            assert place["metadata"]["annotations"]["k8r-run-id"] == "0123abcd"
+        assert item["metadata"]["annotations"]["k8r-base-name"] == "train"
+
+
+def test_nothing_is_empty(case: str) -> None:
+    """Manifests say only what they mean; an emptyDir and a variable may be empty."""
+    for part in walk(objects(CASES[case])):
+        for key, value in part.items():
+            assert value not in (None, [], ()), key
+            assert key in ("emptyDir", "value") or value not in ("", {}), key
+
+
+def test_names_fit(case: str) -> None:
+    """Even the longest name leaves the ConfigMaps' names legal, and apart."""
+    long = k8r.dataclasses.replace(CASES[case], name="x" * 63)
+    names = [(item["kind"], item["metadata"]["name"]) for item in objects(long)]
+    assert len(set(names)) == len(names)
+    assert all(len(name) <= 253 for _, name in names)
+
+
+def test_equal_workloads_give_equal_manifests(case: str) -> None:
+    """Nothing else has a say, such as the time."""
+    assert objects(CASES[case]) == objects(k8r.dataclasses.replace(CASES[case]))
+
+
+def test_archive_is_where_it_is_looked_for() -> None:
+    """Each ConfigMap is projected once, under a name that sorts by its number."""
+    workload = directory(64)
+    spec = k8r.pod_template(workload, "Never")["spec"]
+    (volume,) = [volume for volume in spec["volumes"] if volume["name"] == "source"]
+    parts = [source["configMap"] for source in volume["projected"]["sources"]]
+    assert [part["name"] for part in parts] == [k8r.archive_name(workload, n) for n in range(64)]
+    paths = [item["path"] for part in parts for item in part["items"]]
+    assert paths == sorted(paths)
+    made = k8r.configmap(workload, 7, bytes(range(256)))
+    assert made["metadata"]["name"] == parts[7]["name"]
+    (key,) = {item["key"] for part in parts for item in part["items"]}
+    assert base64.b64decode(made["binaryData"][key]) == bytes(range(256))
+    assert made["immutable"] is True
+
+
+def test_limits_are_bytes_of_the_api_server() -> None:
+    """All chunks of the largest archive have two digits, and a chunk fits a ConfigMap."""
+    assert k8r.CHUNK_SIZE <= 1_048_576
+    assert k8r.ARCHIVE_LIMIT // k8r.CHUNK_SIZE <= 100
+    script = k8r.unpack_script(64)
+    assert len(script) < 4096
+
+
+@pytest.mark.parametrize(
+    "num, parallel, expected", [(1, None, 1), (5, None, 5), (5, 2, 2), (5, 9, 5)]
+)
+def test_parallelism(num: int, parallel: Optional[int], expected: int) -> None:
+    """All at once, unless less is asked for."""
+    assert k8r.job(work(num=num, parallel=parallel))["spec"]["parallelism"] == expected
+
+
+@pytest.mark.parametrize("retry", [0, 1, 5])
+def test_retries(retry: int) -> None:
+    """Exactly that many for a pod, and for each index of several."""
+    one, many = (k8r.job(work(num=num, retry=retry))["spec"] for num in (1, 3))
+    assert one["backoffLimit"] == retry
+    assert "backoffLimitPerIndex" not in one
+    assert many["backoffLimitPerIndex"] == retry
+    assert many["backoffLimit"] >= 3 * retry, "the whole must not stop what an index may do"
+    assert one["template"]["spec"]["restartPolicy"] == "Never"
+
+
+def test_restricted_pod() -> None:
+    """All that the Pod Security Standard "restricted" asks for."""
+    for made in (directory(restricted=True), github("x", restricted=True, secrets=SECRETS)):
+        check_restricted(k8r.pod_template(made, "Never")["spec"])
+
+
+def check_restricted(spec: Dict[str, Any]) -> None:
+    """For every container, init ones included."""
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["runAsUser"] > 0
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    for container in [*spec["containers"], *spec.get("initContainers", [])]:
+        assert container["securityContext"]["allowPrivilegeEscalation"] is False
+        assert container["securityContext"]["capabilities"]["drop"] == ["ALL"]
+    allowed = {"configMap", "emptyDir", "projected", "secret"}
+    assert {key for volume in spec["volumes"] for key in volume} - {"name"} <= allowed
+
+
+def test_variables() -> None:
+    """K8R_INDEX and K8R_COUNT are there, and the user's own values win."""
+    one = {entry["name"]: entry for entry in k8r.environment(work())}
+    assert (one["K8R_INDEX"]["value"], one["K8R_COUNT"]["value"]) == ("0", "1")
+    many = {entry["name"]: entry for entry in k8r.environment(work(num=3))}
+    field = many["K8R_INDEX"]["valueFrom"]["fieldRef"]["fieldPath"]
+    assert field == "metadata.annotations['batch.kubernetes.io/job-completion-index']"
+    assert many["K8R_COUNT"]["value"] == "3"
+    mine = k8r.environment(work(num=3, env=(("K8R_INDEX", "x"), ("A", "1"), ("A", "2"))))
+    assert {"name": "K8R_INDEX", "value": "x"} in mine
+    names = [entry["name"] for entry in mine]
+    assert len(set(names)) == len(names)
+    assert {"name": "A", "value": "2"} in mine
+
+
+# Suspended, owned
+
+
+@pytest.mark.parametrize(
+    "root, patch",
+    [
+        (k8r.job(directory()), {"suspend": True}),
+        (k8r.deployment(directory(as_deployment=True, num=3)), {"replicas": 0}),
+    ],
+    ids=["job", "deployment"],
+)
+def test_suspended(root: Dict[str, Any], patch: Dict[str, Any]) -> None:
+    """The same object, the original as it was, and a patch that starts it."""
+    before = copy.deepcopy(root)
+    made = k8r.suspended(root)
+    assert root == before
+    assert made["spec"] == {**root["spec"], **patch}
+    assert dict(made, spec=root["spec"]) == root
+    started = k8r.merge(made, k8r.resumption(root))
+    started["spec"].pop("suspend", None)
+    assert started == root
+
+
+def test_owned() -> None:
+    """The same object with its owner, and the originals are as they were."""
+    workload = directory()
+    child, owner = k8r.configmap(workload, 0, b"x"), k8r.job(workload)
+    owner["metadata"]["uid"] = "u-1"
+    before = copy.deepcopy((child, owner))
+    made = k8r.owned(child, owner)
+    assert (child, owner) == before
+    (reference,) = made["metadata"].pop("ownerReferences")
+    assert made == child
+    assert reference == {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "name": "train",
+        "uid": "u-1",
+        "controller": False,
+        "blockOwnerDeletion": False,
+    }
+
+
+def test_prune() -> None:
+    """Zero and false mean something; empty things do not."""
+    given_value = {"a": 0, "b": False, "c": None, "d": "", "e": [], "f": {}, "g": (), "h": [0]}
+    assert k8r.prune(given_value) == {"a": 0, "b": False, "h": [0]}
+    assert len(given_value) == 8
+
+
+# Patches
+
+# Examples of RFC 7396, appendix A.
+RFC_7396 = [
+    ({"a": "b"}, {"a": "c"}, {"a": "c"}),
+    ({"a": "b"}, {"b": "c"}, {"a": "b", "b": "c"}),
+    ({"a": "b"}, {"a": None}, {}),
+    ({"a": "b", "b": "c"}, {"a": None}, {"b": "c"}),
+    ({"a": ["b"]}, {"a": "c"}, {"a": "c"}),
+    ({"a": "c"}, {"a": ["b"]}, {"a": ["b"]}),
+    ({"a": {"b": "c"}}, {"a": {"b": "d", "c": None}}, {"a": {"b": "d"}}),
+    ({"a": [{"b": "c"}]}, {"a": [1]}, {"a": [1]}),
+    (["a", "b"], ["c", "d"], ["c", "d"]),
+    ({"a": "b"}, ["c"], ["c"]),
+    ({}, {"a": {"bb": {"ccc": None}}}, {"a": {"bb": {}}}),
+]
+
+
+@pytest.mark.parametrize("base, patch, merged", RFC_7396)
+def test_merge(base: Any, patch: Any, merged: Any) -> None:
+    """As the RFC has it, and the inputs are as they were."""
+    before = copy.deepcopy((base, patch))
+    assert k8r.merge(base, patch) == merged
+    assert (base, patch) == before
+
+
+def test_merge_of_named_lists() -> None:
+    """Containers, variables and volumes are merged by name, new ones come last."""
+    base = [{"name": "a", "x": 1, "l": [1]}, {"name": "b"}]
+    patch = [{"name": "c"}, {"name": "a", "y": 2, "l": [2]}]
+    merged = [{"name": "a", "x": 1, "y": 2, "l": [2]}, {"name": "b"}, {"name": "c"}]
+    assert k8r.merge({"k": base}, {"k": patch}) == {"k": merged}
+    assert k8r.merge({"k": base}, {"k": None}) == {}
+
+
+def test_patch_of_a_pod() -> None:
+    """The user's patch has the last word, and leaves the rest alone."""
+    plain, patched = k8r.pod_template(work(), "Never"), k8r.pod_template(work(patch=PATCH), "Never")
+    spec = patched["spec"]
+    assert "enableServiceLinks" not in spec and spec["nodeSelector"] == {"gpu": "a100"}
+    (main,) = spec["containers"]
+    assert main["env"] == [
+        *plain["spec"]["containers"][0]["env"],
+        {"name": "EXTRA", "value": "1"},
+    ]
+    assert main["command"] == plain["spec"]["containers"][0]["command"]
+    assert patched["metadata"]["labels"] == plain["metadata"]["labels"]
+
+
+# Secrets
+
+
+def test_secret() -> None:
+    """The values are there, once; which of them can be variables is noted."""
+    made = k8r.secret("db", "train", {"user": b"me", "key.pem": b"\0\xff"})
+    assert made["metadata"]["name"] == "train-db"
+    assert made["metadata"]["labels"] == {
+        "created-by": "k8r",
+        "k8r-job": "train",
+        "k8r-secret": "db",
+    }
+    assert base64.b64decode(made["data"]["key.pem"]) == b"\0\xff"
+    assert made["metadata"]["annotations"] == {"k8r-variable-keys": '["user"]'}
+
+
+def test_masked() -> None:
+    """No value is left to be printed, its length neither; the original is as it was."""
+    made = k8r.secret("db", "train", {"a": b"swordfish", "b": b"x" * 1000})
+    before = copy.deepcopy(made)
+    hidden = k8r.masked(made)
+    assert made == before
+    assert set(hidden["data"]) == {"a", "b"}
+    assert len(set(hidden["data"].values())) == 1
+    text = "".join(k8r.format_yaml([hidden]))
+    assert "swordfish" not in text and base64.b64encode(b"swordfish").decode() not in text
+
+
+def test_secrets_of_a_container() -> None:
+    """Values come by reference only: files for all keys, variables for those that can be."""
+    spec = k8r.pod_template(work(secrets=SECRETS, env=(("DB_PASSWORD", "mine"),)), "Never")["spec"]
+    (main,) = spec["containers"]
+    variables = {entry["name"]: entry for entry in main["env"]}
+    reference = variables["DB_TLS_CRT"]["valueFrom"]["secretKeyRef"]
+    assert reference == {"name": "train-db", "key": "tls.crt"}
+    assert {"TOKEN", "TOKEN_TOKEN"} <= set(variables)
+    assert variables["DB_PASSWORD"] == {"name": "DB_PASSWORD", "value": "mine"}
+    places = {volume["name"]: volume["secret"]["secretName"] for volume in spec["volumes"]}
+    found = {mount["mountPath"]: places[mount["name"]] for mount in main["volumeMounts"]}
+    assert found == {f"/k8r/secret/{use.name}": use.object_name for use in SECRETS}
+    assert all(mount["readOnly"] for mount in main["volumeMounts"])
+
+
+def test_credentials_of_a_clone() -> None:
+    """They are in a Secret that only the clone's container sees."""
+    made = k8r.clone_secret(github(), "me", "swordfish")
+    assert base64.b64decode(made["data"]["password"]) == b"swordfish"
+    workload = github(made["metadata"]["name"])
+    spec = k8r.pod_template(workload, "Never")["spec"]
+    (main,), (clone,) = spec["containers"], spec["initContainers"]
+    assert {"name": "git-secret", "secret": {"secretName": made["metadata"]["name"]}} in spec[
+        "volumes"
+    ]
+    assert "git-secret" in [mount["name"] for mount in clone["volumeMounts"]]
+    assert not {"git-secret", "git-home"} & {mount["name"] for mount in main["volumeMounts"]}
+
+
+# Deployments
+
+
+def test_deployment() -> None:
+    """Its selector finds its own pods, and does not change with a new run."""
+    first = k8r.deployment(work(as_deployment=True, num=3))
+    second = k8r.deployment(work(as_deployment=True, num=3, run_id="next", image="other"))
+    assert first["spec"]["selector"] == second["spec"]["selector"]
+    assert first["spec"]["template"] != second["spec"]["template"]
+    chosen = first["spec"]["selector"]["matchLabels"]
+    assert chosen.items() <= first["spec"]["template"]["metadata"]["labels"].items()
+    assert not chosen.items() <= k8r.job(work())["spec"]["template"]["metadata"]["labels"].items()
+    assert first["spec"]["template"]["spec"]["restartPolicy"] == "Always"
+    index = [
+        e for e in k8r.environment(work(as_deployment=True, num=3)) if e["name"] == "K8R_INDEX"
+    ]
+    assert index == [{"name": "K8R_INDEX", "value": "0"}], "its pods have no index"
+
+
+def test_service() -> None:
+    """It leads to the Deployment's pods and their port."""
+    workload = work(as_deployment=True, port=8080)
+    made, root = k8r.service(workload), k8r.deployment(workload)
+    assert made["spec"]["selector"] == root["spec"]["selector"]["matchLabels"]
+    assert made["spec"]["ports"] == [{"port": 8080, "targetPort": 8080}]
+    (main,) = root["spec"]["template"]["spec"]["containers"]
+    assert main["ports"] == [{"containerPort": 8080}]
+
+
+# The scripts, in real shells
+
+
+def shells() -> List[Any]:
+    """The shells of this machine that an image may have as sh, each once."""
+    found: Dict[str, List[str]] = {}
+    for name in ("sh", "dash", "bash", "ksh", "mksh", "busybox"):
+        path = shutil.which(name)
+        if path:
+            words = [name, "sh"] if name == "busybox" else [name]
+            found.setdefault(os.path.realpath(path), words)
+    return [pytest.param(words, id=words[0]) for words in found.values()]
+
+
+@pytest.fixture(params=shells())
+def shell(request: Any) -> List[str]:
+    """Each of them."""
+    words: List[str] = request.param
+    return words
+
+
+def expand(text: str, variables: Sequence[str] = ("HOME", "K8R_JOB", "X")) -> str:
+    """What the kubelet makes of a word of command, args or env (third_party/forked/golang/
+    expansion): the value of `$(NAME)`, if it knows one, and `$` of `$$`.
+    """
+    out, at = [], 0
+    while at < len(text):
+        char, following = text[at], text[at + 1 : at + 2]
+        end = text.find(")", at)
+        if char == "$" and following == "$":
+            out.append("$")
+            at += 2
+        elif char == "$" and following == "(" and end >= 0:
+            name = text[at + 2 : end]
+            out.append("EXPANDED" if name in variables else f"$({name})")
+            at = end + 1
+        else:
+            out.append(char)
+            at += 1
+    return "".join(out)
+
+
+@given(st.text(alphabet="$()Xa ", max_size=12) | st.text())
+def test_the_kubelet_changes_nothing(text: str) -> None:
+    """Whatever a word has of $, it reaches the container as typed."""
+    assert expand(k8r.verbatim(text)) == text
+    command, args = k8r.command_line(work(command=("a", text)))
+    assert [expand(word) for word in command + args] == ["a", text]
+    _, args = k8r.command_line(directory(command=("a", text)))
+    assert [expand(word) for word in args] == ["a", text]
+    (entry,) = [e for e in k8r.environment(work(env=(("V", text),))) if e["name"] == "V"]
+    assert expand(entry["value"]) == text
+
+
+class Pod:
+    """A directory in the place of a container's file system."""
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.workspace = path / "workspace"
+        self.mount = path / "source"
+        self.workspace.mkdir()
+        self.mount.mkdir()
+        monkeypatch.setattr(k8r, "WORKSPACE", str(self.workspace))
+        monkeypatch.setattr(k8r, "ARCHIVE_MOUNT", str(self.mount))
+
+    def run(
+        self, shell: Sequence[str], folder: Path, command: Sequence[str], chunks: int = 1
+    ) -> "subprocess.CompletedProcess[bytes]":
+        """Pack a directory, put its parts into the mount, run the container's command."""
+        archive = k8r.pack_directory(str(folder))
+        with archive._file as file:
+            file.seek(0)
+            data = file.read()
+        for part in range(chunks):
+            size = -(-len(data) // chunks)
+            chunk = data[part * size : (part + 1) * size]
+            (self.mount / f"part-{part:02d}").write_bytes(chunk)
+        return self.start(shell, command, chunks)
+
+    def start(
+        self, shell: Sequence[str], command: Sequence[str], chunks: int = 1
+    ) -> "subprocess.CompletedProcess[bytes]":
+        """Run the container's command."""
+        words = self.words(shell, command, chunks)
+        return subprocess.run(
+            words,
+            cwd=str(self.workspace),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    @staticmethod
+    def words(shell: Sequence[str], command: Sequence[str], chunks: int = 1) -> List[str]:
+        """The container's command line, with another shell."""
+        first, args = k8r.command_line(directory(chunks, command=tuple(command)))
+        assert first[0] == "sh"
+        return [*shell, *(expand(word) for word in [*first[1:], *args])]
+
+
+@pytest.fixture
+def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pod:
+    """Where the scripts run."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return Pod(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """What is run."""
+    path = tmp_path / "folder"
+    (path / "sub").mkdir(parents=True)
+    (path / "a file").write_text("content")
+    (path / "sub" / "tool").write_text('#!/bin/sh\nprintf "<%s>" "$@"\n')
+    (path / "sub" / "tool").chmod(0o755)
+    return path
+
+
+ARGUMENTS = [
+    "$(HOME)",
+    "$$(X) $$ $",
+    "",
+    " ",
+    "a b",
+    "'",
+    '"',
+    "$HOME",
+    "`id`",
+    "\\",
+    "\\n",
+    "*",
+    "\n",
+    "--",
+    "-c",
+    "ä",
+    "\t",
+]
+
+
+@pytest.mark.parametrize("chunks", [1, 2, 64])
+def test_syntax(shell: List[str], chunks: int) -> None:
+    """Every shell can parse the script."""
+    script = k8r.command_line(directory(chunks))[0][2]
+    subprocess.run([*shell, "-n", "-c", script], check=True)
+
+
+@pytest.mark.parametrize("chunks", [1, 3, 12])
+def test_arguments_arrive_as_typed(pod: Pod, folder: Path, shell: List[str], chunks: int) -> None:
+    """The command runs in the unpacked directory, its arguments byte for byte."""
+    done = pod.run(shell, folder, ["sub/tool", *ARGUMENTS], chunks)
+    expected = "".join(f"<{word}>" for word in ARGUMENTS)
+    assert (done.returncode, done.stdout.decode(), done.stderr) == (0, expected, b"")
+    assert (pod.workspace / "a file").read_text() == "content"
+
+
+def test_bytes_that_are_no_text(pod: Pod, folder: Path, shell: List[str]) -> None:
+    """The shell does not look at them."""
+    word = os.fsdecode(b"\xff\xfe\x01")
+    assert pod.run(shell, folder, ["printf", "%s", word]).stdout == b"\xff\xfe\x01"
+
+
+def test_command_takes_the_shells_place(pod: Pod, folder: Path, shell: List[str]) -> None:
+    """It is the process that was started, so that signals reach it."""
+    pod.run(shell, folder, ["true"])
+    words = pod.words(shell, ["sh", "-c", "echo $$"])
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert int(process.stdout.read()) == process.pid
+
+
+@pytest.mark.parametrize("code", [0, 1, 3, 125, 255])
+def test_exit_code(pod: Pod, folder: Path, shell: List[str], code: int) -> None:
+    """The command's own code is the container's."""
+    assert pod.run(shell, folder, ["sh", "-c", f"exit {code}"]).returncode == code
+
+
+def test_command_that_is_missing(pod: Pod, folder: Path, shell: List[str]) -> None:
+    """127 and 126, as for every shell."""
+    assert pod.run(shell, folder, ["./gone"]).returncode == 127
+    assert pod.start(shell, ["./a file"]).returncode == 126
+
+
+def test_startup_script(pod: Pod, folder: Path, shell: List[str]) -> None:
+    """It runs first, in the directory, executable or not; then the command does."""
+    startup = folder / "k8s-startup.sh"
+    startup.write_text("#!/bin/sh\npwd; echo started > made\n")
+    for mode in (0o644, 0o755):
+        startup.chmod(mode)
+        done = pod.run(shell, folder, ["cat", "made"])
+        assert done.stdout.decode() == f"{os.path.realpath(str(pod.workspace))}\nstarted\n"
+        assert done.returncode == 0
+
+
+def test_startup_script_alone(pod: Pod, folder: Path, shell: List[str]) -> None:
+    """Without a command it is all that runs."""
+    (folder / "k8s-startup.sh").write_text("echo alone\n")
+    done = pod.run(shell, folder, [])
+    assert (done.returncode, done.stdout) == (0, b"alone\n")
+
+
+def test_startup_script_that_fails(pod: Pod, folder: Path, shell: List[str]) -> None:
+    """The run fails with its code, it is named, and the command does not run."""
+    (folder / "k8s-startup.sh").write_text("exit 7\n")
+    done = pod.run(shell, folder, ["echo", "no"])
+    assert (done.returncode, done.stdout) == (7, b"")
+    assert done.stderr == b"k8r: k8s-startup.sh failed with exit code 7\n"
+
+
+def test_archive_that_is_broken(pod: Pod, folder: Path, shell: List[str]) -> None:
+    """The command does not run on half a directory."""
+    (pod.mount / "part-00").write_bytes(b"no archive")
+    done = pod.start(shell, ["echo", "no"])
+    assert (done.returncode, done.stdout) == (125, b"")
+    assert b"k8r: the image cannot unpack the directory" in done.stderr
+    for chunks in (1, 3):
+        assert pod.run(shell, folder, ["true"], chunks).returncode == 0
+        (pod.mount / f"part-{chunks - 1:02d}").unlink()
+        done = pod.start(shell, ["echo", "no"], chunks)
+        assert (done.returncode, done.stdout) == (125, b"")
+
+
+def test_image_without_tar(
+    pod: Pod, folder: Path, shell: List[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said what the image lacks."""
+    pod.run(shell, folder, ["true"])
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / shell[0]).symlink_to(str(shutil.which(shell[0])))
+    monkeypatch.setenv("PATH", str(programs))
+    done = pod.start(shell, ["echo", "no"])
+    assert done.returncode == 125
+    assert b"needs sh, tar, gzip" in done.stderr
+
+
+def test_unpacked_tree(pod: Pod, folder: Path, shell: List[str]) -> None:
+    """Links, empty directories and executable bits are there again."""
+    (folder / "link").symlink_to("sub/tool")
+    (folder / "broken").symlink_to("gone")
+    (folder / "empty").mkdir()
+    assert pod.run(shell, folder, ["true"], 2).returncode == 0
+    assert os.readlink(str(pod.workspace / "link")) == "sub/tool"
+    assert os.readlink(str(pod.workspace / "broken")) == "gone"
+    assert (pod.workspace / "empty").is_dir()
+    assert os.access(str(pod.workspace / "sub" / "tool"), os.X_OK)
+    assert not os.access(str(pod.workspace / "a file"), os.X_OK)
+
+
+class Repository:
+    """A server's repository, and a place to clone it to with the script of the pod."""
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.origin = path / "origin"
+        self.workspace = path / "clone"
+        self.home = path / "git-home"
+        self.secret = path / "git-secret"
+        for folder in (self.origin, self.workspace, self.home):
+            folder.mkdir()
+        monkeypatch.setattr(k8r, "WORKSPACE", str(self.workspace))
+        monkeypatch.setattr(k8r, "GIT_HOME", str(self.home))
+        monkeypatch.setattr(k8r, "GIT_SECRET_MOUNT", str(self.secret))
+        self.git("init", "-q", "-b", "main")
+        self.git("config", "uploadpack.allowAnySHA1InWant", "true")
+        self.commits = [self.commit(text) for text in ("one", "two", "three")]
+        self.git("tag", "v1", self.commits[0])
+        self.git("branch", "side/x", self.commits[1])
+
+    def git(self, *args: str) -> str:
+        """Run git in the server's repository."""
+        person = ("-c", "user.name=n", "-c", "user.email=n@example.org")
+        command = ["git", "-C", str(self.origin), *person, *args]
+        return subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout.decode().strip()
+
+    def commit(self, text: str) -> str:
+        """Commit a file with that text; the commit's id."""
+        (self.origin / "file").write_text(text)
+        self.git("add", "-A")
+        self.git("commit", "-qm", text)
+        return self.git("rev-parse", "HEAD")
+
+    def clone(self, shell: Sequence[str], **options: Any) -> "subprocess.CompletedProcess[bytes]":
+        """Do what the init container does."""
+        made = k8r.Clone(self.origin.as_uri(), k8r.GitOptions(**options))
+        container = k8r.clone_container(github(), made)
+        variables = {entry["name"]: entry["value"] for entry in container["env"]}
+        return subprocess.run(
+            [*shell, *map(expand, container["command"][1:])],
+            env={"PATH": os.environ["PATH"], "GIT_CONFIG_NOSYSTEM": "1", **variables},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
+    """Three commits, a branch and a tag."""
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    return Repository(tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    "ref, text",
+    [(None, "three"), ("main", "three"), ("v1", "one"), ("side/x", "two"), ("refs/tags/v1", "one")],
+)
+def test_clone(repository: Repository, ref: Optional[str], text: str) -> None:
+    """A branch, a tag or nothing: just that commit is there, without a word."""
+    done = repository.clone(["sh"], ref=ref)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert (repository.workspace / "file").read_text() == text
+    assert len((repository.workspace / ".git" / "shallow").read_text().split()) == 1
+
+
+@pytest.mark.parametrize("length", [40, 12, 7])
+def test_clone_of_a_commit(repository: Repository, length: int) -> None:
+    """A commit by its whole id or the start of it."""
+    done = repository.clone(["sh"], ref=repository.commits[1][:length])
+    assert done.returncode == 0, done.stderr
+    assert (repository.workspace / "file").read_text() == "two"
+
+
+def test_clone_of_a_missing_ref(repository: Repository) -> None:
+    """git's own words come through, and the run does not go on."""
+    done = repository.clone(["sh"], ref="gone")
+    assert done.returncode == 128
+    assert b"couldn't find remote ref gone" in done.stderr
+
+
+def test_clone_without_a_server(repository: Repository) -> None:
+    """Nor without the repository."""
+    shutil.rmtree(str(repository.origin))
+    done = repository.clone(["sh"])
+    assert done.returncode != 0
+    assert b"does not appear to be a git repository" in done.stderr
+
+
+def test_credentials_reach_git_by_files(repository: Repository, shell: List[str]) -> None:
+    """Whatever the keys are called: a key is for ssh, known_hosts too, the rest is a token."""
+    repository.secret.mkdir()
+    key = "-----BEGIN OPENSSH PRIVATE KEY-----\nx\n-----END OPENSSH PRIVATE KEY-----"
+    files = {"username": "me", "token": "swordfish", "id": key, "known_hosts": "h k"}
+    for name, text in files.items():
+        (repository.secret / name).write_text(text)
+    done = repository.clone(shell)
+    assert done.returncode == 0, done.stderr
+    askpass = str(repository.home / "askpass")
+    for question, answer in (("Username for 'x':", b"me"), ("Password for 'x':", b"swordfish")):
+        env = {"HOME": str(repository.home), "PATH": os.environ["PATH"]}
+        told = subprocess.run([askpass, question], env=env, stdout=subprocess.PIPE, check=True)
+        assert told.stdout == answer
+    assert (repository.home / "key").read_text() == key + "\n"
+    assert (repository.home / "key").stat().st_mode & 0o777 == 0o400
+    for name in ("askpass", "key", "password", "username"):
+        assert (repository.home / name).stat().st_mode & 0o077 == 0, name
+    for path in repository.workspace.rglob("*"):
+        assert path.is_dir() or b"swordfish" not in path.read_bytes()
+
+
+def test_clone_without_a_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A repository with neither a command nor a startup script is told so."""
+    monkeypatch.setattr(k8r, "WORKSPACE", str(tmp_path))
+
+    def run(*command: str) -> "subprocess.CompletedProcess[bytes]":
+        words, args = k8r.command_line(github(command=command))
+        return subprocess.run(
+            [expand(word) for word in [*words, *args]],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd="/",
+        )
+
+    done = run()
+    assert done.returncode == 125
+    assert b"no command was given, and the repository has no k8s-startup.sh" in done.stderr
+    assert run("pwd").stdout.decode().strip() == os.path.realpath(str(tmp_path))
+    (tmp_path / "k8s-startup.sh").write_text("echo started")
+    assert (run().returncode, run().stdout) == (0, b"started\n")
+
+
+def test_clone_script_syntax(shell: List[str]) -> None:
+    """Every shell can parse it."""
+    for script in (k8r.clone_script(), k8r.cloned_script()):
+        subprocess.run([*shell, "-n", "-c", script], check=True)
+
+
+def test_container_command_is_not_touched() -> None:
+    """An image's run has no shell in between, and without a command no command."""
+    first, args = k8r.command_line(work(command=("a b", "", "$c")))
+    assert (first, args) == (["a b", "", "$c"], [])
+    container = k8r.container(work(command=()))
+    assert not {"command", "args", "workingDir", "volumeMounts"} & set(container)
+
+
+def test_members_of_the_archive_are_relative(folder: Path) -> None:
+    """Nothing is unpacked outside of the workspace."""
+    archive = k8r.pack_directory(str(folder))
+    with archive._file as file:
+        file.seek(0)
+        with tarfile.open(fileobj=io.BytesIO(file.read())) as tar:
+            assert all(not name.startswith(("/", "..")) for name in tar.getnames())
