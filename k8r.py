@@ -3569,16 +3569,20 @@ class Tail(Reader):
             last = self.ended.is_set() or not self._follow
             if not last:
                 query["follow"] = "true"
+            else:
+                query.pop("follow", None)
             before = self._count
             whole = self._read_stream(query, cursor)
             if whole is None or (whole and last and self._count == before):
                 break
+            if self._count > before:
+                pauses = backoff()
             if whole:
                 self.ended.wait(10.0 if self._restarts else 1.0)
                 if self._restarts and self.ended.is_set() and not self.replaced.is_set():
                     break  # the log asked for now may be that of the next run
             else:
-                self.stopped.wait(next(pauses))
+                (self.stopped if last else self.ended).wait(next(pauses))
             since = cursor.resume()
             if since:
                 query = {**self._query, "sinceTime": since}
@@ -3588,6 +3592,19 @@ class Tail(Reader):
                 query["previous"] = "true"
         self._emit(cursor.finish())
         self.tell(Message("end", self.name))
+
+    def conclude(self, replaced: bool) -> None:
+        """The container has ended, and maybe another has ``replaced`` it.
+
+        The kubelet takes up to a second to notice that and to end a log that is
+        followed; what is left is had sooner by asking for it without following.
+        """
+        if replaced:
+            self.replaced.set()
+        self.ended.set()
+        stream = self._stream
+        if stream is not None and not self._restarts:
+            stream.close()
 
     def stop(self) -> None:
         super().stop()
@@ -3801,9 +3818,7 @@ class Run:
             del self._pods[uid]
         for key, tail in self._open.items():
             if key.startswith(uid) and (message.kind == "deleted" or has_ended(pod, key)):
-                if is_replaced(pod, key):
-                    tail.replaced.set()
-                tail.ended.set()
+                tail.conclude(is_replaced(pod, key))
         if message.kind != "deleted" or main_state(pod):
             self._want_logs(pod)
 

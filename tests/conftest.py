@@ -13,6 +13,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 K8R = ROOT / "k8r.py"
+COMMAND = Path(sys.executable).with_name("k8r")
+"""The installed command, whose bytecode is cached, as it is for a user."""
 TIERS = ("unit", "faults", "e2e")
 
 
@@ -67,8 +69,11 @@ class Cli:
         prefix: Sequence[str] = (),
     ) -> "subprocess.Popen[bytes]":
         """Start and return the process, in a process group of its own."""
+        if not COMMAND.exists():
+            raise RuntimeError(f"{COMMAND} is missing: install the project into this environment")
+        command = [*prefix, sys.executable, str(K8R)] if prefix else [str(COMMAND)]
         process = subprocess.Popen(
-            [*prefix, sys.executable, str(K8R), *args],
+            [*command, *args],
             cwd=cwd or self.cwd,
             env={**self.env, **(env or {})},
             stdin=subprocess.PIPE,

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Callable, List, NamedTuple, Optional, Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
-K8R = [sys.executable, str(ROOT / "k8r.py")]
+K8R = [str(Path(sys.executable).with_name("k8r"))]
 KUBECTL = [
     (
         str(ROOT / "tests/cluster/kubectl")
@@ -55,13 +55,15 @@ class Case(NamedTuple):
 def measure(command: Sequence[str], cwd: Optional[Path]) -> Sample:
     """Run a command, its output thrown away, as the kernel accounts for it."""
     started = time.monotonic()
-    with open(os.devnull, "r+b") as null:
-        process = subprocess.Popen(command, cwd=cwd, stdin=null, stdout=null, stderr=null)
+    with open(os.devnull, "r+b") as null, tempfile.TemporaryFile() as complaints:
+        process = subprocess.Popen(command, cwd=cwd, stdin=null, stdout=null, stderr=complaints)
         _, status, usage = os.wait4(process.pid, 0)
+        wall = time.monotonic() - started
+        complaints.seek(0)
+        said = complaints.read().decode()
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
-        raise SystemExit(f"exit code {process.returncode}: {' '.join(command)}")
-    wall = time.monotonic() - started
+        raise SystemExit(f"{' '.join(command)}: exit code {process.returncode}: {said}")
     return Sample(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
