@@ -1,6 +1,9 @@
 # Sourced by tests/run and tests/check: how to find Pythons and uv.
 # shellcheck shell=sh
 
+# Behind a proxy that signs for others, only the system's certificates will do.
+export UV_SYSTEM_CERTS=true
+
 say() { printf '== %s\n' "$*" >&2; }
 die() { printf 'tests/run: %s\n' "$*" >&2; exit 1; }
 
