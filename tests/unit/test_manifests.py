@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import tarfile
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 
 import pytest
 import yaml
@@ -87,9 +87,6 @@ CASES: Dict[str, k8r.Workload] = {
     "github-ref-secret": github(
         "git-token", ref="v1.2", depth=50, any_host_key=True, restricted=True, command=()
     ),
-    "dockerfile": work(
-        source_type="dockerfile", image="gcr.io/default-project/train@sha256:" + "ab" * 32
-    ),
     "secrets": work(secrets=SECRETS, env=(("TOKEN", "mine"),), pull_secrets=("pull-1", "pull-2")),
     "patch": directory(patch=PATCH),
     "second-run": work(name="train-1"),
@@ -114,6 +111,24 @@ CASES: Dict[str, k8r.Workload] = {
     ),
     "gpu-only": work(resources=k8r.parse_resources(None, None, 2)),
 }
+
+BUILT = "gcr.io/default-project/train@sha256:" + "ab" * 32
+BY_SOURCE: Dict[str, Callable[..., k8r.Workload]] = {
+    "directory": directory,
+    "github": github,
+    "dockerfile": lambda **changes: work(source_type="dockerfile", image=BUILT, **changes),
+    "container": work,
+}
+CASES.update(
+    {
+        f"each-{source}-{kind}{'-secret' if secrets else ''}": make(
+            as_deployment=kind == "deployment", secrets=secrets
+        )
+        for source, make in BY_SOURCE.items()
+        for kind in ("job", "deployment")
+        for secrets in ((), SECRETS[:1])
+    }
+)
 
 
 def objects(workload: k8r.Workload) -> List[Dict[str, Any]]:

@@ -1,0 +1,98 @@
+"""The Role in README.md is enough, and what is taken from it is named."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable, Dict, List
+
+import pytest
+import yaml
+from support import ALPINE, Kubectl
+
+if TYPE_CHECKING:
+    from tests.conftest import Cli
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+
+
+def role() -> Dict[str, Any]:
+    """The Role, as README.md has it."""
+    (text,) = re.findall(r"^```yaml\n(.*?)^```", README.read_text("utf-8"), re.M | re.S)
+    loaded: Dict[str, Any] = yaml.safe_load(text)
+    assert loaded["kind"] == "Role"
+    return loaded
+
+
+def bind(kubectl: Kubectl, wanted: Dict[str, Any]) -> Dict[str, str]:
+    """Give a new service account that Role; returns the user for a kubeconfig."""
+    kubectl("create", "-f", "-", stdin=json.dumps(wanted).encode())
+    kubectl("create", "serviceaccount", "runner")
+    account = f"--serviceaccount={kubectl.namespace}:runner"
+    kubectl("create", "rolebinding", "runner", f"--role={wanted['metadata']['name']}", account)
+    return {"token": kubectl("create", "token", "runner").strip()}
+
+
+def test_the_role_is_enough(
+    k8r: Cli, kubectl: Kubectl, write_kubeconfig: Callable[..., str], workdir: Path
+) -> None:
+    """Everything that README.md shows works under it."""
+    user = bind(kubectl, role())
+    k8r.env["KUBECONFIG"] = write_kubeconfig(kubectl.namespace, user=user)
+    (workdir / "file").write_text("content\n")
+    assert k8r("secret", "word", "hidden").code == 0
+    assert k8r("secret", "word", "hidden").code == 0  # replaced
+    ended = k8r("./", "--num", "2", "--", "sh", "-c", "cat file; echo $WORD")
+    assert (ended.code, ended.text.count("hidden")) == (0, 2), ended.err
+    stay = ("sh", "-c", "trap exit TERM; while :; do sleep 0.1; done")
+    for _ in range(2):  # made, then updated
+        deployed = k8r(
+            "./", "--as-deployment", "--port", "80", "-d", "--job-name", "service", "--", *stay
+        )
+        assert deployed.code == 0, deployed.err
+    assert k8r("./", "--grace", "2", "--base-image", "127.0.0.1:1/none", "--", "true").code == 125
+    listed = k8r("ls", "-o", "name")
+    assert listed.text.split() == ["work", "service"], listed.err
+    assert sorted(k8r("logs", "work").text.split("\n")) == sorted(ended.text.split("\n"))
+    assert k8r("rm", "-f", "--secrets", "work", "service").code == 0
+    assert k8r("secret", "--list").text == ""
+    image = k8r("--replace", ALPINE, "--", "echo", "hi")
+    assert (image.code, image.text) == (0, "hi\n"), image.err
+
+
+NEEDED = [
+    ("batch", "jobs", "create", ["./", "--", "true"]),
+    ("batch", "jobs", "watch", ["./", "--", "true"]),
+    ("batch", "jobs", "patch", ["./", "--", "true"]),
+    ("", "configmaps", "create", ["./", "--", "true"]),
+    ("", "pods", "list", ["./", "--", "true"]),
+    ("", "pods", "watch", ["./", "--", "true"]),
+    ("batch", "jobs", "list", ["ls"]),
+    ("apps", "deployments", "list", ["ls"]),
+    ("", "secrets", "create", ["secret", "a", "b"]),
+    ("apps", "deployments", "create", ["./", "--as-deployment", "--", "true"]),
+]
+
+
+@pytest.mark.parametrize("group, resource, verb, words", NEEDED)
+def test_a_verb_that_is_missing_is_named(
+    k8r: Cli,
+    kubectl: Kubectl,
+    write_kubeconfig: Callable[..., str],
+    workdir: Path,
+    group: str,
+    resource: str,
+    verb: str,
+    words: List[str],
+) -> None:
+    """Without one verb k8r ends with 125 and says which it is."""
+    less = role()
+    for rule in less["rules"]:
+        if rule["apiGroups"] == [group] and rule["resources"] == [resource]:
+            rule["verbs"].remove(verb)
+    k8r.env["KUBECONFIG"] = write_kubeconfig(kubectl.namespace, user=bind(kubectl, less))
+    (workdir / "file").write_text("content\n")
+    ended = k8r(*words)
+    assert ended.code == 125 and f"{verb} {resource}" in ended.err, ended.err
+    assert "Role" in ended.err and "Traceback" not in ended.err
