@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Sequence, Tuple
 import pytest
 
 from apiserver import FakeCluster, Match, PodScript, Request, numbered
-from bench import anonymous, by_index, gone, job, left, patched, plugin, text
+from helpers import anonymous, by_index, gone, job, left, patched, plugin, text
 
 if TYPE_CHECKING:
     from tests.conftest import Cli

@@ -9,7 +9,7 @@ import pytest
 
 from apiserver import Cut, FakeCluster, Gone, Match, PodScript, Reset, Respond, Split, Stall
 from apiserver import numbered
-from bench import by_index, text
+from helpers import by_index, text
 
 if TYPE_CHECKING:
     from tests.conftest import Cli

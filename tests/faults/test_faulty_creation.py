@@ -9,7 +9,7 @@ import pytest
 
 from apiserver import Cut, Delay, Down, FakeCluster, Match, PodScript, Reset, Respond, Stall
 from apiserver import numbered
-from bench import gone, job, left, patched
+from helpers import gone, job, left, patched
 
 if TYPE_CHECKING:
     from tests.conftest import Cli

@@ -8,7 +8,7 @@ import pytest
 
 from apiserver import Cut, Delay, FakeCluster, Line, Match, PodScript, Respond, Reset, Split, Stall
 from apiserver import numbered
-from bench import by_index, foreign_job, job, patched, pods_log, resume_when_watched, text
+from helpers import by_index, foreign_job, job, patched, pods_log, resume_when_watched, text
 
 if TYPE_CHECKING:
     from tests.conftest import Cli

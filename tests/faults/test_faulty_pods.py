@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Callable, List
 import pytest
 
 from apiserver import FakeCluster, Line, Match, PodScript, Request, Timing, numbered
-from bench import by_index, foreign_job, gone, job, left, resume_when_watched, text
+from helpers import by_index, foreign_job, gone, job, left, resume_when_watched, text
 
 if TYPE_CHECKING:
     from tests.conftest import Cli

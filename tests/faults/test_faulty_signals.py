@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Callable, Sequence, Tuple
 import pytest
 
 from apiserver import FakeCluster, Match, PodScript, Request, Stall, numbered
-from bench import asked, gone, left
+from helpers import asked, gone, left
 
 if TYPE_CHECKING:
     import subprocess

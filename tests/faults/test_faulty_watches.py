@@ -8,7 +8,7 @@ import pytest
 
 from apiserver import Cut, Down, FakeCluster, Gone, Match, PodScript, Request, Reset, Respond
 from apiserver import Stall, numbered
-from bench import patched, text
+from helpers import patched, text
 
 if TYPE_CHECKING:
     from tests.conftest import Cli
