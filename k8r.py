@@ -654,9 +654,15 @@ def parse_resources(mem: Optional[str], cpu: Optional[str], gpu: Optional[int]) 
     """Requests and limits from --mem, --cpu and --gpu. Raises UsageError."""
     requests: List[Tuple[str, str]] = []
     limits: List[Tuple[str, str]] = []
-    for name, text, parse in (("memory", mem, parse_memory), ("cpu", cpu, parse_cpu)):
+    for option, name, text, parse in (
+        ("--mem", "memory", mem, parse_memory),
+        ("--cpu", "cpu", cpu, parse_cpu),
+    ):
         if text:
-            low, high = parse_range(text, parse)
+            try:
+                low, high = parse_range(text, parse)
+            except UsageError as error:
+                raise UsageError(f"{option}: {error.message}", error.hint) from error
             requests.append((name, low))
             limits.append((name, high))
     if gpu:
@@ -1103,8 +1109,11 @@ class LogCursor:
     after a long line.
     """
 
-    def __init__(self, keep_stamps: bool = False) -> None:
+    def __init__(self, keep_stamps: bool = False, from_middle: bool = False) -> None:
         self._keep = keep_stamps
+        # The time of the first line, if the log does not come from its beginning:
+        # what lies before that comes along when it is asked for from a second.
+        self._first: Optional[bytes] = None if from_middle else b""
         self._head = b""  # the start of a line, too short to hold its timestamp
         self._second = b""
         self._zone = b""
@@ -1114,6 +1123,7 @@ class LogCursor:
         self._drop = 0  # bytes at its start that are not wanted again
         self._long = False  # whether the last line may have several entries
         self._last = b""  # the second of the last line
+        self._before = False  # whether the line lies before the first one
         self._replay: Optional[Tuple[bytes, int, int]] = None
 
     def resume(self) -> Optional[str]:
@@ -1160,6 +1170,7 @@ class LogCursor:
         """Whole lines, without a step of Python for each of them."""
         last = STAMP.match(block, block.rfind(b"\n", 0, -1) + 1)
         if last:
+            self._note_first(STAMP.match(block))
             known = last.group(1) == self._last
             self._enter(last)
             begin = b"" if known else self._second
@@ -1169,8 +1180,12 @@ class LogCursor:
     def _begin(self, stamp: Optional[re.Match[bytes]]) -> None:
         self._inside, self._given, self._drop = True, 0, 0
         if stamp:
+            self._note_first(stamp)
             self._enter(stamp)
-        if self._replay:
+        self._before = bool(stamp and self._first and stamp.group() < self._first)
+        if self._before:
+            self._drop = sys.maxsize
+        elif self._replay:
             last, lines, begun = self._replay
             if self._last > last:
                 self._replay = None
@@ -1185,8 +1200,12 @@ class LogCursor:
         if piece.endswith(b"\n"):
             self._inside = False
             self._long = self._given > LONG_LINE
-            self._seen += 1
+            self._seen += not self._before
         return fresh
+
+    def _note_first(self, stamp: Optional[re.Match[bytes]]) -> None:
+        if stamp and self._first is None:
+            self._first = stamp.group()
 
     def _enter(self, stamp: re.Match[bytes]) -> None:
         second, zone = stamp.groups()
@@ -3550,6 +3569,7 @@ class Tail(Reader):
         self._query = {"timestamps": "true", "container": container_name, **logs.parameters()}
         self._follow = logs.follow
         self._keep_stamps = logs.timestamps
+        self._from_middle = logs.tail is not None or logs.since is not None
         self._count = 0  # bytes handed over
         self._restarts = pod["spec"].get("restartPolicy") != "Never"
         self.ended = threading.Event()
@@ -3562,7 +3582,7 @@ class Tail(Reader):
         may have gone down. The log has ended when the container was known to have
         ended before it was asked for, and there was nothing new.
         """
-        cursor = LogCursor(self._keep_stamps)
+        cursor = LogCursor(self._keep_stamps, self._from_middle)
         query: Dict[str, Any] = dict(self._query)
         pauses = backoff()
         while not self.stopped.is_set():

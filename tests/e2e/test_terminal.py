@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Dict, Optional, Tuple
 
 import pytest
 
@@ -14,6 +15,7 @@ pexpect = pytest.importorskip("pexpect")
 if TYPE_CHECKING:
     from tests.conftest import Cli
 
+K8R = str(Path(__file__).resolve().parents[2] / "k8r.py")
 ECHO = (ALPINE, "--num", "2", "--", "sh", "-c", "echo of $K8R_INDEX")
 
 
@@ -21,20 +23,12 @@ def on_terminal(run: Cli, *args: str, env: Optional[Dict[str, str]] = None) -> "
     """Start k8r with a terminal for everything."""
     return pexpect.spawn(
         sys.executable,
-        [k8r_file(run), *args],
+        [K8R, *args],
         cwd=str(run.cwd),
         env={**run.env, "TERM": "xterm", **(env or {})},
         timeout=60,
         dimensions=(24, 200),
     )
-
-
-def k8r_file(run: Cli) -> str:
-    """The k8r that `run` runs, as it knows it."""
-    process = run.start("--version")
-    run.finish(process)
-    words: List[str] = list(process.args)  # the interpreter, the file, the options
-    return words[1]
 
 
 def output(child: "pexpect.spawn") -> bytes:
