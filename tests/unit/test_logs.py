@@ -201,6 +201,21 @@ def test_long_line_over_two_seconds() -> None:
         assert read_with_cuts(records, [cut], [4096]) == written(records, False), cut
 
 
+@pytest.mark.parametrize("step", [1, SECOND // 3, SECOND])
+@pytest.mark.parametrize("tail", [1, 3, 6])
+def test_log_from_its_middle(tail: int, step: int) -> None:
+    """Asked for with tailLines, a log that breaks does not show what lies before these."""
+    records = lines(*[b"%d\n" % number for number in range(6)], step=step)
+    wanted = records[-tail:]
+    for cut in range(len(served(wanted)) + 1):
+        cursor = k8r.LogCursor(from_middle=True)
+        out = cursor.feed(served(wanted)[:cut])
+        for _ in range(2):  # resumed, then asked once more for what is new
+            since = cursor.resume()
+            out += cursor.feed(served(records, since) if since else served(wanted))
+        assert out + cursor.finish() == written(wanted, False), cut
+
+
 # The model
 
 PAYLOADS = st.one_of(
