@@ -1217,10 +1217,14 @@ class LogCursor:
 # Pods and Jobs
 
 
+def annotations_of(item: Object) -> Dict[str, str]:
+    """The annotations of an object, which may have none."""
+    return item["metadata"].get("annotations") or {}
+
+
 def pod_index(pod: Object) -> int:
     """The completion index of a Job's pod, 0 where it has none."""
-    annotations = pod["metadata"].get("annotations") or {}
-    return int(annotations.get(INDEX_ANNOTATION, 0))
+    return int(annotations_of(pod).get(INDEX_ANNOTATION, 0))
 
 
 def container_statuses(pod: Object) -> List[Object]:
@@ -1480,20 +1484,18 @@ def is_ours(item: Optional[Object]) -> bool:
 
 def run_id(item: Object) -> str:
     """The id of the run that an object belongs to."""
-    annotations = item["metadata"].get("annotations") or {}
-    return str(annotations.get(ANNOTATION_RUN_ID) or "")
+    return str(annotations_of(item).get(ANNOTATION_RUN_ID) or "")
 
 
 def base_name(root: Object) -> str:
     """The name of a run without the `-1` of a second one."""
-    annotations = root["metadata"].get("annotations") or {}
-    return str(annotations.get(ANNOTATION_BASE) or root["metadata"]["name"])
+    return str(annotations_of(root).get(ANNOTATION_BASE) or root["metadata"]["name"])
 
 
 def secret_use(item: Object) -> SecretUse:
     """How a secret of the user is used, from its metadata."""
     metadata = item["metadata"]
-    keys = json.loads((metadata.get("annotations") or {}).get(ANNOTATION_KEYS) or "[]")
+    keys = json.loads(annotations_of(item).get(ANNOTATION_KEYS) or "[]")
     return SecretUse(metadata["labels"][LABEL_SECRET], metadata["name"], tuple(keys))
 
 
@@ -3598,7 +3600,7 @@ class Tail(Reader):
             if self._count > before:
                 pauses = backoff()
             if whole:
-                self.ended.wait(10.0 if self._restarts else 1.0)
+                self.ended.wait(10.0 if self._restarts else 3.0)
                 if self._restarts and self.ended.is_set() and not self.replaced.is_set():
                     break  # the log asked for now may be that of the next run
             else:
@@ -3621,9 +3623,10 @@ class Tail(Reader):
         """
         if replaced:
             self.replaced.set()
+        known = self.ended.is_set()  # then the stream at hand is the last one already
         self.ended.set()
         stream = self._stream
-        if stream is not None and not self._restarts:
+        if stream is not None and not known and not self._restarts:
             stream.close()
 
     def stop(self) -> None:
@@ -3685,6 +3688,11 @@ class Subject(NamedTuple):
     def name(self) -> str:
         """The object's name."""
         return str(self.root["metadata"]["name"])
+
+    @property
+    def pods_query(self) -> Dict[str, str]:
+        """The query for its pods; `mine` tells them from others that it finds."""
+        return {"labelSelector": f"{LABEL_JOB}={self.name}"}
 
 
 def job_subject(batch: ApiGroup, root: Object) -> Subject:
@@ -3751,10 +3759,9 @@ class Run:
         self._verdict: Optional[Verdict] = None
         self._decided_at = 0.0
         name = {"fieldSelector": f"metadata.name={subject.name}"}
-        pods = {"labelSelector": f"{LABEL_JOB}={subject.name}"}
         self._watchers = [
             Reflector(self._messages, subject.group, subject.resource, name),
-            Reflector(self._messages, core, "pods", pods),
+            Reflector(self._messages, core, "pods", subject.pods_query),
         ]
 
     # The loop
@@ -3860,8 +3867,7 @@ class Run:
         and so their logs, may still be on the way.
         """
         self._caught_up = True
-        query = {"labelSelector": f"{LABEL_JOB}={self._subject.name}"}
-        pods, _ = self._core.list("pods", query, lambda pod: pod)
+        pods, _ = self._core.list("pods", self._subject.pods_query, lambda pod: pod)
         for pod in pods:
             self._take_pod(Message("added", "pods", pod))
 
@@ -3920,8 +3926,7 @@ class Run:
 
 def print_logs(core: ApiGroup, console: Console, subject: Subject, logs: LogQuery) -> None:
     """Print the logs that there are, one pod after the other."""
-    query = {"labelSelector": f"{LABEL_JOB}={subject.name}"}
-    pods, _ = core.list("pods", query, lambda pod: pod)
+    pods, _ = core.list("pods", subject.pods_query, lambda pod: pod)
     mine = sorted((pod for pod in pods if subject.mine(pod)), key=pod_age)
     wanted = [pod for pod in mine if logs.wants(pod) and has_logs(pod)]
     if not wanted:
