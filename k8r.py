@@ -639,15 +639,14 @@ def parse_range(text: str, parse: Callable[[str], str]) -> Tuple[str, str]:
     return low, high
 
 
-UNITS = {"": 1, "m": 1e-3, "M": 1e6, "G": 1e9, "T": 1e12}
-UNITS.update({"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40})
+UNITS = {unit: 1000.0**power for power, unit in enumerate("num kMGTPE", -3)}
+UNITS.update({f"{unit}i": 1024.0**power for power, unit in enumerate("KMGTPE", 1)})
 
 
 def quantity(text: str) -> float:
-    """The number that a Kubernetes quantity, as parsed here, stands for."""
-    number = re.match(r"[0-9.]+", text)
-    assert number is not None
-    return float(number.group()) * UNITS[text[number.end() :]]
+    """The number that a Kubernetes quantity stands for; 0 for what is none."""
+    match = re.fullmatch(r"([0-9.]+)([A-Za-z]*)", text)
+    return float(match.group(1)) * UNITS.get(match.group(2) or " ", 0.0) if match else 0.0
 
 
 def parse_resources(mem: Optional[str], cpu: Optional[str], gpu: Optional[int]) -> Resources:
@@ -1425,8 +1424,10 @@ def explain_root(root: Object, events: Sequence[Object]) -> Optional[Wait]:
     return None
 
 
-def explain_pod(pod: Object, events: Sequence[Object]) -> Optional[Wait]:
-    """Why a pod does not run, in words."""
+def explain_pod(
+    pod: Object, events: Sequence[Object], nodes: Sequence[Object] = ()
+) -> Optional[Wait]:
+    """Why a pod does not run, in words; ``nodes`` are the cluster's, if known."""
     for status in container_statuses(pod):
         waiting = (status.get("state") or {}).get("waiting") or {}
         reason, message = waiting.get("reason", ""), waiting.get("message", "")
@@ -1436,9 +1437,9 @@ def explain_pod(pod: Object, events: Sequence[Object]) -> Optional[Wait]:
             return Wait(f"its command ends again and again: {text}", True)
         if reason in HOPELESS:
             return Wait(explain_container(reason, message, status.get("image", "")), True)
-    for condition in (pod.get("status") or {}).get("conditions") or []:
-        if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
-            return Wait(f"no node can take it: {condition.get('message', '')}{asked(pod)}", False)
+    refusal = unschedulable(pod)
+    if refusal:
+        return Wait(explain_unschedulable(refusal, asked(pod), nodes), False)
     for event in reversed(events):
         if event.get("reason") in ("FailedMount", "FailedAttachVolume"):
             message = str(event.get("message", ""))
@@ -1450,6 +1451,11 @@ def explain_pod(pod: Object, events: Sequence[Object]) -> Optional[Wait]:
     return None
 
 
+def event_time(event: Object) -> str:
+    """When an event was last seen; of the newer kind only the first time is set."""
+    return str(event.get("lastTimestamp") or event.get("eventTime") or "")
+
+
 def explain_container(reason: str, message: str, image: str) -> str:
     """What a waiting container's reason means."""
     if reason == "InvalidImageName":
@@ -1459,14 +1465,48 @@ def explain_container(reason: str, message: str, image: str) -> str:
     return f"its container cannot be made ({reason}): {message}"
 
 
-def asked(pod: Object) -> str:
-    """What a pod asks of a node, as ` (asked: cpu 2, memory 8Gi)`."""
+def unschedulable(pod: Object) -> str:
+    """The scheduler's words for why no node takes a pod, "" if it has said none."""
+    for condition in (pod.get("status") or {}).get("conditions") or []:
+        if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
+            return str(condition.get("message", ""))
+    return ""
+
+
+LACKING = re.compile(r"Insufficient ([^\s,]+[^\s,.])")
+
+
+def explain_unschedulable(
+    refusal: str, wanted: Mapping[str, str], nodes: Sequence[Object] = ()
+) -> str:
+    """What a pod asks of a node beside what the nodes have, and the scheduler's words."""
+    words = refusal.partition(" preemption:")[0].rstrip(". ")
+    lacking = list(dict.fromkeys(LACKING.findall(words)))
+    what = f"no node has enough {' and '.join(lacking)}" if lacking else "no node can take it"
+    facts = [f"asked: {', '.join(f'{name} {wanted[name]}' for name in sorted(wanted))}"]
+    if lacking and nodes:
+        have = ", ".join(f"{name} {largest(nodes, name)}" for name in lacking)
+        facts.append(f"the largest node: {have}")
+    return f"{what}: {words}" + (f" ({'; '.join(facts)})" if wanted else "")
+
+
+def asked(pod: Object) -> Dict[str, str]:
+    """What a pod asks of a node, resource by resource."""
     wanted: Dict[str, str] = {}
     for container in pod["spec"].get("containers") or []:
         wanted.update((container.get("resources") or {}).get("limits") or {})
         wanted.update((container.get("resources") or {}).get("requests") or {})
-    parts = [f"{name} {amount}" for name, amount in sorted(wanted.items())]
-    return f" (asked: {', '.join(parts)})" if parts else ""
+    return wanted
+
+
+def largest(nodes: Iterable[Object], resource: str) -> str:
+    """The most of a resource that a node has for pods, "0" if none has any."""
+    amounts = [
+        str(((node.get("status") or {}).get("allocatable") or {}).get(resource, "0"))
+        for node in nodes
+    ]
+    most = max(amounts, key=quantity)
+    return format_size(int(quantity(most))) if resource == "memory" else most
 
 
 # Listing
@@ -3332,6 +3372,13 @@ class ApiGroup:
             page = dict(query, limit=LIST_PAGE)
             page["continue"] = meta["continue"]
 
+    def nodes(self) -> List[Object]:
+        """The cluster's nodes, for messages: none if they may not be listed."""
+        with contextlib.suppress(K8rError):
+            answer = self._cluster.request("GET", f"{self._prefix}/nodes", {"limit": LIST_PAGE})
+            return list(answer.get("items") or [])
+        return []
+
     def metadata(self, resource: str, query: Mapping[str, str]) -> List[Object]:
         """All objects without what is in them: a Secret's values stay where they are."""
         accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
@@ -3998,6 +4045,7 @@ class Patience:
         self._next_question = clock() + WAIT_EXPLAINED_AFTER
         self._said = ""
         self._hopeless_since: Optional[float] = None
+        self._nodes: Optional[List[Object]] = None
 
     def check(self, root: Object, pods: Mapping[str, Object]) -> None:
         """Say what is new. Raises CannotStart after the grace time."""
@@ -4024,22 +4072,27 @@ class Patience:
             raise CannotStart(f"gave up after {self._grace:.0f} s: {wait.text}", "mend that first")
 
     def _explain(self, root: Object, idle: Sequence[Object]) -> Optional[Wait]:
-        subject = idle[0] if idle else root
-        wait = explain_pod(subject, []) if idle else explain_root(root, [])
-        if wait:
-            return wait
-        events = self._events(subject["metadata"]["uid"])
-        return explain_pod(subject, events) if idle else explain_root(root, events)
+        """Events are asked for only if the object does not speak for itself."""
+        if not idle:
+            return explain_root(root, []) or explain_root(root, self._events(root))
+        pod = idle[0]
+        return explain_pod(pod, [], self._look_up_nodes(pod)) or explain_pod(pod, self._events(pod))
 
-    def _events(self, uid: str) -> List[Object]:
+    def _look_up_nodes(self, pod: Object) -> List[Object]:
+        """The nodes, asked for once, if a pod finds none with room for it."""
+        if self._nodes is None and LACKING.search(unschedulable(pod)):
+            self._nodes = self._core.nodes()
+        return self._nodes or []
+
+    def _events(self, item: Object) -> List[Object]:
         """The events about an object, oldest first; none if they cannot be had."""
-        query = {"fieldSelector": f"involvedObject.uid={uid}"}
+        query = {"fieldSelector": f"involvedObject.uid={item['metadata']['uid']}"}
         try:
             events, _ = self._core.list("events", query, lambda event: event)
         except K8rError as error:
             self._console.debug(f"no events: {error.message}")
             return []
-        return sorted(events, key=lambda event: str(event.get("lastTimestamp") or ""))
+        return sorted(events, key=event_time)
 
 
 # ==============================================================================
@@ -4572,11 +4625,8 @@ class K8sRun:
 
     def _is_local(self, context: str) -> bool:
         """Whether the nodes are those of the local cluster that the context means."""
-        with contextlib.suppress(K8rError):
-            nodes = self._cluster.request("GET", "/api/v1/nodes", {"limit": 1})
-            names = [node["metadata"]["name"] for node in nodes.get("items") or []]
-            return any(is_local_node(context, name) for name in names)
-        return False
+        names = [node["metadata"]["name"] for node in self.core_v1.nodes()]
+        return any(is_local_node(context, name) for name in names)
 
     # Details: creating
 

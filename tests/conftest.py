@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -126,6 +127,19 @@ def k8r(tmp_path: Path, workdir: Path) -> Iterator[Cli]:
     cli = Cli(home, workdir)
     yield cli
     cli.close()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Name the marker of all tiers."""
+    config.addinivalue_line("markers", "case(number): shows that numbered case of README.md")
+
+
+def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
+    """A test whose name has the number of a case is one of that case's."""
+    for item in items:
+        number = re.search(r"_case_(\d+)_", item.name)
+        if number:
+            item.add_marker(pytest.mark.case(int(number.group(1))))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

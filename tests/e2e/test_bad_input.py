@@ -30,6 +30,7 @@ def check(ended: Result, code: int, *words: str) -> None:
     assert problem and semicolon and hint, f"no hint: {line}"
 
 
+@pytest.mark.case(30)
 @pytest.mark.parametrize(
     "args, words",
     [

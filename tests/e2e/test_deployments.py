@@ -250,6 +250,7 @@ def test_a_token_of_an_update(run: Cli, kubectl: Kubectl, git_server: GitServer)
         assert len(kubectl.names("secrets")) == 1
 
 
+@pytest.mark.case(15)
 def test_a_command_that_ends_again_and_again(run: Cli, kubectl: Kubectl) -> None:
     """Explained, with its log, within the grace time."""
     command = ["--", "sh", "-c", "echo dying; exit 3"]

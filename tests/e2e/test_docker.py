@@ -152,6 +152,7 @@ def test_no_daemon(quiet_build: Cli, workdir: Path) -> None:
     failed(quiet_build("Dockerfile", env={"DOCKER_HOST": where}), 125, "docker", where)
 
 
+@pytest.mark.case(30)
 def test_a_refused_push(quiet_build: Cli, workdir: Path) -> None:
     """A registry that does not answer is named."""
     (workdir / "Dockerfile").write_text(ENTRYPOINT)

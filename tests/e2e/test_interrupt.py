@@ -30,6 +30,7 @@ exec sleep 60
 """
 
 
+@pytest.mark.case(23)
 @SIGNALS
 def test_while_packing(
     run: Cli, kubectl: Kubectl, workdir: Path, tmp_path: Path, signum: int, code: int
@@ -66,6 +67,7 @@ def begin_upload(run: Cli, kubectl: Kubectl, workdir: Path) -> subprocess.Popen[
     return process
 
 
+@pytest.mark.case(23)
 @SIGNALS
 def test_while_creating(
     run: Cli, kubectl: Kubectl, workdir: Path, slow_proxy: Proxy, signum: int, code: int
@@ -79,6 +81,7 @@ def test_while_creating(
     nothing_left(kubectl)
 
 
+@pytest.mark.case(23)
 def test_a_second_time(run: Cli, kubectl: Kubectl, workdir: Path, slow_proxy: Proxy) -> None:
     """A second Ctrl-C ends k8r at once, even while it cleans up and cannot."""
     process = begin_upload(run, kubectl, workdir)
@@ -94,6 +97,7 @@ def test_a_second_time(run: Cli, kubectl: Kubectl, workdir: Path, slow_proxy: Pr
     assert "Traceback" not in ended.err
 
 
+@pytest.mark.case(23)
 @SIGNALS
 def test_while_waiting(run: Cli, kubectl: Kubectl, signum: int, code: int) -> None:
     """A run whose pod waits goes on waiting; how to come back is said."""
@@ -108,6 +112,7 @@ def test_while_waiting(run: Cli, kubectl: Kubectl, signum: int, code: int) -> No
     assert kubectl.names("jobs") == ["alpine"]
 
 
+@pytest.mark.case(23)
 @SIGNALS
 def test_while_following(run: Cli, kubectl: Kubectl, signum: int, code: int) -> None:
     """A run whose output is followed goes on, and logs -f comes back to its end."""

@@ -93,6 +93,7 @@ def test_replace_spares_what_k8r_has_not_made(run: Cli, kubectl: Kubectl) -> Non
     assert kubectl.get("job", "foreign")["metadata"]["uid"] == uid
 
 
+@pytest.mark.case(24)
 def test_a_running_job_is_spared(three: Cli, kubectl: Kubectl) -> None:
     """rm refuses what runs and says how it is done; -f does it."""
     refused = three("rm", "busy")
@@ -107,6 +108,7 @@ def test_a_running_job_is_spared(three: Cli, kubectl: Kubectl) -> None:
     assert kubectl.names("jobs") == ["bad"]
 
 
+@pytest.mark.case(24)
 def test_done(three: Cli, kubectl: Kubectl) -> None:
     """rm --done removes what has ended, and only that."""
     assert three("rm", "--done").code == 0
@@ -114,6 +116,7 @@ def test_done(three: Cli, kubectl: Kubectl) -> None:
     until(lambda: len(kubectl.names("pods")) == 1, "the end of the other pods", 30)
 
 
+@pytest.mark.case(24)
 def test_all(three: Cli, kubectl: Kubectl) -> None:
     """rm --all spares what runs; with -f nothing is left."""
     assert three("rm", "--all").code == 125
@@ -122,6 +125,7 @@ def test_all(three: Cli, kubectl: Kubectl) -> None:
     nothing_left(kubectl)
 
 
+@pytest.mark.case(24)
 def test_twice(run: Cli, kubectl: Kubectl) -> None:
     """A second rm does no harm and says that there is nothing."""
     assert run(ALPINE, "--", "true").code == 0

@@ -90,6 +90,7 @@ def read_tree(data: bytes) -> Tree:
     return found
 
 
+@pytest.mark.case(27)
 @pytest.mark.parametrize("options", [(), ("--restricted",)], ids=["root", "restricted"])
 @pytest.mark.parametrize("image", [ALPINE, PYTHON])
 def test_a_tree_arrives_as_it_is(
@@ -118,6 +119,7 @@ def test_the_container_can_write(run: Cli, workdir: Path) -> None:
     assert uid != "0" and content == "new"
 
 
+@pytest.mark.case(28)
 def test_restricted_namespace(run: Cli, kubectl: Kubectl, workdir: Path) -> None:
     """--restricted meets the Pod Security Standard of that name, as enforced."""
     label = "pod-security.kubernetes.io/enforce=restricted"
@@ -129,6 +131,7 @@ def test_restricted_namespace(run: Cli, kubectl: Kubectl, workdir: Path) -> None
     assert run(ALPINE, "--restricted", "--", "true").code == 0
 
 
+@pytest.mark.case(28)
 def test_read_only_root(run: Cli, kubectl: Kubectl, workdir: Path) -> None:
     """Nothing but the workspace is written to."""
     (workdir / "file").write_text("content")
@@ -142,6 +145,7 @@ def test_read_only_root(run: Cli, kubectl: Kubectl, workdir: Path) -> None:
     assert run("logs", "work").text == "content"
 
 
+@pytest.mark.case(26)
 @pytest.mark.parametrize("work_tree", [False, True], ids=["plain", "git"])
 def test_special_files_are_named_and_left_out(
     run: Cli, workdir: Path, monkeypatch: pytest.MonkeyPatch, work_tree: bool
@@ -161,6 +165,7 @@ def test_special_files_are_named_and_left_out(
         assert re.search(rf"\b{name}\b", ended.err)
 
 
+@pytest.mark.case(26)
 def test_unreadable_file(run: Cli, kubectl: Kubectl, workdir: Path) -> None:
     """A file that vanishes or cannot be read is named, and nothing is made."""
     (workdir / "file").write_text("content")
@@ -174,6 +179,7 @@ def test_unreadable_file(run: Cli, kubectl: Kubectl, workdir: Path) -> None:
     nothing_made(kubectl)
 
 
+@pytest.mark.case(25)
 @pytest.mark.slow
 def test_a_large_directory(run: Cli, kubectl: Kubectl, workdir: Path, tmp_path: Path) -> None:
     """60 MiB of random data arrive, and k8r does not hold them in memory."""
@@ -194,6 +200,7 @@ def test_a_large_directory(run: Cli, kubectl: Kubectl, workdir: Path, tmp_path: 
     assert int(peak.read_text()) < 200 * 1024
 
 
+@pytest.mark.case(25)
 def test_a_directory_that_is_too_large(run: Cli, kubectl: Kubectl, workdir: Path) -> None:
     """Over the limit: refused here, with the ten largest files, and nothing is made."""
     for number in range(12):

@@ -50,6 +50,7 @@ def project(workdir: Path) -> Path:
     return workdir
 
 
+@pytest.mark.case(1)
 @pytest.mark.clean
 def test_a_run_from_beginning_to_end(run: Cli, kubectl: Kubectl, project: Path) -> None:
     """A program prints in the cluster what it prints here, byte for byte, and its
@@ -127,6 +128,7 @@ def test_a_limit_on_pods_at_a_time(run: Cli, kubectl: Kubectl) -> None:
     assert kubectl.get("job", "alpine")["status"]["active"] == 1
 
 
+@pytest.mark.case(2)
 def test_odd_bytes_pass_unchanged(run: Cli, workdir: Path) -> None:
     """NUL, invalid UTF-8, carriage returns, a line of 100 KiB, no newline at the end."""
     odd = b"\0\xff\xfe\r\x1b[0m \xf0\x9f\n\n" + b"x\xc3\xa4" * 34_000 + b"\n\xc3(\ntail \xe2\x82"
@@ -136,6 +138,7 @@ def test_odd_bytes_pass_unchanged(run: Cli, workdir: Path) -> None:
     assert run("logs", "work").out == odd
 
 
+@pytest.mark.case(2)
 def test_random_bytes_pass_unchanged(run: Cli, workdir: Path) -> None:
     """A binary stream through the log is the same here."""
     data = os.urandom(300_000).replace(b"\r\n", b"\n")  # container runtimes take CR LF for LF
@@ -203,6 +206,7 @@ def test_replace(run: Cli, kubectl: Kubectl) -> None:
     assert kubectl.get("job", "alpine")["metadata"]["uid"] != old
 
 
+@pytest.mark.case(20)
 def test_timeout(run: Cli, kubectl: Kubectl) -> None:
     """--timeout: 124, the reason, and the output up to then."""
     started = time.monotonic()
@@ -218,6 +222,7 @@ def test_timeout(run: Cli, kubectl: Kubectl) -> None:
     )
 
 
+@pytest.mark.case(20)
 @pytest.mark.slow
 def test_timeout_of_a_program_that_ignores_signals(run: Cli) -> None:
     """The end of a run does not wait for the pod's grace period of 30 seconds, and is
@@ -230,6 +235,7 @@ def test_timeout_of_a_program_that_ignores_signals(run: Cli) -> None:
     assert elapsed(started) < 25
 
 
+@pytest.mark.case(14)
 @pytest.mark.slow
 def test_retries_that_all_fail(run: Cli, kubectl: Kubectl) -> None:
     """--retry 2 makes exactly three attempts, and all of them are shown."""
@@ -241,6 +247,7 @@ def test_retries_that_all_fail(run: Cli, kubectl: Kubectl) -> None:
     assert sorted(run("logs", "alpine").text.splitlines()) == [f"{pod} fails" for pod in pods]
 
 
+@pytest.mark.case(14)
 @pytest.mark.slow
 def test_retry_that_succeeds(run: Cli, kubectl: Kubectl) -> None:
     """Two attempts fail, the third succeeds: 0, and the logs of all three."""
@@ -317,6 +324,7 @@ def test_arguments_arrive_as_typed(run: Cli, workdir: Path) -> None:
     assert run(ALPINE, "--", "sh", "-c", script, "sh", *words).text == expected
 
 
+@pytest.mark.case(21)
 def test_out_of_memory(run: Cli) -> None:
     """A container over its limit: 137, and why."""
     ended = run(PYTHON, "--mem", "32mb", "--", "python3", "-c", "x = b'x' * (300 << 20)")

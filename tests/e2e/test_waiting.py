@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from tests.conftest import Cli
 
 
+@pytest.mark.case(17)
 @pytest.mark.clean
 def test_no_such_image(run: Cli, kubectl: Kubectl) -> None:
     """An image that cannot be pulled: named, given up after --grace, and removed."""
@@ -32,13 +34,15 @@ def test_an_image_name_that_no_node_takes(run: Cli, kubectl: Kubectl) -> None:
     assert elapsed(started) < 30
 
 
+@pytest.mark.case(19)
 def test_no_room(run: Cli, kubectl: Kubectl) -> None:
     """A pod for which no node has room: the scheduler's reason, what was asked for,
     and --timeout ends it with 124.
     """
     ended = run(ALPINE, "--cpu", IMPOSSIBLE_CPU, "--timeout", "5", "--", "true", timeout=60)
     assert ended.code == 124
-    assert "Insufficient cpu" in ended.err and "asked: cpu 5" in ended.err
+    assert "no node has enough cpu" in ended.err and "asked: cpu 5000" in ended.err
+    assert re.search(r"the largest node: cpu [0-9]+m?\)", ended.err)
     assert "DeadlineExceeded" in ended.err
     [row] = [line for line in run("ls").text.splitlines() if line.startswith("alpine")]
     assert "DeadlineExceeded" in row
@@ -50,6 +54,7 @@ def test_ls_says_why_a_pod_waits(run: Cli, kubectl: Kubectl) -> None:
     until(lambda: "Unschedulable" in run("ls").text, "the reason in ls", 20)
 
 
+@pytest.mark.case(18)
 @pytest.mark.clean
 def test_quota(run: Cli, kubectl: Kubectl) -> None:
     """A quota that forbids pods: the refusal is shown, and the run given up."""
@@ -61,6 +66,7 @@ def test_quota(run: Cli, kubectl: Kubectl) -> None:
     nothing_left(kubectl)
 
 
+@pytest.mark.case(18)
 @pytest.mark.clean
 def test_pod_security(run: Cli, kubectl: Kubectl) -> None:
     """A namespace that refuses the pod: its words are shown, and the run given up."""
@@ -96,6 +102,7 @@ def test_suspended_while_it_runs(run: Cli, kubectl: Kubectl) -> None:
     assert ended.out == b"begun\nreleased\n"
 
 
+@pytest.mark.case(22)
 def test_job_deleted_by_somebody(run: Cli, kubectl: Kubectl) -> None:
     """A Job that vanishes while it runs: k8r ends, and not with 0."""
     process = run.start(ALPINE, "--", "sh", "-c", "echo begun; " + GATE)
@@ -107,6 +114,7 @@ def test_job_deleted_by_somebody(run: Cli, kubectl: Kubectl) -> None:
     nothing_left(kubectl, 60)
 
 
+@pytest.mark.case(22)
 def test_pod_deleted_by_somebody(run: Cli, kubectl: Kubectl) -> None:
     """A pod that is deleted without a retry left: k8r ends, and not with 0."""
     process = run.start(ALPINE, "--", "sh", "-c", "echo begun; " + GATE)
@@ -117,6 +125,7 @@ def test_pod_deleted_by_somebody(run: Cli, kubectl: Kubectl) -> None:
     assert "alpine" in ended.err
 
 
+@pytest.mark.case(22)
 def test_pod_deleted_with_a_retry_left(run: Cli, kubectl: Kubectl) -> None:
     """The next attempt counts."""
     process = run.start(ALPINE, "--retry", "1", "--", "sh", "-c", "echo begun; " + GATE)

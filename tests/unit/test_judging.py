@@ -471,7 +471,7 @@ IMAGE = "docker.io/library/alpine:latest"
             unschedulable(),
             [],
             (
-                f"no node can take it: {UNSCHEDULABLE} "
+                f"no node has enough cpu: {UNSCHEDULABLE[:-1]} "
                 "(asked: cpu 4, memory 8Gi, nvidia.com/gpu 1)",
                 False,
             ),
@@ -601,10 +601,71 @@ def test_fresh_deployment_is_not_rolled_out() -> None:
     assert not k8r.is_rolled_out(made)
 
 
+GIB = {"memory": str(2**30)}
+NODES = [
+    {"status": {"allocatable": {"cpu": "1930m", "memory": "3Gi"}}},
+    {"status": {"allocatable": {"cpu": "1", "memory": "3000000Ki", "pods": "110"}}},
+    {"status": {}},
+]
+
+
+@pytest.mark.parametrize(
+    "refusal, wanted, nodes, words",
+    [
+        (
+            "0/3 nodes are available: 3 Insufficient cpu. preemption: 0/3 nodes are available: "
+            "3 No preemption victims found for incoming pod.",
+            {"cpu": "4"},
+            NODES,
+            "no node has enough cpu: 0/3 nodes are available: 3 Insufficient cpu "
+            "(asked: cpu 4; the largest node: cpu 1930m)",
+        ),
+        (
+            "0/3 nodes are available: 1 Insufficient cpu, 2 Insufficient memory, "
+            "3 Insufficient nvidia.com/gpu.",
+            {"memory": "64Gi", "cpu": "4", "nvidia.com/gpu": "1"},
+            NODES,
+            "no node has enough cpu and memory and nvidia.com/gpu: 0/3 nodes are available: "
+            "1 Insufficient cpu, 2 Insufficient memory, 3 Insufficient nvidia.com/gpu (asked: cpu "
+            "4, memory 64Gi, nvidia.com/gpu 1; the largest node: cpu 1930m, memory 3.0 GiB, "
+            "nvidia.com/gpu 0)",
+        ),
+        (
+            "0/1 nodes are available: 1 Insufficient memory.",
+            GIB,
+            [],
+            "no node has enough memory: 0/1 nodes are available: 1 Insufficient memory "
+            "(asked: memory 1073741824)",
+        ),
+        (
+            "0/1 nodes are available: 1 node(s) had untolerated taint {gpu: yes}.",
+            {},
+            NODES,
+            "no node can take it: 0/1 nodes are available: 1 node(s) had untolerated taint "
+            "{gpu: yes}",
+        ),
+        ("no nodes available to schedule pods", {}, [], None),
+    ],
+)
+def test_explain_unschedulable(refusal: str, wanted: Any, nodes: Any, words: str) -> None:
+    """What was asked stands beside what there is."""
+    expected = words or f"no node can take it: {refusal}"
+    assert k8r.explain_unschedulable(refusal, wanted, nodes) == expected
+
+
+@pytest.mark.parametrize(
+    "text, number",
+    [("2", 2), ("1930m", 1.93), ("3Gi", 3 * 2**30), ("5k", 5000), ("7n", 7e-9), ("?", 0)],
+)
+def test_quantity(text: str, number: float) -> None:
+    """Quantities of nodes come in every unit of the API."""
+    assert k8r.quantity(text) == pytest.approx(number)
+
+
 def test_asked_of_nothing() -> None:
     """A pod without resources asks for nothing."""
-    assert k8r.asked(pod()) == ""
-    assert k8r.asked({"spec": {"containers": None}}) == ""
+    assert k8r.asked(pod()) == {}
+    assert k8r.asked({"spec": {"containers": None}}) == {}
 
 
 # Listing

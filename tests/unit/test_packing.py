@@ -435,6 +435,7 @@ def folder(request: Any) -> Path:
     return path
 
 
+@pytest.mark.case(26)
 def test_links(folder: Path) -> None:
     """Links inside stay links, even broken ones and loops."""
     put(folder, {"d/file": "1"})
@@ -456,6 +457,7 @@ def test_links(folder: Path) -> None:
     assert notes(folder) == []
 
 
+@pytest.mark.case(26)
 @pytest.mark.parametrize("target", ["/etc/passwd", "..", "../x", "d/../../x", "d/../.."])
 def test_links_that_lead_out(folder: Path, target: str) -> None:
     """They are left out, and it is said where they lead."""
@@ -482,6 +484,7 @@ def test_link_that_leads_up_from_below(folder: Path) -> None:
     assert len(notes(folder)) == 1
 
 
+@pytest.mark.case(26)
 def test_special_files(folder: Path) -> None:
     """FIFOs and sockets are named and left out; k8r does not hang on them."""
     put(folder, {"d/a": "1"})
@@ -537,6 +540,7 @@ NAMES = [
 ]
 
 
+@pytest.mark.case(27)
 def test_names(folder: Path) -> None:
     """Every name that a Linux file can have arrives, byte for byte."""
     for name in NAMES:
@@ -571,6 +575,7 @@ def test_names_in_a_refusal() -> None:
     assert k8r.printable("ä 🚀") == "ä 🚀"
 
 
+@pytest.mark.case(27)
 def test_modes(folder: Path) -> None:
     """Of a file's mode only the owner's executable bit is kept."""
     modes = {"a": 0o644, "b": 0o755, "c": 0o600, "d": 0o700, "e": 0o4777, "f": 0o655, "g": 0o444}
@@ -582,6 +587,7 @@ def test_modes(folder: Path) -> None:
     assert found == kept
 
 
+@pytest.mark.case(27)
 def test_read_only_directories(folder: Path) -> None:
     """They must not keep tar from filling them, so they have no entry of their own."""
     put(folder, {"d/a": "1"})
@@ -645,6 +651,7 @@ def test_archive(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert archive.digest() == k8r.hashlib.sha256(b"".join(chunks)).hexdigest()
 
 
+@pytest.mark.case(25)
 def test_limit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An archive at the limit is taken; one byte more is refused, with its largest files."""
     for number in range(12):
@@ -666,6 +673,7 @@ def test_limit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ".k8rignore" in caught.value.hint
 
 
+@pytest.mark.case(25)
 def test_far_above_the_limit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The refusal comes when the limit is reached, not when everything has been packed."""
     monkeypatch.setattr(k8r, "ARCHIVE_LIMIT", 100_000)
@@ -711,6 +719,7 @@ def barred(request: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield made
 
 
+@pytest.mark.case(26)
 def test_unreadable_file(barred: Path) -> None:
     """It is named, with what to do; nothing is sent without it."""
     put(barred, {"secret": "x"})
