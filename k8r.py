@@ -1,36 +1,24 @@
 #!/usr/bin/env python3
 """k8r: run your code on Kubernetes with one command.
 
-usage: k8r [run] SOURCE [OPTIONS] [-- COMMAND [ARG ...]]
-       k8r ls | logs NAME | delete NAME... | secret NAME [VALUE]
+usage: k8r SOURCE [OPTIONS] [-- COMMAND [ARG ...]]
 
-SOURCE is a directory, a git URL, a Dockerfile or a container image. COMMAND
-runs in the cluster as a Job; its output appears here and k8r ends with its
-exit code.
+SOURCE is a directory, a git URL, a Dockerfile or a container image. COMMAND runs
+in the cluster as a Job; its output appears here, and k8r ends with its exit code.
 
-  k8r ./ -- python train.py             this directory, in the default image
   k8r ./ --base-image python:3-slim -- python train.py
-  k8r ./ --num 8 -- ./sweep.sh          8 pods, each with its own K8R_INDEX
-  k8r -d ./ -- make all                 start it and return at once
-  k8r alpine -- echo hello              a container image
-  k8r ./ --show-yaml -- true            print the objects, touch no cluster
+  k8r ./ --num 8 -- ./sweep.sh         8 pods, each with its own K8R_INDEX
+  k8r -d alpine -- sleep 60            start an image, return at once
+  k8r ./ --show-yaml -- true           print the objects, touch no cluster
 
-  k8r ls                                what runs, what ran
-  k8r logs NAME -f                      its output again; -f follows
-  k8r rm NAME                           remove it and all that belongs to it
-  k8r secret NAME VALUE                 a secret for the runs of this directory
+  k8r run ...                          the same; k8r run --help has the options
+  k8r ls                               what runs, what ran
+  k8r logs NAME                        its output again; -f follows
+  k8r delete NAME                      remove it with all of its parts (or: rm)
+  k8r secret NAME VALUE                a secret for the runs of this directory
+  k8r config | env | update            defaults; shell function; a newer k8r
 
-commands:
-  run (implied), ls, logs, delete (rm), secret    `k8r COMMAND --help` has more
-options for all of them:
-  -n, --namespace NAME   the namespace (default: that of the context)
-  --context NAME         the kubeconfig context
-  --kubeconfig FILE      the kubeconfig (default: $KUBECONFIG, ~/.kube/config)
-  --insecure             do not verify the API server's certificate
-  --color WHEN           auto, always or never
-  -v, --verbose          say more, and show tracebacks
-  --version, -h, --help
-
+  -n NAMESPACE, --context, --kubeconfig, --insecure, --color, -v, --version, -h
 exit status: the command's own (of the lowest failing index), 2 wrong usage,
 124 timed out, 125 k8r or the cluster failed, 130 interrupted.
 """
@@ -54,6 +42,7 @@ import os
 import posixpath
 import queue
 import re
+import shlex
 import signal
 import socket
 import stat
@@ -176,6 +165,8 @@ WAIT_EXPLAINED_AFTER = 2.0
 EXPLAIN_EVERY = 3.0
 LOOK_EVERY = 0.5
 DEFAULT_GRACE = 60
+COMPLETION_TIMEOUT = 2
+"""Seconds for which a shell may have to wait at the Tab key."""
 LONGEST_FAREWELL = 2.0
 """Seconds to wait for threads whose requests the server does not answer."""
 DEADLINE_SLACK = 30.0
@@ -2740,6 +2731,37 @@ def read_patch(path: str) -> Object:
     return patch
 
 
+def read_yaml(path: str) -> Any:
+    """The content of a YAML file; None if there is no such file. Raises UsageError."""
+    if not os.path.exists(path):
+        return None
+    import yaml
+
+    try:
+        return yaml.load(read_text(path, "the file"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(f"{printable(path)} is no YAML: {reason}", "repair it") from error
+
+
+def installation() -> str:
+    """The directory of this program. That of an installation by install.sh is a
+    link to its present version, which stays right when the version changes.
+    """
+    folder = os.path.dirname(os.path.realpath(__file__))
+    versions, current = os.path.split(os.path.dirname(folder))
+    current = os.path.join(versions, "current")
+    return current if os.path.islink(current) else folder
+
+
+def commit_of(folder: str) -> str:
+    """The short id of the commit that a directory has checked out, "" if none."""
+    if not is_work_tree_root(folder):
+        return ""
+    answer = git(folder, "rev-parse", "--short", "HEAD")
+    return answer[0].strip() if answer else ""
+
+
 def path_type(path: str) -> str:
     """What the file system has under a name: "directory", "file" or ""."""
     if os.path.isdir(path):
@@ -3032,6 +3054,10 @@ class Cluster:
         """The name of the kubeconfig context, for messages."""
         context = self._picked_context()
         return str(context["current-context"]) if context else "in-cluster"
+
+    def contexts(self) -> List[str]:
+        """The names of all contexts of the kubeconfig."""
+        return [entry["name"] for entry in merge_kubeconfigs(self._kubeconfigs())["contexts"]]
 
     def _picked_context(self) -> Optional[Object]:
         """The kubeconfig reduced to its context; None inside of a cluster."""
@@ -4473,6 +4499,21 @@ class K8sRun:
             self._say_why_pending(rows)
         return sorted(rows, key=lambda row: (row["created"], row["name"]))
 
+    def names(self) -> List[str]:
+        """The names of all Jobs and Deployments that k8r has made."""
+        query = {"labelSelector": SELECTOR}
+        items = self.batch_v1.metadata("jobs", query) + self.apps_v1.metadata("deployments", query)
+        return [item["metadata"]["name"] for item in items]
+
+    def contexts(self) -> List[str]:
+        """The names of the kubeconfig's contexts."""
+        return self._cluster.contexts()
+
+    def namespaces(self) -> List[str]:
+        """The names of the cluster's namespaces."""
+        answer = self._cluster.request("GET", "/api/v1/namespaces")
+        return [item["metadata"]["name"] for item in answer.get("items") or []]
+
     def watch_jobs(self, known: Iterable[Object] = ()) -> Iterator[Object]:
         """Rows as in `list_jobs`, each when it is new or has changed since ``known``;
         without end.
@@ -4788,7 +4829,9 @@ class K8sRun:
 # 11. Command line
 # ==============================================================================
 
-SUBCOMMANDS = ("run", "ls", "logs", "delete", "rm", "secret")
+SUBCOMMANDS = ("run", "ls", "logs", "delete", "rm", "secret", "config", "env", "update")
+COMPLETE = "__complete"
+"""The word with which a shell asks for what a command line may go on with."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -4816,23 +4859,28 @@ class Parser(argparse.ArgumentParser):
         return UsageError(f"what is '{word}' for?", "the command goes after --: SOURCE -- COMMAND")
 
 
-def all_options(parser: argparse.ArgumentParser, valued: bool = False) -> Set[str]:
-    """All options, of the subcommands too; ``valued`` those that take a value."""
-    found: Set[str] = set()
+def every_action(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    """The arguments and options of a parser and of its subcommands."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for sub in action.choices.values():
-                found |= all_options(sub, valued)
-        elif action.nargs is None or not valued:
-            found.update(action.option_strings)
-    return found
+                yield from every_action(sub)
+        else:
+            yield action
+
+
+def all_options(parser: argparse.ArgumentParser, valued: bool = False) -> Set[str]:
+    """All options, of the subcommands too; ``valued`` those that take a value."""
+    actions = [action for action in every_action(parser) if action.nargs is None or not valued]
+    return {option for action in actions for option in action.option_strings}
 
 
 class VersionAction(argparse.Action):
     """`--version`, as `Parser.print_help` does it."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise Answer(f"k8r {__version__}\n")
+        commit = commit_of(installation())
+        raise Answer(f"k8r {__version__}" + (f" ({commit})" if commit else "") + "\n")
 
 
 class MainParser(Parser):
@@ -5167,21 +5215,66 @@ def add_secret(subparsers: Any) -> None:
     add_global_options(parser)
 
 
-def build_parser() -> MainParser:
-    """The whole command line."""
+def add_config(subparsers: Any) -> None:
+    """`k8r config`."""
+    parser = subparsers.add_parser(
+        "config",
+        help="show the defaults",
+        description=f"Show the defaults of options: the user's ($XDG_CONFIG_HOME/{USER_CONFIG}), "
+        f"this directory's ({DIRECTORY_CONFIG}), and those of variables such as K8R_BASE_IMAGE.",
+    )
+    parser.set_defaults(act=cmd_config)
+    parser.add_argument(
+        "--show", action="store_true", help="all options that have one, and where it comes from"
+    )
+    add_global_options(parser)
+
+
+def add_env(subparsers: Any) -> None:
+    """`k8r env`."""
+    parser = subparsers.add_parser(
+        "env",
+        help="print a shell function and completion",
+        description="Print text for bash, zsh or sh: the function k8r, and its completion. "
+        'In your rc file: eval "$(k8r env)"',
+    )
+    parser.set_defaults(act=cmd_env)
+    add_global_options(parser)
+
+
+def add_update(subparsers: Any) -> None:
+    """`k8r update`."""
+    parser = subparsers.add_parser(
+        "update",
+        help="bring k8r up to date",
+        description="Bring a k8r that install.sh has installed up to date. The present version "
+        "stays if the new one does not start.",
+    )
+    parser.set_defaults(act=cmd_update)
+    parser.add_argument("branch", metavar="BRANCH", nargs="?", help="from this branch on")
+    add_global_options(parser)
+
+
+def build_parser(defaults: Mapping[str, Any] = {}) -> MainParser:
+    """The whole command line. ``defaults`` are those of the configuration."""
     parser = MainParser(prog="k8r")
     parser.add_argument("--version", action=VersionAction, nargs=0, help=argparse.SUPPRESS)
     add_global_options(parser, top=True)
     parser.set_defaults(quiet=False, act=None)
     subparsers = parser.add_subparsers(parser_class=Parser, dest="subcommand")
-    for add in (add_run, add_ls, add_logs, add_delete, add_secret):
+    adders = (add_run, add_ls, add_logs, add_delete, add_secret, add_config, add_env, add_update)
+    for add in adders:
         add(subparsers)
+    common = {action.dest for action in parser._actions}
+    run = subparsers.choices["run"]
+    for dest, value in defaults.items():
+        (parser if dest in common else run).set_defaults(**{dest: value})
     return parser
 
 
-def parse_args(argv: Sequence[str]) -> argparse.Namespace:
+def parse_args(argv: Sequence[str], defaults: Mapping[str, Any] = {}) -> argparse.Namespace:
     """Parse a command line; `run` is implied. Raises UsageError."""
-    parser = build_parser()
+    parser = build_parser(defaults)
     words, command = split_command(argv)
     position = first_word(words, all_options(parser, valued=True))
     if position is not None and words[position] not in SUBCOMMANDS:
@@ -5204,6 +5297,144 @@ def check_mistyped(word: str, command: Optional[Sequence[str]]) -> None:
             f"there is no command '{word}'",
             f"did you mean {close[0]}? An image of that name: k8r run {word}",
         )
+
+
+# Configuration
+
+DIRECTORY_CONFIG = ".k8r.yaml"
+USER_CONFIG = "k8r/config.yaml"
+CONFIGURABLE_FLAGS = {"restricted", "rm", "quiet", "verbose", "insecure"}
+USERS_OWN = {"kubeconfig", "insecure"}
+"""What a directory must not decide, since it may have come from somebody else: a
+kubeconfig names programs to start."""
+PATHS = {"patch", "env-file", "kubeconfig"}
+TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": False}
+
+
+class Setting(NamedTuple):
+    """The default of an option, and where it comes from."""
+
+    action: argparse.Action
+    value: Any
+    origin: str
+
+
+def configurable(parser: argparse.ArgumentParser) -> Dict[str, argparse.Action]:
+    """The options that may have a default of one's own, by name without dashes."""
+    (subparsers,) = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    found: Dict[str, argparse.Action] = {}
+    for action in [*subparsers.choices["run"]._actions, *parser._actions]:
+        name = action.option_strings[-1][2:] if action.option_strings else ""
+        if name and (action.nargs is None or name in CONFIGURABLE_FLAGS):
+            found[name] = action
+    return found
+
+
+def as_written(value: Any) -> str:
+    """A YAML value as text: `true` is no Python."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def parse_setting(action: argparse.Action, value: Any) -> Any:
+    """Check a value as the option itself would. Raises UsageError."""
+    if isinstance(action, argparse._StoreTrueAction):
+        truth = TRUTHS.get(str(value).lower())
+        if truth is None:
+            raise UsageError(f"'{value}' is neither true nor false", "write true or false")
+        return truth
+    if isinstance(action, argparse._AppendAction):
+        if isinstance(value, dict):
+            pairs = value.items()
+            return [key if item is None else f"{key}={as_written(item)}" for key, item in pairs]
+        return [as_written(item) for item in (value if isinstance(value, list) else [value])]
+    if isinstance(value, (dict, list, bool)) or value is None:
+        raise UsageError("it takes one value", "write a word or a number")
+    if action.choices and value not in action.choices:
+        raise UsageError(f"'{value}' is none of {', '.join(action.choices)}", "choose one")
+    try:
+        return action.type(str(value)) if callable(action.type) else str(value)
+    except argparse.ArgumentTypeError as error:
+        raise UsageError(str(error), "") from error
+
+
+def read_settings(path: str, own: bool, known: Mapping[str, argparse.Action]) -> List[Setting]:
+    """The defaults in a file, the user's ``own`` or a directory's. Raises UsageError."""
+    content = read_yaml(path) or {}
+    if not isinstance(content, dict):
+        raise UsageError(f"{printable(path)} is no mapping", "write one OPTION: VALUE on each line")
+    settings = []
+    for name, value in content.items():
+        if name not in known:
+            close = difflib.get_close_matches(str(name), known, 1)
+            hint = f"did you mean {close[0]}?" if close else "see k8r config --show"
+            raise UsageError(f"{printable(path)}: there is no option '{name}' to set", hint)
+        if name in USERS_OWN and not own:
+            raise UsageError(
+                f"{printable(path)}: a directory must not set {name}", f"put it into {USER_CONFIG}"
+            )
+        try:
+            parsed = parse_setting(known[name], value)
+        except UsageError as error:
+            raise UsageError(f"{printable(path)}: {name}: {error.message}", error.hint) from error
+        if name in PATHS:
+            parsed = beside(path, parsed)
+        settings.append(Setting(known[name], parsed, path))
+    return settings
+
+
+def beside(path: str, value: Any) -> Any:
+    """File names in a configuration file are relative to it."""
+    if isinstance(value, list):
+        return [beside(path, item) for item in value]
+    return os.path.join(os.path.dirname(path), os.path.expanduser(value))
+
+
+def settings(env: Environment, known: Mapping[str, argparse.Action]) -> List[Setting]:
+    """All defaults, those that count less first: of the user, of the directory, of
+    the environment. Raises UsageError.
+    """
+    home = env.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    found = read_settings(os.path.join(home, USER_CONFIG), True, known)
+    here = os.path.normpath(os.path.join(env.cwd, DIRECTORY_CONFIG))
+    found += read_settings(here, False, known)
+    for name, action in known.items():
+        variable = "K8R_" + name.upper().replace("-", "_")
+        if env.environ.get(variable) and not isinstance(action, argparse._AppendAction):
+            try:
+                value = parse_setting(action, env.environ[variable])
+            except UsageError as error:
+                raise UsageError(f"${variable}: {error.message}", error.hint) from error
+            found.append(Setting(action, value, f"${variable}"))
+    return found
+
+
+def defaults_of(found: Iterable[Setting]) -> Dict[str, Any]:
+    """The value that counts of each option; of lists, all there are."""
+    values: Dict[str, Any] = {}
+    for action, value, _ in found:
+        old = values.get(action.dest)
+        values[action.dest] = [*(old or []), *value] if isinstance(value, list) else value
+    return values
+
+
+def cmd_config(k8s: K8sRun, args: argparse.Namespace) -> int:
+    """Show the defaults and where they come from."""
+    known = configurable(build_parser())
+    found = settings(k8s.env, known)
+    values, rows = defaults_of(found), []
+    for name, action in sorted(known.items()):
+        origins = [setting.origin for setting in found if setting.action is action]
+        value = values.get(action.dest, action.default)
+        if not origins and (not args.show or value in (None, [], False)):
+            continue
+        text = ", ".join(value) if isinstance(value, list) else str(value)
+        last = origins if isinstance(value, list) else origins[-1:]
+        rows.append([name, text, ", ".join(last) or "k8r"])
+    if rows:
+        k8s.console.text(format_table(["OPTION", "VALUE", "FROM"], rows))
+    else:
+        k8s.console.say(f"no defaults are set, neither in {DIRECTORY_CONFIG} nor for the user")
+    return ExitCode.OK
 
 
 def run_options(args: argparse.Namespace, env: Environment) -> RunOptions:
@@ -5412,9 +5643,146 @@ def secret_table_row(row: Object, now: float) -> List[str]:
     return [row["name"], row["job"], ",".join(row["variables"]) or "-", age]
 
 
-# ==============================================================================
-# 12. Main
-# ==============================================================================
+# The shell
+
+SHELL_FUNCTION = """\
+k8r() {{
+{prepare}  K8R_ORIGINAL_PWD="$PWD" {command} "$@"
+}}
+if [ -n "${{BASH_VERSION:-}}" ]; then
+  eval {bash}
+elif [ -n "${{ZSH_VERSION:-}}" ]; then
+  eval {zsh}
+fi
+"""
+
+PREPARE = """\
+  if ! [ -x {command} ]; then
+    command -v uv > /dev/null || {{
+      echo "k8r: uv is missing; install it, or run: sh "{folder}/install.sh >&2
+      return 125
+    }}
+    (cd {folder} && uv sync -q --locked --no-default-groups < /dev/null >&2) || return 125
+  fi
+"""
+
+BASH_COMPLETION = """
+_k8r() {
+  local IFS=$'\\n'
+  COMPREPLY=($(k8r __complete "${COMP_WORDS[@]:1:COMP_CWORD}" < /dev/null 2> /dev/null))
+}
+complete -o bashdefault -o default -F _k8r k8r
+"""
+
+ZSH_COMPLETION = """
+_k8r() {
+  local -a found
+  found=(${(f)"$(k8r __complete "${(@Q)words[2,CURRENT]}" < /dev/null 2> /dev/null)"})
+  if (( $#found )); then compadd -a found; else _files; fi
+}
+if [[ -o interactive ]] && (( ! $+functions[compdef] )); then
+  autoload -Uz compinit && compinit -i
+fi
+(( ! $+functions[compdef] )) || compdef _k8r k8r
+"""
+"""Both ask k8r for each word; without an answer the shell completes file names."""
+
+
+def shell_function(folder: str, python: str) -> str:
+    """The text of `k8r env`. A checkout gets its dependencies at the first use; a k8r
+    without a uv.lock has them in ``python``.
+    """
+    prepare, folder_word = "", shlex.quote(folder)
+    command = f"{shlex.quote(python)} {shlex.quote(os.path.join(folder, 'k8r.py'))}"
+    if os.path.exists(os.path.join(folder, "uv.lock")):
+        command = shlex.quote(os.path.join(folder, ".venv/bin/k8r"))
+        prepare = PREPARE.format(command=command, folder=folder_word)
+    bash, zsh = shlex.quote(BASH_COMPLETION), shlex.quote(ZSH_COMPLETION)
+    return SHELL_FUNCTION.format(prepare=prepare, command=command, bash=bash, zsh=zsh)
+
+
+def cmd_env(k8s: K8sRun, args: argparse.Namespace) -> int:
+    """Print the shell function."""
+    k8s.console.data(shell_function(installation(), sys.executable).encode())
+    return ExitCode.OK
+
+
+def cmd_update(k8s: K8sRun, args: argparse.Namespace) -> int:
+    """Let install.sh of this installation bring it up to date."""
+    folder = installation()
+    if not os.path.islink(folder):
+        raise K8rError(
+            f"the k8r in {folder} was not installed by install.sh",
+            "update it the way you installed it, for instance with git pull",
+        )
+    command = ["sh", os.path.join(folder, "install.sh"), "--update", *filter(None, [args.branch])]
+    environ = dict(k8s.env.environ, K8R_HOME=os.path.dirname(folder))
+    return subprocess.run(command, env=environ).returncode
+
+
+# Completion
+
+
+def completions(words: Sequence[str], env: Environment) -> List[str]:
+    """What the last of the words after `k8r` may become; none for file names."""
+    *before, word = [text for text in words if text != "="] or [""]
+    parser = build_parser()
+    valued = all_options(parser, valued=True)
+    option, equals, _ = word.partition("=")
+    if "--" in before:
+        found: Iterable[str] = []
+    elif equals and option in valued:
+        found = [f"{option}={value}" for value in option_values(parser, option, before, env)]
+    elif before and before[-1] in valued:
+        found = option_values(parser, before[-1], before[:-1], env)
+    else:
+        at = first_word(before, valued)
+        name = "run" if at is None or before[at] not in SUBCOMMANDS else before[at]
+        found = words_of(parser, name, at is None, word.startswith("-"), before, env)
+    return sorted({text for text in found if text.startswith(word)})
+
+
+def words_of(
+    parser: MainParser,
+    name: str,
+    first: bool,
+    option: bool,
+    before: Sequence[str],
+    env: Environment,
+) -> Iterable[str]:
+    """The options or arguments of a subcommand; ``first``: it is yet to be named."""
+    (subparsers,) = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    if option:
+        return all_options(subparsers.choices[name]) | ({"--version"} if first else set())
+    if first:
+        return SUBCOMMANDS
+    if name in ("logs", "delete", "rm"):
+        return lookup(before, env).names()
+    if name == "secret":
+        return [row["name"] for row in lookup(before, env).list_secrets()]
+    return []
+
+
+def option_values(
+    parser: argparse.ArgumentParser, option: str, before: Sequence[str], env: Environment
+) -> Iterable[str]:
+    """What an option may be given."""
+    if option == "--context":
+        return lookup(before, env).contexts()
+    if option in ("-n", "--namespace"):
+        return lookup(before, env).namespaces()
+    for action in every_action(parser):
+        if option in action.option_strings and action.choices:
+            return [str(choice) for choice in action.choices]
+    return []
+
+
+def lookup(before: Sequence[str], env: Environment) -> K8sRun:
+    """The cluster that the words of a command line mean."""
+    parser = Parser(add_help=False)
+    add_global_options(parser, top=True)
+    args, _ = parser.parse_known_args(list(before))
+    return K8sRun(args.namespace, args.context, args.kubeconfig, insecure=args.insecure, env=env)
 
 
 def interrupt(signum: int, frame: Any) -> NoReturn:
@@ -5425,10 +5793,30 @@ def interrupt(signum: int, frame: Any) -> NoReturn:
     raise Interrupted(signum)
 
 
+def complete(words: Sequence[str], env: Environment, console: Console) -> int:
+    """Answer a shell: soon, and silent about whatever goes wrong."""
+    signal.signal(signal.SIGALRM, interrupt)
+    signal.alarm(COMPLETION_TIMEOUT)
+    with contextlib.suppress(K8rError, Interrupted, Answer):
+        for text in completions(words, env):
+            console.text(text)
+    return ExitCode.OK
+
+
+# ==============================================================================
+# 12. Main
+# ==============================================================================
+
+
 def dispatch(words: Sequence[str], env: Environment, console: Console) -> int:
     """Parse a command line and do what it says; the exit status."""
+    if words[:1] == [COMPLETE]:
+        return complete(words[1:], env, console)
     try:
         args = parse_args(words)
+        if args.act not in (cmd_env, cmd_update):
+            defaults = defaults_of(settings(env, configurable(build_parser())))
+            args = parse_args(words, defaults) if defaults else args
     except Answer as answer:
         console.data(str(answer).encode())
         return ExitCode.OK
