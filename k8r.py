@@ -3,8 +3,9 @@
 
 usage: k8r SOURCE [OPTIONS] [-- COMMAND [ARG ...]]
 
-SOURCE is a directory, a git URL, a Dockerfile or a container image. COMMAND runs
-in the cluster as a Job; its output appears here, and k8r ends with its exit code.
+SOURCE is a directory, a git URL, a Dockerfile or a container image. COMMAND
+runs in the cluster as a Job; its output appears here, and k8r ends with its
+exit code.
 
   k8r ./ --base-image python:3-slim -- python train.py
   k8r ./ --num 8 -- ./sweep.sh         8 pods, each with its own K8R_INDEX
@@ -16,7 +17,7 @@ in the cluster as a Job; its output appears here, and k8r ends with its exit cod
   k8r logs NAME                        its output again; -f follows
   k8r delete NAME                      remove it with all of its parts (or: rm)
   k8r secret NAME VALUE                a secret for the runs of this directory
-  k8r config | env | update            defaults; shell function; a newer k8r
+  k8r config                           the defaults; also: k8r env, k8r update
 
   -n NAMESPACE, --context, --kubeconfig, --insecure, --color, -v, --version, -h
 exit status: the command's own (of the lowest failing index), 2 wrong usage,
