@@ -166,6 +166,11 @@ WAIT_EXPLAINED_AFTER = 2.0
 EXPLAIN_EVERY = 3.0
 LOOK_EVERY = 0.5
 DEFAULT_GRACE = 60
+BAR = 20
+"""Columns of a progress bar."""
+SHOWN_AFTER = 1.0
+"""Seconds that something takes before its progress is shown."""
+REDRAW_EVERY = 0.1
 COMPLETION_TIMEOUT = 2
 """Seconds for which a shell may have to wait at the Tab key."""
 LONGEST_FAREWELL = 2.0
@@ -480,6 +485,37 @@ def format_size(size: int) -> str:
         if amount < 1024 or unit == "TiB":
             break
     return f"{amount:.1f} {unit}"
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 file`, `2 files`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def columns_of(character: str) -> int:
+    """The columns that a character takes on a terminal: two if its East Asian
+    width (UAX #11) is W or F, none if it is a mark.
+    """
+    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def clip(text: str, columns: int) -> Tuple[str, int]:
+    """As much of a line as fits into so many columns, and how many that takes."""
+    width = 0
+    for place, character in enumerate(text):
+        if width + columns_of(character) > columns:
+            return text[:place], width
+        width += columns_of(character)
+    return text, width
+
+
+def format_bar(done: int, total: int) -> str:
+    """`[#####.....]`, and the share in percent."""
+    share = min(done / total, 1.0) if total else 1.0
+    full = int(share * BAR)
+    return f"[{'#' * full}{'.' * (BAR - full)}] {share:4.0%}"
 
 
 # Names
@@ -1285,6 +1321,21 @@ def job_failure(job: Object) -> Optional[Object]:
 def is_finished(job: Object) -> bool:
     """Whether a Job has ended; only these two conditions say so."""
     return bool(job_condition(job, "Complete") or job_condition(job, "Failed"))
+
+
+def pod_counts(root: Object, pods: Iterable[Object]) -> str:
+    """How far a run is: `1 pending, 2 running, 3 of 8 done, 1 failed`."""
+    counts = {"pending": 0, "running": 0, "done": 0, "failed": 0}
+    for pod in pods:
+        outcome = pod_outcome(pod)
+        if outcome:
+            counts["failed" if outcome.code else "done"] += 1
+        else:
+            counts["running" if has_started(pod) else "pending"] += 1
+    total = int(root["spec"].get("completions") or 1)
+    words = {"done": f"of {total} done"} if total > 1 else {}
+    parts = [f"{number} {words.get(word, word)}" for word, number in counts.items() if number]
+    return ", ".join(parts) or "no pod yet"
 
 
 def latest_outcomes(pods: Iterable[Object], retry: int, final: bool) -> Dict[int, Outcome]:
@@ -2374,7 +2425,30 @@ class ArchiveTooLarge(Exception):
     """The archive has outgrown its limit."""
 
 
-def pack_directory(folder: str) -> Archive:
+class Metered:
+    """A file that tells how many bytes were read from it."""
+
+    def __init__(self, file: IO[bytes], tell: Callable[[int], None]) -> None:
+        self._file = file
+        self._tell = tell
+
+    def read(self, size: int = -1) -> bytes:
+        """Read, and tell."""
+        data = self._file.read(size)
+        self._tell(len(data))
+        return data
+
+
+Meter = Callable[[str, int], Callable[[int], None]]
+"""Makes, for a work with a name and a size, what is told of each amount done."""
+
+
+def unmetered(what: str, total: int) -> Callable[[int], None]:
+    """The meter of whoever does not want to know."""
+    return lambda amount: None
+
+
+def pack_directory(folder: str, meter: Meter = unmetered) -> Archive:
     """Pack a directory. Raises UsageError if it is empty, unreadable or too large.
 
     Equal directories give equal bytes: names are sorted, owners and times fixed,
@@ -2393,12 +2467,14 @@ def pack_directory(folder: str) -> Archive:
     file = tempfile.SpooledTemporaryFile(max_size=4 * MIB, prefix="k8r-")
     writer = LimitedWriter(file, ARCHIVE_LIMIT)
     try:
+        paths = [os.path.join(folder, path) for path in listing.paths]
+        read = meter("packing", sum(os.lstat(path).st_size for path in paths))
         with gzip.GzipFile("", "wb", 6, writer, mtime=0) as packed:
             with tarfile.open(
                 fileobj=packed, mode="w|", format=tarfile.GNU_FORMAT, errors="surrogateescape"
             ) as tar:
                 for path in listing.paths:
-                    add_path(tar, folder, path)
+                    add_path(tar, folder, path, read)
     except ArchiveTooLarge:
         file.close()
         raise too_large(folder, listing.paths) from None
@@ -2408,7 +2484,7 @@ def pack_directory(folder: str) -> Archive:
     return Archive(file, len(listing.paths), writer.written, listing.notes)
 
 
-def add_path(tar: tarfile.TarFile, folder: str, path: str) -> None:
+def add_path(tar: tarfile.TarFile, folder: str, path: str, read: Callable[[int], None]) -> None:
     """Add a file, link or empty directory."""
     full = os.path.join(folder, path)
     status = os.lstat(full)
@@ -2427,7 +2503,7 @@ def add_path(tar: tarfile.TarFile, folder: str, path: str) -> None:
         with open(opened, "rb") as content:
             info.size = os.fstat(opened).st_size
             info.mode = 0o755 if status.st_mode & 0o100 else 0o644
-            tar.addfile(info, content)
+            tar.addfile(info, Metered(content, read))  # type: ignore[arg-type]
 
 
 def unreadable(error: OSError) -> UsageError:
@@ -2569,6 +2645,10 @@ class Docker:
             ):
                 for line in filter(None, str(event.get("stream") or "").splitlines()):
                     self._tell(line)
+                    step = re.match(r"Step (\d+)/(\d+) :", line)
+                    if step:
+                        done, total = int(step.group(1)) - 1, int(step.group(2))
+                        self._progress(f"building {name} {format_bar(done, total)}")
                 if event.get("error"):
                     raise K8rError(f"the build of {name} failed: {event['error'].strip()}", "")
                 image = (event.get("aux") or {}).get("ID") or image
@@ -2595,7 +2675,7 @@ class Docker:
                     detail = event.get("errorDetail") or {}
                     raise push_error(repository, str(detail.get("message") or event.get("error")))
                 digest = (event.get("aux") or {}).get("Digest") or digest
-                self._progress(f"pushing {reference}: {layers.take(event)}")
+                self._progress(f"pushing {layers.take(event)}")
         except (docker.errors.DockerException, OSError) as error:
             raise push_error(repository, root_cause(error)) from error
         if not digest:
@@ -2617,7 +2697,7 @@ class LayerProgress:
             self._total[layer] = int(detail["total"])
             self._done[layer] = min(int(detail.get("current") or 0), self._total[layer])
         done, total = sum(self._done.values()), sum(self._total.values())
-        return f"{format_size(done)} of {format_size(total)}" if total else "..."
+        return f"{format_bar(done, total)} of {format_size(total)}" if total else "..."
 
 
 def push_error(repository: str, text: str) -> K8rError:
@@ -2775,6 +2855,55 @@ def path_type(path: str) -> str:
 # ==============================================================================
 
 
+class StatusLine:
+    """The last line of a terminal, which shows how things are until something
+    else is to be printed there. Without a terminal it shows nothing.
+    """
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float]) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._live = stream.isatty()
+        self._shown = ""
+        self._width = 0
+        self._next = 0.0
+        self._free = True  # whether the terminal's cursor is at the start of a line
+
+    def show(self, text: str) -> None:
+        """Show a text, cut to the terminal's present width; "" for none."""
+        if not self._live or text == self._shown:
+            return
+        now = self._clock()
+        if text and (not self._free or now < self._next):
+            return
+        self._next = now + REDRAW_EVERY
+        self.make_way(b"\n")
+        if text:
+            line, self._width = clip(f"k8r: {text}", self._columns() - 1)
+            self._write(line)
+            self._shown = text
+
+    def make_way(self, data: bytes) -> None:
+        """Remove it, since ``data`` is about to be printed."""
+        if self._shown:
+            # A terminal that has become narrower has broken the line.
+            lines = self._width // self._columns()
+            self._write((f"\x1b[{lines}A" if lines else "") + "\r\x1b[J")
+            self._shown = ""
+        self._free = data.endswith(b"\n")
+
+    def _columns(self) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            return os.get_terminal_size(self._stream.fileno()).columns or 80
+        return 80
+
+    def _write(self, text: str) -> None:
+        # The terminal may be gone (SIGHUP); that must not hide the exit code.
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+            self._stream.flush()
+
+
 class Console:
     """All that k8r prints: data to stdout, everything else to stderr."""
 
@@ -2783,13 +2912,17 @@ class Console:
         self._err = env.stderr
         self._quiet = quiet
         self._verbose = verbose
-        self._unfinished = False
+        self._clock = env.clock
+        self._status = StatusLine(env.stderr, env.clock)
+        self._shared = env.stdout.isatty()
         self.colored = color == "always" or (
             color == "auto" and env.stdout.isatty() and not env.environ.get("NO_COLOR")
         )
 
     def data(self, data: bytes) -> None:
         """Write what the user asked for, at once. Raises BrokenPipeError."""
+        if self._shared:
+            self._status.make_way(data)
         self._out.write(data)
         self._out.flush()
 
@@ -2820,11 +2953,21 @@ class Console:
         self._line(error.message + (f"; {error.hint}" if error.hint else ""))
 
     def progress(self, text: str) -> None:
-        """Show a state on a terminal, in place of the one before."""
-        if self._err.isatty() and not self._quiet:
-            self._err.write(f"\r\x1b[Kk8r: {text}")
-            self._err.flush()
-            self._unfinished = True
+        """Show a state on a terminal, in place of the one before; "" for none."""
+        if not self._quiet:
+            self._status.show(text)
+
+    def meter(self, what: str, total: int) -> Callable[[int], None]:
+        """What to call with each amount done of a work, to show a bar of it."""
+        started, done = self._clock(), 0
+
+        def add(amount: int) -> None:
+            nonlocal done
+            done += amount
+            if self._clock() - started > SHOWN_AFTER:
+                self.progress(f"{what} {format_bar(done, total)}")
+
+        return add
 
     def foreign(self, data: bytes) -> None:
         """Pass on what a container wrote that is not the user's command."""
@@ -2848,9 +2991,8 @@ class Console:
     def _write(self, text: str) -> None:
         # The terminal may be gone (SIGHUP); that must not hide the exit code.
         with contextlib.suppress(OSError, ValueError):
-            clear = "\r\x1b[K" if self._unfinished else ""
-            self._unfinished = False
-            self._err.write(f"{clear}{text}\n")
+            self._status.make_way(b"\n")
+            self._err.write(f"{text}\n")
             self._err.flush()
 
 
@@ -3818,6 +3960,7 @@ class Run:
         self._core = core
         self._console = console
         self._clock = clock
+        self._started = clock()
         self._root = subject.root
         self._logs = logs
         self._messages: queue.Queue[Message] = queue.Queue(maxsize=64)
@@ -3856,10 +3999,18 @@ class Run:
                 if self._verdict is None:
                     self._check(deadline)
                     patience.check(self._root, self._pods)
+                self._show(patience.reason)
             assert self._verdict is not None
             return self._verdict
         finally:
             self._stop()
+            self._console.progress("")
+
+    def _show(self, reason: str) -> None:
+        counts = pod_counts(self._root, self._pods.values())
+        age = format_age(self._clock() - self._started)
+        wait = f"; waiting: {reason}" if reason else ""
+        self._console.progress(f"{self._subject.name}: {counts}, {age}{wait}")
 
     def _take(self, timeout: float) -> None:
         """Wait for a message, then handle what is there, but not without end."""
@@ -4073,6 +4224,7 @@ class Patience:
         self._said = ""
         self._hopeless_since: Optional[float] = None
         self._nodes: Optional[List[Object]] = None
+        self.reason = ""
 
     def check(self, root: Object, pods: Mapping[str, Object]) -> None:
         """Say what is new. Raises CannotStart after the grace time."""
@@ -4082,12 +4234,13 @@ class Patience:
         self._next = now + LOOK_EVERY
         idle = [pod for pod in pods.values() if is_idle(pod)]
         if pods and not idle or is_under_way(root):
-            self._hopeless_since = None
+            self._hopeless_since, self.reason = None, ""
             return
         if now < self._next_question:
             return
         self._next_question = now + EXPLAIN_EVERY
         wait = self._explain(root, idle)
+        self.reason = wait.text if wait else ""
         if wait and wait.text != self._said:
             self._said = wait.text
             self._console.warn(f"waiting: {wait.text}")
@@ -4167,8 +4320,15 @@ class Launcher:
     """Creates a Job or Deployment and what it needs: all of it, or nothing."""
 
     def __init__(
-        self, cluster: Cluster, group: ApiGroup, resource: str, core: ApiGroup, run: str
+        self,
+        cluster: Cluster,
+        group: ApiGroup,
+        resource: str,
+        core: ApiGroup,
+        run: str,
+        console: Console,
     ) -> None:
+        self._console = console
         self._cluster = cluster
         self._group = group
         self._resource = resource
@@ -4245,6 +4405,7 @@ class Launcher:
         children = plan.children(work)
         lock = threading.Lock()
         failures: List[BaseException] = []
+        done: queue.Queue[int] = queue.Queue()
 
         def upload() -> None:
             while not failures:
@@ -4254,6 +4415,7 @@ class Launcher:
                     return
                 try:
                     self._create_child(owned(child, owner))
+                    done.put(1)
                 except Exception as error:
                     failures.append(error)
 
@@ -4262,8 +4424,12 @@ class Launcher:
         try:
             for thread in threads:
                 thread.start()
+            advance = self._console.meter("sending", max(work.chunks, 1))
             for thread in threads:
-                thread.join()
+                while thread.is_alive():
+                    thread.join(REDRAW_EVERY)
+                    while not done.empty():
+                        advance(done.get())
         except BaseException as error:
             failures.append(error)
             raise
@@ -4361,7 +4527,8 @@ class K8sRun:
             raise UsageError(
                 "there is no command to run", f"add one: k8r {options.source} -- COMMAND"
             )
-        archive = pack_directory(self._path(options.source))
+        folder = self._path(options.source)
+        archive = pack_directory(folder, self.console.meter)
         for note in archive.notes:
             self.console.warn(printable(note))
         work = self._workload(options, DIRECTORY, options.base_image)
@@ -4683,7 +4850,7 @@ class K8sRun:
             made = self._launcher(options).launch(plan)
         name, sent = made["metadata"]["name"], ""
         if plan.archive:
-            sent = f" ({plan.archive.files} files, {format_size(plan.archive.size)})"
+            sent = f" ({plural(plan.archive.files, 'file')}, {format_size(plan.archive.size)})"
         self.console.say(
             f"{name} runs in namespace {self.namespace} of {self._cluster.context_name}{sent}"
         )
@@ -4693,7 +4860,8 @@ class K8sRun:
         group, resource = self.batch_v1, "jobs"
         if options.as_deployment:
             group, resource = self.apps_v1, "deployments"
-        return Launcher(self._cluster, group, resource, self.core_v1, self.env.token())
+        token = self.env.token()
+        return Launcher(self._cluster, group, resource, self.core_v1, token, self.console)
 
     def _remove_old(self, name: str) -> None:
         """For --replace: remove a Job and wait until its name is free."""
@@ -5829,8 +5997,11 @@ def dispatch(words: Sequence[str], env: Environment, console: Console) -> int:
         env=env,
         console=Console(env, args.quiet, args.verbose, args.color),
     )
-    code: int = args.act(k8s, args)
-    return code
+    try:
+        code: int = args.act(k8s, args)
+        return code
+    finally:
+        k8s.console.progress("")
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
