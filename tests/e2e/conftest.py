@@ -12,10 +12,12 @@ import secrets
 import shutil
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, NoReturn, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Iterator, List, NamedTuple
+from typing import NoReturn, Optional, Tuple
 
 import pytest
 
+from faultproxy import Fault, FaultProxy
 from support import Kubectl, Object, Proxy, nothing_left, nothing_made, until
 
 if TYPE_CHECKING:
@@ -137,6 +139,18 @@ def kubeconfig_content(kubectl_program: str, cluster: str) -> str:
 WriteKubeconfig = Callable[..., str]
 
 
+class Upstream(NamedTuple):
+    """The API server's address, and the name in its certificate."""
+
+    host: str
+    port: int
+    tls_name: str
+
+    def behind(self, port: int) -> Dict[str, str]:
+        """The cluster entry of a kubeconfig for a proxy on that port."""
+        return {"server": f"https://127.0.0.1:{port}", "tls-server-name": self.tls_name}
+
+
 @pytest.fixture
 def write_kubeconfig(kubeconfig_content: str, tmp_path: Path) -> WriteKubeconfig:
     """Write a copy of the kubeconfig; parts of its cluster or user may be replaced."""
@@ -174,20 +188,45 @@ def quiet_run(k8r: Cli, quiet_kubectl: Kubectl, write_kubeconfig: WriteKubeconfi
 
 
 @pytest.fixture
-def slow_proxy(
-    run: Cli, kubectl: Kubectl, kubeconfig_content: str, write_kubeconfig: WriteKubeconfig
-) -> Iterator[Proxy]:
-    """`run` behind a proxy that lets two parts of an archive pass on each connection."""
+def upstream(kubeconfig_content: str) -> Upstream:
+    """Where the API server is."""
     entry = json.loads(kubeconfig_content)["clusters"][0]["cluster"]
     found = re.match(r"https://(\[[^]]+\]|[^:/]+)(?::(\d+))?", entry["server"])
     assert found, entry["server"]
     host = found.group(1).strip("[]")
-    proxy = Proxy(host, int(found.group(2) or 443), 3_500_000)
-    changed = {
-        "server": f"https://127.0.0.1:{proxy.port}",
-        "tls-server-name": entry.get("tls-server-name", host),
-    }
+    return Upstream(host, int(found.group(2) or 443), entry.get("tls-server-name", host))
+
+
+@pytest.fixture
+def slow_proxy(
+    run: Cli, kubectl: Kubectl, upstream: Upstream, write_kubeconfig: WriteKubeconfig
+) -> Iterator[Proxy]:
+    """`run` behind a proxy that lets two parts of an archive pass on each connection."""
+    proxy = Proxy(upstream.host, upstream.port, 3_500_000)
+    changed = upstream.behind(proxy.port)
     run.env["KUBECONFIG"] = write_kubeconfig(kubectl.namespace, cluster=changed)
     yield proxy
     run.close()
     proxy.close()
+
+
+StartFaultProxy = Callable[[Iterable[Fault]], Tuple[FaultProxy, Dict[str, str]]]
+
+
+@pytest.fixture
+def faulty(
+    run: Cli, kubectl: Kubectl, upstream: Upstream, write_kubeconfig: WriteKubeconfig
+) -> Iterator[StartFaultProxy]:
+    """Start a proxy with faults; the environment for k8r behind it comes along."""
+    proxies: List[FaultProxy] = []
+
+    def start(deck: Iterable[Fault]) -> Tuple[FaultProxy, Dict[str, str]]:
+        proxy = FaultProxy(upstream.host, upstream.port, deck)
+        proxies.append(proxy)
+        changed = upstream.behind(proxy.port)
+        return proxy, {"KUBECONFIG": write_kubeconfig(kubectl.namespace, cluster=changed)}
+
+    yield start
+    run.close()
+    for proxy in proxies:
+        proxy.close()

@@ -2,46 +2,16 @@
 
 from __future__ import annotations
 
-import re
-import sys
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, List, Sequence, Tuple
 
 from apiserver import FakeCluster, Match, Obj, Request
-
-CODE = """\
-import json, os, sys
-constants, path = sys.argv[1], sys.argv[3]
-sys.path.insert(0, os.path.dirname(path))
-import k8r
-for word in constants.split():
-    name, value = word.split("=")
-    assert hasattr(k8r, name), "k8r.py has no " + name
-    setattr(k8r, name, json.loads(value))
-sys.argv[:4] = [path]
-k8r.script()
-"""
-
-
-def patched(**constants: float) -> List[str]:
-    """A prefix for k8r's command line that runs it with other values of its constants."""
-    words = " ".join(f"{name}={value}" for name, value in constants.items())
-    return [sys.executable, "-c", CODE, words]
+from common import by_index, patched  # noqa: F401
 
 
 def text(count: int, line: str = "line {}") -> bytes:
     """What `numbered` makes a container write."""
     return b"".join(line.format(number).encode() + b"\n" for number in range(1, count + 1))
-
-
-def by_index(out: bytes) -> Dict[int, bytes]:
-    """The output of each index, the prefixes taken off."""
-    found: Dict[int, List[bytes]] = {}
-    for line in out.splitlines(keepends=True):
-        match = re.match(rb"\[(\d+)\] ", line)
-        assert match, f"a line without its index: {line!r}"
-        found.setdefault(int(match[1]), []).append(line[match.end() :])
-    return {index: b"".join(lines) for index, lines in found.items()}
 
 
 def pods_log(index: int, name: str = "alpine") -> str:

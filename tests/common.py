@@ -1,0 +1,36 @@
+"""What more than one tier of the tests uses."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import Dict, List
+
+CODE = """\
+import json, os, sys
+constants, path = sys.argv[1], sys.argv[3]
+sys.path.insert(0, os.path.dirname(path))
+import k8r
+for word in constants.split():
+    name, value = word.split("=")
+    assert hasattr(k8r, name), "k8r.py has no " + name
+    setattr(k8r, name, json.loads(value))
+sys.argv[:4] = [path]
+k8r.script()
+"""
+
+
+def patched(**constants: float) -> List[str]:
+    """A prefix for k8r's command line that runs it with other values of its constants."""
+    words = " ".join(f"{name}={value}" for name, value in constants.items())
+    return [sys.executable, "-c", CODE, words]
+
+
+def by_index(out: bytes) -> Dict[int, bytes]:
+    """The output of each index, the prefixes taken off."""
+    found: Dict[int, List[bytes]] = {}
+    for line in out.splitlines(keepends=True):
+        match = re.match(rb"\[(\d+)\] ", line)
+        assert match, f"a line without its index: {line!r}"
+        found.setdefault(int(match[1]), []).append(line[match.end() :])
+    return {index: b"".join(lines) for index, lines in found.items()}
