@@ -1,0 +1,100 @@
+"""What k8r says of runs that cannot begin, from objects that a real cluster has given.
+
+tests/e2e/record.py has made the files in recorded/ and says what is in them.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Dict, Tuple
+
+import pytest
+
+import k8r
+
+RECORDED = Path(__file__).with_name("recorded")
+MISSING = "the image k8r-test/no-such-image:1 cannot be pulled: "
+NOT_FOUND = "docker.io/k8r-test/no-such-image:1: not found"
+REFUSED = "the cluster refuses its pod: "
+CRASHES = "its command ends again and again: "
+
+# What must be said, part by part, and whether waiting alone will not mend it.
+WAITS: Dict[str, Tuple[Tuple[str, ...], bool]] = {
+    "unschedulable-cpu": (("cpu",), False),
+    "unschedulable-memory": (("memory",), False),
+    "unschedulable-gpu": (("nvidia.com/gpu",), False),
+    "unschedulable-node-selector": (("selector",), False),
+    "unschedulable-taint": (("taint",), False),
+    "image-not-found": ((MISSING, NOT_FOUND), True),
+    "image-not-found-back-off": ((MISSING, NOT_FOUND), True),
+    "registry-refused": (
+        ("the image 127.0.0.1:1/x cannot be pulled: ", "127.0.0.1:1/x:latest: not found"),
+        True,
+    ),
+    "image-never-pulled": ((MISSING, "is not present with pull policy of Never"), True),
+    "invalid-image-name": (("'Not/Valid' is no valid image name",), True),
+    "init-image-not-found": ((MISSING, NOT_FOUND), True),
+    "missing-configmap-env": (('configmap "none" not found',), True),
+    "missing-secret-env": (('secret "none" not found',), True),
+    "missing-secret-key": (("couldn't find key k in Secret ", "/some"), True),
+    "missing-configmap-volume": (("volume", '"data"', 'configmap "none" not found'), True),
+    "missing-secret-volume": (("volume", '"data"', 'secret "none" not found'), True),
+    "root-refused": (("runAsNonRoot and image will run as root",), True),
+    "quota": (
+        (REFUSED, "exceeded quota: none, requested: pods=1, used: pods=0, limited: pods=0"),
+        True,
+    ),
+    "quota-deployment": (
+        (REFUSED, "exceeded quota: none, requested: pods=1, used: pods=0, limited: pods=0"),
+        True,
+    ),
+    "quota-wants-limits": (
+        (REFUSED, "failed quota: some: must specify limits.memory for: main"),
+        True,
+    ),
+    "pod-security": (
+        (REFUSED, 'violates PodSecurity "restricted:latest"', "runAsNonRoot=true"),
+        True,
+    ),
+    "limit-range": (
+        (REFUSED, "maximum memory usage per Container is 256Mi, but limit is 1Gi"),
+        True,
+    ),
+    "missing-service-account": ((REFUSED, 'serviceaccount "none" not found'), True),
+    "suspended": (("the Job is suspended, a queue may be holding it back",), False),
+    "crash-loop": ((CRASHES + "exit code 7",), True),
+    "crash-loop-ends-well": ((CRASHES + "exit code 0",), True),
+}
+
+# Pods that will not be tried again: what the end of the run says of them.
+OUTCOMES = {
+    "init-fails": "init container prepare: exit code 3",
+}
+
+
+def load(name: str) -> Dict[str, Any]:
+    """A recorded situation."""
+    found: Dict[str, Any] = json.loads((RECORDED / f"{name}.json").read_text("utf-8"))
+    return found
+
+
+@pytest.mark.parametrize("name", list(WAITS))
+def test_a_run_that_waits(name: str) -> None:
+    """The reason is said, and whether it is hopeless."""
+    recorded, (parts, fatal) = load(name), WAITS[name]
+    pod, events = recorded["pod"], recorded["events"]
+    assert not pod or k8r.is_idle(pod)
+    found = k8r.explain_pod(pod, events) if pod else k8r.explain_root(recorded["root"], events)
+    assert found is not None and found.fatal == fatal
+    for part in parts:
+        assert part in found.text
+    assert "\n" not in found.text
+
+
+@pytest.mark.parametrize("name", list(OUTCOMES))
+def test_a_pod_that_is_not_tried_again(name: str) -> None:
+    """A Job's pod that could not begin is no pod that waits: its outcome says why."""
+    pod = load(name)["pod"]
+    assert not k8r.is_idle(pod)
+    assert str(k8r.pod_outcome(pod)) == OUTCOMES[name]
