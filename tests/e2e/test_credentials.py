@@ -118,6 +118,30 @@ def test_client_certificate(
     assert k8r("ls", "-o", "name").text == "alpine\n"
 
 
+@pytest.mark.parametrize("inline", [False, True], ids=["files", "data"])
+def test_a_certificate_of_another_key(
+    k8r: Cli,
+    quiet_kubectl: Kubectl,
+    write_kubeconfig: WriteKubeconfig,
+    tmp_path: Path,
+    inline: bool,
+) -> None:
+    """One line says that the two do not belong together."""
+    _, certificate = pair(tmp_path, "one")
+    key, _ = pair(tmp_path, "other")
+    user = {"client-certificate": str(certificate), "client-key": str(key)}
+    if inline:
+        user = {
+            "client-certificate-data": encoded(certificate),
+            "client-key-data": encoded(key),
+        }
+    k8r.env["KUBECONFIG"] = write_kubeconfig(quiet_kubectl.namespace, user=user)
+    ended = k8r("ls", timeout=30)
+    assert ended.code == 125, ended.err
+    said = one_line(ended.err)
+    assert "certificate" in said and "key" in said and "check the network" not in said
+
+
 # Tokens that are rotated
 
 
