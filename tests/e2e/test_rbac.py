@@ -19,10 +19,10 @@ README = Path(__file__).resolve().parents[2] / "README.md"
 
 def role() -> Dict[str, Any]:
     """The Role, as README.md has it."""
-    (text,) = re.findall(r"^```yaml\n(.*?)^```", README.read_text("utf-8"), re.M | re.S)
-    loaded: Dict[str, Any] = yaml.safe_load(text)
-    assert loaded["kind"] == "Role"
-    return loaded
+    blocks = re.findall(r"^```yaml\n(.*?)^```", README.read_text("utf-8"), re.M | re.S)
+    loaded: List[Dict[str, Any]] = [yaml.safe_load(block) for block in blocks]
+    (found,) = [block for block in loaded if block.get("kind") == "Role"]
+    return found
 
 
 def bind(kubectl: Kubectl, wanted: Dict[str, Any]) -> Dict[str, str]:

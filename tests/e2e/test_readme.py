@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Dict, List, Tuple
 
 import pytest
+import yaml
+from support import Kubectl
 
 if TYPE_CHECKING:
     from tests.conftest import Cli
@@ -39,27 +41,57 @@ def shell(script: str, cwd: Path, env: Dict[str, str]) -> str:
     return done.stdout.decode()
 
 
+def is_installation(block: str) -> bool:
+    """Whether a block installs k8r, which happens in a HOME of its own."""
+    return "install.sh" in block
+
+
 def test_the_blocks_are_found() -> None:
     """The pattern finds README's blocks, so that the tests below test something."""
-    assert len(blocks("sh")) >= 6
+    assert len(blocks("sh")) >= 10
     assert len(blocks("python")) == 1
+    assert sum(map(is_installation, blocks("sh"))) == 1
 
 
-def test_installation(tmp_path: Path) -> None:
-    """The first block, in a clone and an empty HOME, gives a k8r that starts."""
-    clone = tmp_path / "clone"
-    clone.mkdir()
-    for name in ("k8r.py", "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE"):
-        shutil.copy(ROOT / name, clone)
-    (install,) = [block for block in blocks("sh") if "pip install" in block]
-    home = tmp_path / "home"
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A git repository with these files, as a reader clones it."""
+    path = tmp_path / "repository"
+    names = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "-z", "-co", "--exclude-standard"],
+        check=True,
+        stdout=subprocess.PIPE,
+    ).stdout.decode()
+    for name in filter(None, names.split("\0")):
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, path / name)
+    git = ["git", "-C", str(path), "-c", "user.name=x", "-c", "user.email=x"]
+    subprocess.run(["git", "init", "-q", str(path)], check=True)
+    subprocess.run([*git, "add", "-A"], check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "x"], check=True)
+    return path
+
+
+def install(repository: Path, home: Path, block: str) -> Dict[str, str]:
+    """Run a block that installs, in an empty HOME; the environment after it."""
     home.mkdir()
-    env = dict(os.environ, HOME=str(home))
+    env = dict(os.environ, HOME=str(home), K8R_REPO=str(repository), SHELL="/bin/sh")
     env["PATH"] = os.path.dirname(sys.executable) + os.pathsep + env["PATH"]
-    env["PYTHONWARNINGS"] = "ignore"
-    shell(install, clone, env)
-    out = shell("~/.local/bin/k8r --version", clone, env)
-    assert re.fullmatch(r"k8r \d+\.\d+\.\d+\n", out)
+    env["RUNNER_TEMP"] = env["CI_BUILDS_DIR"] = str(home)
+    for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "K8R_HOME", "VIRTUAL_ENV"):
+        env.pop(name, None)
+    shell(block, home, env)
+    return env
+
+
+def test_installation(repository: Path, tmp_path: Path) -> None:
+    """The block, in an empty HOME, gives a k8r that starts and can be removed."""
+    (block,) = filter(is_installation, blocks("sh"))
+    env = install(repository, tmp_path / "home", block)
+    out = shell("~/.local/bin/k8r --version", tmp_path, env)
+    assert re.fullmatch(r"k8r \d+\.\d+\.\d+ \([0-9a-f]+\)\n", out)
+    shell("sh k8r/install.sh --uninstall", tmp_path / "home", env)
+    assert not (tmp_path / "home/.local/share/k8r").exists()
 
 
 @pytest.fixture
@@ -81,12 +113,23 @@ def test_the_commands(reader: Tuple[Path, Dict[str, str]]) -> None:
     work, env = reader
     outputs = []
     for block in blocks("sh"):
-        if "pip install" not in block:
+        if not is_installation(block):
             outputs.append(shell(block, work, env))
             shell("k8r rm --all -f", work, env)
     everything = "".join(outputs)
-    for expected in ("hello\n", "trained\n", "0 of 1\n", "[2] run 2 of 3\n", "DB_PASSWORD"):
-        assert expected in everything
+    for expected in (
+        "trained\ntrained\n",
+        "train.py\n",
+        "0 of 1\n",
+        "[2] run 2 of 3\n",
+        "[1] rate 0.01\n",
+        "\n42\n",
+        "[1] 1 of 2\n",
+        "DB_PASSWORD",
+        "\ntest\n",
+        "cpu          250m",
+    ):
+        assert expected in everything, expected
 
 
 def test_the_python_example(reader: Tuple[Path, Dict[str, str]], namespace: str) -> None:
@@ -98,3 +141,29 @@ def test_the_python_example(reader: Tuple[Path, Dict[str, str]], namespace: str)
         [sys.executable, "-c", script], cwd=work, env=env, stdout=subprocess.PIPE, timeout=100
     )
     assert done.stdout.decode() == "hello\n0 ['work']\n"
+
+
+def steps(name: str) -> List[str]:
+    """The commands of README's example for a CI service."""
+    (content,) = [block for block in map(yaml.safe_load, blocks("yaml")) if name in str(block)]
+    jobs = content.get("jobs", content).values()
+    listed = [job.get("steps") or [*job["before_script"], *job["script"]] for job in jobs]
+    commands = [step if isinstance(step, str) else step.get("run", "") for step in listed[0]]
+    return [command for command in commands if "k8r" in command]
+
+
+@pytest.mark.clean
+@pytest.mark.parametrize("name", ["runs-on", "before_script"])
+def test_ci(
+    reader: Tuple[Path, Dict[str, str]],
+    kubectl: Kubectl,
+    repository: Path,
+    tmp_path: Path,
+    name: str,
+) -> None:
+    """The commands for GitHub Actions and for GitLab install k8r, run, and leave nothing."""
+    work, readers_env = reader
+    installation, *runs = steps(name)
+    env = install(repository, tmp_path / "home", installation)
+    env["KUBECONFIG"] = readers_env["KUBECONFIG"]
+    assert [shell(command, work, env) for command in runs] == ["trained\n"]

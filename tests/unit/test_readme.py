@@ -51,3 +51,34 @@ def test_the_exit_codes() -> None:
     text = README.read_text("utf-8")
     for code in k8r.ExitCode:
         assert f"\n| {int(code)} |" in text
+
+
+def section(title: str) -> str:
+    """The text under a heading."""
+    text = README.read_text("utf-8")
+    return text.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+
+
+def first_cells(title: str) -> List[str]:
+    """What stands in backquotes in the first column of a section's table."""
+    return re.findall(r"^\| `([^|]+)` \|", section(title), re.M)
+
+
+def test_the_fields_of_json() -> None:
+    """The table has exactly those that `ls -o json` prints."""
+    job = {"metadata": {"name": "x"}, "spec": {"template": {"spec": {}}}}
+    assert first_cells("`-o json`") == list(k8r.job_row(job)) == list(k8r.deployment_row(job))
+
+
+def test_the_messages() -> None:
+    """Each message that is explained is one that k8r.py has."""
+    text = re.sub(r"\{[^{}]*\}", "…", Path(k8r.__file__).read_text("utf-8"))
+    text = re.sub(r'"\n\s+f?"', "", text)
+    messages = first_cells("When something goes wrong")
+    assert len(messages) > 12
+    known = {"64.0 MiB": "…", "137": "…", "OOMKilled": "…"}
+    for message in messages:
+        for amount, place in known.items():
+            message = message.replace(amount, place)
+        for piece in filter(None, (piece.strip(" '():") for piece in re.split("…|: ", message))):
+            assert piece in text, (message, piece)
