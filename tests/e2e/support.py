@@ -12,7 +12,7 @@ import time
 from typing import IO, TYPE_CHECKING, Any, Callable, Dict, Iterable, List, Optional, Set, TypeVar
 
 if TYPE_CHECKING:
-    from tests.conftest import Cli, Result  # noqa: F401
+    from tests.conftest import Result
 
 Object = Dict[str, Any]
 T = TypeVar("T")
@@ -134,6 +134,16 @@ def one_line(text: str) -> str:
     assert text.endswith("\n") and text.count("\n") == 1, text
     assert text.startswith("k8r: ")
     return text[len("k8r: ") :].rstrip()
+
+
+def refused(ended: Result, *words: str) -> str:
+    """Assert wrong usage, explained in one line; returns it."""
+    assert ended.code == 2, ended.err
+    assert ended.out == b""
+    said = one_line(ended.err)
+    for word in words:
+        assert word in said
+    return said
 
 
 def elapsed(started: float) -> float:

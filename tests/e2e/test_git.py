@@ -12,7 +12,7 @@ import yaml
 
 from gitserver import DEFAULT_USER, LOGIN, USER_ONLY, GitServer, serve_git
 from leaks import nowhere
-from support import Kubectl, nothing_left, one_line
+from support import Kubectl, nothing_left, refused
 
 if TYPE_CHECKING:
     from tests.conftest import Cli, Result
@@ -27,16 +27,6 @@ RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"
 def git_server(kubectl_program: str, cluster: str) -> Iterator[GitServer]:
     """Repositories to clone."""
     yield from serve_git(kubectl_program, cluster)
-
-
-def refused(ended: Result, *words: str) -> str:
-    """Assert that it ended before anything was made, and said why in one line."""
-    assert ended.code == 2, ended.err
-    assert ended.out == b""
-    said = one_line(ended.err)
-    for word in words:
-        assert word in said
-    return said
 
 
 def failed(ended: Result, *words: str) -> None:

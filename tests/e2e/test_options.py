@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Dict, Tuple
 import pytest
 import yaml
 
-from support import ALPINE, Kubectl, Object, one_line
+from support import ALPINE, Kubectl, Object, one_line, refused
 
 if TYPE_CHECKING:
-    from tests.conftest import Cli, Result
+    from tests.conftest import Cli
 
 PATCH = """\
 spec:
@@ -38,15 +38,6 @@ touch /tmp/new && echo /tmp can be written
 touch /new 2>/dev/null || echo / cannot
 touch new && echo the directory can
 """
-
-
-def refused(ended: Result, *words: str) -> None:
-    """Assert wrong usage, explained in one line."""
-    assert ended.code == 2, ended.err
-    assert ended.out == b""
-    said = one_line(ended.err)
-    for word in words:
-        assert word in said
 
 
 def main_container(pod: Object) -> Object:

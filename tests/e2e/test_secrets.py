@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from leaks import nowhere
-from support import ALPINE, GATE, MIB, Kubectl, Object, one_line, read_until, until
+from support import ALPINE, GATE, MIB, Kubectl, Object, one_line, read_until, refused, until
 
 pexpect = pytest.importorskip("pexpect")
 
@@ -43,15 +43,6 @@ def keep(run: Cli, *args: str, stdin: bytes = b"") -> Result:
     assert ended.code == 0, ended.err
     assert ended.out == b""
     return ended
-
-
-def refused(ended: Result, *words: str) -> None:
-    """Assert wrong usage, explained in one line."""
-    assert ended.code == 2, ended.err
-    assert ended.out == b""
-    said = one_line(ended.err)
-    for word in words:
-        assert word in said
 
 
 def variables(ended: Result) -> Dict[str, str]:
