@@ -43,7 +43,9 @@ import os
 import posixpath
 import queue
 import re
+import select
 import shlex
+import shutil
 import signal
 import socket
 import stat
@@ -74,6 +76,7 @@ from typing import (
     TextIO,
     Tuple,
     Type,
+    Union,
 )
 
 __version__ = "0.1.0"
@@ -175,6 +178,10 @@ COMPLETION_TIMEOUT = 2
 """Seconds for which a shell may have to wait at the Tab key."""
 LONGEST_FAREWELL = 2.0
 """Seconds to wait for threads whose requests the server does not answer."""
+STOP_GRACE = 5.0
+"""Seconds that a local program may take to end after SIGTERM."""
+PIPE_SIZE = MIB
+"""The most bytes that an unprivileged program's pipe holds on Linux (pipe(7))."""
 DEADLINE_SLACK = 30.0
 """Seconds that the cluster may take to report a deadline of its own."""
 TTL_AFTER_RM = 600
@@ -222,6 +229,10 @@ class TimedOut(K8rError):
     """The run took longer than `--timeout`."""
 
     exit_code = ExitCode.TIMEOUT
+
+
+class NoKubeconfig(K8rError):
+    """Nothing says where a cluster is."""
 
 
 class CannotStart(K8rError):
@@ -381,6 +392,12 @@ class RunOptions:
     patch: Object = dataclasses.field(default_factory=dict)
     as_deployment: bool = False
     port: Optional[int] = None
+    local: bool = False
+
+    @property
+    def offline(self) -> bool:
+        """Whether the cluster is left out of it."""
+        return self.show_yaml or self.local
 
 
 @dataclasses.dataclass(frozen=True)
@@ -1383,9 +1400,13 @@ def verdict(job: Object, pods: Sequence[Object]) -> Optional[Verdict]:
         if failed.get("reason") != "DeadlineExceeded":
             return None  # the pods' own words are still on their way
     if failed and failed.get("reason") == "DeadlineExceeded":
-        limit = spec.get("activeDeadlineSeconds")
-        return Verdict(ExitCode.TIMEOUT, f"{name} timed out after {limit} s (DeadlineExceeded)")
+        return timed_out(name, spec.get("activeDeadlineSeconds"))
     return summary(name, count, decided, str(failed.get("reason") or "") if failed else "")
+
+
+def timed_out(name: str, limit: Optional[int]) -> Verdict:
+    """The end of a run that has taken too long."""
+    return Verdict(ExitCode.TIMEOUT, f"{name} timed out after {limit} s (DeadlineExceeded)")
 
 
 def summary(name: str, count: int, decided: Mapping[int, Outcome], reason: str) -> Verdict:
@@ -1720,7 +1741,11 @@ if [ $# -eq 0 ] && [ ! -f {startup} ]; then
 fi
 """
 
-CLONE = """\
+COPY = """\
+cp -R -P -p {clone}/. {workspace} || exit 125
+"""
+
+CLONE_ACCESS = """\
 set -eu
 home={home}
 secret={secret}
@@ -1753,6 +1778,9 @@ END
 chmod 500 "$home/askpass"
 export GIT_SSH_COMMAND="$ssh -o UserKnownHostsFile=$hosts"
 umask 022
+"""
+
+CLONE = """\
 cd {workspace}
 git init -q .
 git remote add origin "$K8R_GIT_URL"
@@ -1779,29 +1807,47 @@ that nobody else reads, and never by an argument, a variable or .git/config.
 The command may run as another user than the clone, hence the last line."""
 
 
-def unpack_script(chunks: int) -> str:
+LOCAL_CLONE = """\
+set -eu
+home={home}
+unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_OBJECT_DIRECTORY
+"""
+"""In place of CLONE_ACCESS where the user's own git has the user's own access.
+A hook of git, which may have called k8r, sets these."""
+
+
+def unpack_script(chunks: int, workspace: str = "", mount: str = "") -> str:
     """Shell text that extracts the archive and runs the startup script.
 
     -o gives the files to the user that extracts them, whoever that is.
     """
-    first = f"{ARCHIVE_MOUNT}/part-00"
+    workspace, mount = shlex.quote(workspace or WORKSPACE), shlex.quote(mount or ARCHIVE_MOUNT)
     if chunks == 1:
-        unpack = f"tar -xzof {first}"
+        unpack = f"tar -xzof {mount}/part-00"
     else:
-        unpack = f"cat {ARCHIVE_MOUNT}/part-* | tar -xzof -"
-    return UNPACK.format(workspace=WORKSPACE, unpack=unpack) + STARTUP.format(
+        unpack = f"cat {mount}/part-* | tar -xzof -"
+    return UNPACK.format(workspace=workspace, unpack=unpack) + STARTUP.format(
         startup=STARTUP_SCRIPT
     )
 
 
 def clone_script() -> str:
     """Shell text that clones to the workspace."""
-    return CLONE.format(home=GIT_HOME, secret=GIT_SECRET_MOUNT, workspace=WORKSPACE)
+    script = CLONE_ACCESS + CLONE
+    return script.format(home=GIT_HOME, secret=GIT_SECRET_MOUNT, workspace=WORKSPACE)
 
 
-def cloned_script() -> str:
-    """Shell text that runs before the command in a clone."""
-    return (CLONED + STARTUP).format(workspace=WORKSPACE, startup=STARTUP_SCRIPT)
+def local_clone_script(workspace: str, home: str) -> str:
+    """The same on this machine."""
+    script = LOCAL_CLONE + CLONE
+    return script.format(home=shlex.quote(home), workspace=shlex.quote(workspace))
+
+
+def cloned_script(workspace: str = "", clone: str = "") -> str:
+    """Shell text that runs before the command in a clone, or in a copy of one."""
+    script = (COPY if clone else "") + CLONED + STARTUP
+    workspace, clone = shlex.quote(workspace or WORKSPACE), shlex.quote(clone)
+    return script.format(workspace=workspace, clone=clone, startup=STARTUP_SCRIPT)
 
 
 def prune(value: Object) -> Object:
@@ -1844,22 +1890,28 @@ def verbatim(text: str) -> str:
     return re.sub(r"\$(?=[$(])", "$$", text)
 
 
-def environment(work: Workload) -> List[Object]:
-    """The container's variables, the user's own after k8r's.
+def own_variables(work: Workload, index: str = "0") -> Dict[str, str]:
+    """The variables that k8r sets.
 
     PYTHONUNBUFFERED, since a Python that writes to a pipe would hold its output
     back for kilobytes.
     """
-    index: Object = {"name": "K8R_INDEX", "value": "0"}
-    if work.num > 1 and not work.as_deployment:
-        field = {"fieldPath": f"metadata.annotations['{INDEX_ANNOTATION}']"}
-        index = {"name": "K8R_INDEX", "valueFrom": {"fieldRef": field}}
-    variables = {
-        "PYTHONUNBUFFERED": {"name": "PYTHONUNBUFFERED", "value": "1"},
-        "K8R_JOB": {"name": "K8R_JOB", "value": work.name},
-        "K8R_COUNT": {"name": "K8R_COUNT", "value": str(work.num)},
+    return {
+        "PYTHONUNBUFFERED": "1",
+        "K8R_JOB": work.name,
+        "K8R_COUNT": str(work.num),
         "K8R_INDEX": index,
     }
+
+
+def environment(work: Workload) -> List[Object]:
+    """The container's variables, the user's own after k8r's."""
+    variables: Dict[str, Object] = {
+        key: {"name": key, "value": value} for key, value in own_variables(work).items()
+    }
+    if work.num > 1 and not work.as_deployment:
+        field = {"fieldPath": f"metadata.annotations['{INDEX_ANNOTATION}']"}
+        variables["K8R_INDEX"] = {"name": "K8R_INDEX", "valueFrom": {"fieldRef": field}}
     for use in work.secrets:
         for name, key in secret_variables(use).items():
             reference = {"name": use.object_name, "key": key}
@@ -1914,14 +1966,36 @@ def safe_directory() -> List[Object]:
     return [{"name": f"GIT_CONFIG_{key}", "value": value} for key, value in setting.items()]
 
 
-def clone_container(work: Workload, clone: Clone) -> Object:
-    """The init container that clones a repository."""
-    variables = {
+def clone_variables(clone: Clone) -> Dict[str, str]:
+    """What the script that clones has to know."""
+    return {
         "K8R_GIT_URL": clone.url,
         "K8R_GIT_REF": clone.options.ref or "HEAD",
         "K8R_GIT_DEPTH": str(clone.options.depth),
         "K8R_GIT_HOST_KEYS": "no" if clone.options.any_host_key else "yes",
     }
+
+
+def local_clone_variables(
+    clone: Clone, environ: Mapping[str, str], user: str, password: str
+) -> Dict[str, str]:
+    """The same on this machine, where credentials for the host are a setting of git
+    that is in no argument and no file (git-config(1), GIT_CONFIG_COUNT).
+    """
+    variables = dict(clone_variables(clone), GIT_TERMINAL_PROMPT="0")
+    if user or password:
+        count = int(environ.get("GIT_CONFIG_COUNT") or 0)
+        host = "/".join(clone.url.split("/", 3)[:3])
+        login = base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
+        variables["GIT_CONFIG_COUNT"] = str(count + 1)
+        variables[f"GIT_CONFIG_KEY_{count}"] = f"http.{host}/.extraHeader"
+        variables[f"GIT_CONFIG_VALUE_{count}"] = f"Authorization: Basic {login}"
+    return variables
+
+
+def clone_container(work: Workload, clone: Clone) -> Object:
+    """The init container that clones a repository."""
+    variables = clone_variables(clone)
     places: List[Object] = [
         {"name": "workspace", "mountPath": WORKSPACE},
         {"name": "git-home", "mountPath": GIT_HOME},
@@ -1942,16 +2016,18 @@ def clone_container(work: Workload, clone: Clone) -> Object:
     )
 
 
-def command_line(work: Workload) -> Tuple[List[str], List[str]]:
-    """The container's command and args.
+def command_line(
+    work: Workload, escape: Callable[[str], str] = verbatim
+) -> Tuple[List[str], List[str]]:
+    """The container's command and args, each word through ``escape``.
 
     A command reaches the container as the argument list that it is: the shell
     that unpacks gets it as "$@" and replaces itself by it.
     """
-    words = [verbatim(word) for word in work.command]
+    words = [escape(word) for word in work.command]
     if not work.setup:
         return words, []
-    return ["sh", "-c", verbatim(work.setup + RUN), "k8r"], words
+    return ["sh", "-c", escape(work.setup + RUN), "k8r"], words
 
 
 HARDENED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
@@ -2195,6 +2271,21 @@ class Archive:
         with self._lock:
             self._file.seek(part * CHUNK_SIZE)
             return self._file.read(CHUNK_SIZE)
+
+    def __str__(self) -> str:
+        return f"{plural(self.files, 'file')}, {format_size(self.size)}"
+
+    def write_parts(self, folder: str) -> None:
+        """Write it as a pod finds it. Raises K8rError."""
+        try:
+            os.mkdir(folder)
+            for part in range(self.chunks):
+                with open(os.path.join(folder, f"part-{part:02d}"), "wb") as file:
+                    file.write(self.chunk(part))
+        except OSError as error:
+            raise K8rError(
+                f"cannot write to {printable(folder)}: {error.strerror}", "make room, or set TMPDIR"
+            ) from error
 
     def digest(self) -> str:
         """The SHA-256 of the whole, in hexadecimal."""
@@ -2590,6 +2681,106 @@ def root_cause(error: BaseException) -> str:
     return " ".join(words.split())
 
 
+class LocalProcess:
+    """A command in a session of its own. As in a container, both of its outputs are
+    one, and what it has started ends with it.
+
+    ``folder`` is made for it and, unless ``keep``, removed after it.
+    """
+
+    def __init__(
+        self, command: Sequence[str], folder: str, environ: Mapping[str, str], keep: bool = False
+    ) -> None:
+        self._command = command
+        self._folder = folder
+        self._environ = environ
+        self._keep = keep
+        self._lock = threading.Lock()
+        self._stopped = False
+        self._process: Optional[subprocess.Popen[bytes]] = None
+        self.outcome = Outcome(128 + signal.SIGTERM)
+
+    def output(self) -> Iterator[bytes]:
+        """Run it and yield what it writes; `outcome` is then how it ended."""
+        with self._lock:
+            if self._stopped:
+                return
+            try:
+                os.makedirs(self._folder)
+                self._process = process = subprocess.Popen(
+                    self._command,
+                    cwd=self._folder,
+                    env=self._environ,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise K8rError(f"the command cannot be started: {error.strerror}") from error
+        with process:
+            yield from self._pieces(process)
+            code = process.wait()
+            self.stop(signal.SIGKILL)
+        with self._lock:
+            self._process = None
+        self.outcome = Outcome(code if code >= 0 else 128 - code)
+        if not self._keep:
+            remove_tree(self._folder)
+
+    def _pieces(self, process: subprocess.Popen[bytes]) -> Iterator[bytes]:
+        """What comes out of the pipe, and of one that outlives the process, what was in it."""
+        assert process.stdout
+        pipe, poll = process.stdout.fileno(), select.poll()
+        poll.register(pipe, select.POLLIN)
+        left = sys.maxsize
+        while left > 0:
+            ended = process.poll() is not None
+            if ended:
+                self.stop(signal.SIGKILL)
+                left = min(left, PIPE_SIZE)
+            if poll.poll(250):
+                data = os.read(pipe, STREAM_CHUNK)
+                if not data:
+                    return
+                left -= len(data)
+                yield data
+            elif ended:
+                return
+
+    def stop(self, signum: int) -> None:
+        """Send it a signal, to all of it; it will not be started any more."""
+        with self._lock:
+            self._stopped = True
+            if self._process:
+                signal_session(self._process.pid, signum)
+
+
+def signal_session(session: int, signum: int) -> None:
+    """Send a signal to the processes of a session: to the group of its leader, and
+    to those of others, as timeout(1) makes one, where /proc tells of them.
+    """
+    with contextlib.suppress(OSError):
+        os.killpg(session, signum)
+    with contextlib.suppress(FileNotFoundError):
+        for name in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError):
+                if os.getsid(int(name)) == session != os.getpgid(int(name)):
+                    os.kill(int(name), signum)
+
+
+def remove_tree(folder: str) -> None:
+    """Remove a directory and all that is in it, be it read-only."""
+    with contextlib.suppress(OSError):
+        os.chmod(folder, 0o700)
+    for top, folders, _ in os.walk(folder):
+        for path in (os.path.join(top, name) for name in folders):
+            with contextlib.suppress(OSError):
+                if not os.path.islink(path):
+                    os.chmod(path, 0o700)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 class Docker:
     """The docker daemon, as far as k8r needs one.
 
@@ -2682,9 +2873,100 @@ class Docker:
             raise push_error(repository, "the registry named no digest")
         return f"{repository}@{digest}"
 
+    def pull(self, image: str) -> None:
+        """Fetch an image, unless it is here. Raises K8rError."""
+        import docker
+
+        repository, tag = docker.utils.parse_repository_tag(image)
+        layers = LayerProgress()
+        try:
+            with contextlib.suppress(docker.errors.ImageNotFound):
+                self._api.inspect_image(image)
+                return
+            for event in self._api.pull(repository, tag or "latest", stream=True, decode=True):
+                if event.get("error"):
+                    raise docker.errors.DockerException(event["error"])
+                self._progress(f"pulling {image}: {layers.take(event)}")
+        except (docker.errors.DockerException, OSError) as error:
+            reason = getattr(error, "explanation", None) or root_cause(error)
+            raise K8rError(f"the image {image} cannot be pulled: {reason}", "check it") from error
+
+    def container(self, work: Workload, variables: Mapping[str, str]) -> LocalContainer:
+        """A container like a pod's, without volumes. Swap is no memory, and a limit may
+        be for more CPUs than there are.
+        """
+        limits = {name: quantity(text) for name, text in work.resources.limits}
+        memory = int(limits.get("memory", 0)) or None
+        quota = max(int(limits["cpu"] * 100_000), 1000) if "cpu" in limits else None
+        entrypoint, command = command_line(work, str)
+        settings = {
+            "image": work.image,
+            "entrypoint": entrypoint or None,
+            "command": command or None,
+            "environment": dict(variables),
+            "labels": labels(work),
+            "host_config": self._api.create_host_config(
+                mem_limit=memory, memswap_limit=memory, cpu_period=100_000, cpu_quota=quota
+            ),
+        }
+        return LocalContainer(self._api, settings)
+
+
+class LocalContainer:
+    """A container, with the interface of `LocalProcess`. Its output is had by attaching
+    to it, since docker's log replaces what is no UTF-8.
+    """
+
+    def __init__(self, api: Any, settings: Object) -> None:
+        self._api = api
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._stopped = False
+        self._id = ""
+        self.outcome = Outcome(128 + signal.SIGTERM)
+
+    def output(self) -> Iterator[bytes]:
+        """Run it and yield what it writes; `outcome` is then how it ended."""
+        import docker
+
+        try:
+            with self._lock:
+                if self._stopped:
+                    return
+                self._id = self._api.create_container(**self._settings)["Id"]
+                pieces = self._api.attach(self._id, stream=True)
+                try:
+                    self._api.start(self._id)
+                except docker.errors.APIError as error:
+                    self.outcome = Outcome(128, f"StartError: {error.explanation}")
+                    return
+            yield from pieces
+            code = int(self._api.wait(self._id, timeout=None)["StatusCode"])
+            state = self._api.inspect_container(self._id)["State"]
+            self.outcome = Outcome(code, "OOMKilled" if state.get("OOMKilled") else "")
+        except (docker.errors.DockerException, OSError) as error:
+            reason = getattr(error, "explanation", None) or root_cause(error)
+            raise K8rError(f"docker cannot run {self._settings['image']}: {reason}") from error
+        finally:
+            self._do("remove_container", v=True, force=True)
+
+    def stop(self, signum: int) -> None:
+        """Send it a signal; it will not be started any more."""
+        with self._lock:
+            self._stopped = True
+            self._do("kill", signal=signum)
+
+    def _do(self, what: str, **options: Any) -> None:
+        """Do something to a container, which may have ended meanwhile, or be gone."""
+        import docker
+
+        if self._id:
+            with contextlib.suppress(docker.errors.DockerException, OSError):
+                getattr(self._api, what)(self._id, **options)
+
 
 class LayerProgress:
-    """Adds up what a push says of each layer."""
+    """Adds up what a push or a pull says of each layer."""
 
     def __init__(self) -> None:
         self._done: Dict[str, int] = {}
@@ -2698,6 +2980,11 @@ class LayerProgress:
             self._done[layer] = min(int(detail.get("current") or 0), self._total[layer])
         done, total = sum(self._done.values()), sum(self._total.values())
         return f"{format_bar(done, total)} of {format_size(total)}" if total else "..."
+
+
+def pull_error(image: str, text: str) -> K8rError:
+    """The error of a pull that was refused."""
+    return K8rError(f"the image {image} cannot be pulled: {text.strip()}", "check the spelling")
 
 
 def push_error(repository: str, text: str) -> K8rError:
@@ -3209,7 +3496,7 @@ class Cluster:
             if parts:
                 self._context = pick_context(merge_kubeconfigs(parts), self.target.context)
             elif not self._is_in_cluster():
-                raise K8rError(
+                raise NoKubeconfig(
                     "there is no kubeconfig",
                     "set KUBECONFIG or use --kubeconfig FILE; your cluster's provider has it",
                 )
@@ -4275,6 +4562,196 @@ class Patience:
         return sorted(events, key=event_time)
 
 
+Program = Union[LocalProcess, LocalContainer]
+
+
+class Attempt(Reader):
+    """Runs a program, and tells what it writes and how it ends. Its name is index,
+    container and number.
+    """
+
+    def __init__(self, messages: queue.Queue[Message], name: str, program: Program) -> None:
+        super().__init__(messages, name)
+        self.program = program
+
+    def read(self) -> None:
+        for data in self.program.output():
+            self.tell(Message("log", self.name, None, data))
+        self.tell(Message("end", self.name, self.program.outcome))
+
+
+class LocalRun:
+    """Runs on this machine what the cluster would run: each attempt has a thread that
+    reads its output, and this object alone decides and prints.
+
+    With ``docker`` each is a container, else a process in a directory of its own.
+    ``login`` are the credentials for a repository.
+    """
+
+    def __init__(
+        self,
+        work: Workload,
+        archive: Optional[Archive],
+        login: Tuple[str, str],
+        docker: Optional[Docker],
+        env: Environment,
+        console: Console,
+    ) -> None:
+        self._work = work
+        self._archive = archive
+        self._login = login
+        self._docker = docker
+        self._env = env
+        self._console = console
+        self._scratch = ""
+        self._messages: queue.Queue[Message] = queue.Queue(maxsize=64)
+        self._printer = LogPrinter(console, work.num > 1)
+        self._waiting = [f"{index}/{CONTAINER_NAME}/0" for index in range(work.num)]
+        self._running: Dict[str, Attempt] = {}
+        self._decided: Dict[int, Outcome] = {}
+        self._kill_at = 0.0
+        self._muted = False
+
+    def follow(self) -> Verdict:
+        """Run it to its end. Whatever happens, nothing of it stays."""
+        work, clock = self._work, self._env.clock
+        deadline = clock() + work.timeout if work.timeout else float("inf")
+        self._scratch = tempfile.mkdtemp(prefix="k8r-")
+        try:
+            self._prepare()
+            while len(self._decided) < work.num:
+                left = deadline - clock()
+                if left <= 0:
+                    return timed_out(work.name, work.timeout)
+                self._start_attempts()
+                self._take(min(left, LOOK_EVERY))
+            return summary(work.name, work.num, self._decided, "")
+        finally:
+            with signals_kept(self._hurry):
+                self._stop()
+                remove_tree(self._scratch)
+
+    def _prepare(self) -> None:
+        where, sent = printable(self._scratch), ""
+        if self._docker:
+            self._docker.pull(self._work.image)
+            where = "docker"
+        elif self._archive:
+            self._archive.write_parts(self._path("source"))
+            sent = f" ({self._archive})"
+        else:
+            self._waiting.insert(0, f"0/{CLONE_NAME}/0")
+        self._console.say(f"{self._work.name} runs on this machine, in {where}{sent}")
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self._scratch, name)
+
+    def _start_attempts(self) -> None:
+        """As many as may run at a time; the clone alone."""
+        most = self._work.parallel or self._work.num
+        while self._waiting and len(self._running) < most:
+            if any(tail_container(key) == CLONE_NAME for key in self._running):
+                break
+            key = self._waiting.pop(0)
+            self._running[key] = Attempt(self._messages, key, self._program(key))
+            self._running[key].start()
+
+    def _program(self, key: str) -> Program:
+        """An attempt, with the shell text, the command line and the variables of a pod."""
+        index, container_name, attempt = key.split("/")
+        environ, clone = self._env.environ, self._path("clone")
+        if self._work.clone and container_name == CLONE_NAME:
+            variables = local_clone_variables(self._work.clone, environ, *self._login)
+            script = local_clone_script(clone, self._scratch)
+            return LocalProcess(["sh", "-c", script], clone, {**environ, **variables}, keep=True)
+        variables = {**own_variables(self._work, index), **dict(self._work.env)}
+        if self._docker:
+            return self._docker.container(self._work, variables)
+        workspace = self._path(f"{index}-{attempt}/workspace")
+        setup = cloned_script(workspace, clone)
+        if self._archive:
+            setup = unpack_script(self._archive.chunks, workspace, self._path("source"))
+        command, args = command_line(dataclasses.replace(self._work, setup=setup), str)
+        return LocalProcess([*command, *args], workspace, {**environ, **variables})
+
+    def _take(self, timeout: float) -> None:
+        """Wait for a message, and handle it. Raises K8rError."""
+        try:
+            message = self._messages.get(timeout=timeout)
+        except queue.Empty:
+            return
+        self._show(message)
+        if message.kind != "log":
+            del self._running[message.resource]
+            if message.kind == "error":
+                raise message.item
+            self._decide(message.resource, message.item)
+
+    def _decide(self, key: str, outcome: Outcome) -> None:
+        """Try again, or leave it at that; without a clone none can begin."""
+        index, container_name, attempt = key.split("/")
+        if container_name == CLONE_NAME:
+            if outcome.code:
+                outcome = outcome._replace(container=CLONE_NAME)
+                self._decided = dict.fromkeys(range(self._work.num), outcome)
+        elif outcome.code and int(attempt) < self._work.retry:
+            self._waiting.insert(0, f"{index}/{CONTAINER_NAME}/{int(attempt) + 1}")
+        else:
+            self._decided[int(index)] = outcome
+
+    def _show(self, message: Message) -> None:
+        key, label = message.resource, message.resource.partition("/")[0]
+        if self._muted:
+            return
+        try:
+            if tail_container(key) != CONTAINER_NAME:
+                self._console.foreign(message.data)
+            elif message.kind == "log":
+                self._printer.write(key, label, message.data)
+            else:
+                self._printer.end(key, label)
+        except OSError:
+            self._muted = True
+            raise
+
+    def _stop(self) -> None:
+        """End what still runs, by and by, and print what it has to say."""
+        attempts, clock = list(self._running.values()), self._env.clock
+        for attempt in attempts:
+            attempt.program.stop(signal.SIGTERM)
+        self._kill_at = clock() + STOP_GRACE
+        give_up = self._kill_at + STOP_GRACE
+        while any(attempt.is_alive() for attempt in attempts) or not self._messages.empty():
+            if clock() > give_up:
+                break
+            if clock() >= self._kill_at:
+                for attempt in attempts:
+                    attempt.program.stop(signal.SIGKILL)
+                self._kill_at = clock() + LOOK_EVERY
+            with contextlib.suppress(queue.Empty, OSError):
+                self._show(self._messages.get(timeout=0.1))
+
+    def _hurry(self) -> None:
+        self._kill_at = 0.0
+
+
+@contextlib.contextmanager
+def signals_kept(handler: Callable[[], None]) -> Iterator[None]:
+    """Let a signal call this, in place of ending k8r before all is tidied up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals do not come here
+        return
+    kept = {
+        signum: signal.signal(signum, lambda *_: handler())
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        yield
+    finally:
+        for signum, old in kept.items():
+            signal.signal(signum, old)
+
+
 # ==============================================================================
 # 10. K8sRun
 # ==============================================================================
@@ -4465,6 +4942,11 @@ def taken(kind: str, name: str) -> K8rError:
 CHILD_RESOURCES = {"ConfigMap": "configmaps", "Secret": "secrets", "Service": "services"}
 
 
+NO_CLUSTER_HINT = (
+    "kind makes one on this machine, and k8r --local SOURCE -- COMMAND runs without any"
+)
+
+
 class K8sRun:
     """What k8r does, one method for each thing.
 
@@ -4539,12 +5021,12 @@ class K8sRun:
         """Check a repository and plan its run in the base image."""
         git_options = options.git
         url, user, password = split_credentials(options.source)
-        if url.lower().startswith("http") and not git_options.secret and not options.show_yaml:
+        if url.lower().startswith("http") and not git_options.secret and not options.offline:
             warning = look_up_repository(url, git_options.ref, user, password)
             if warning:
                 self.console.warn(warning)
         secret = git_options.secret
-        if secret and not options.show_yaml:
+        if secret and not options.offline:
             secret = self._find_secret(secret, self.generate_job_name(options))
         work = self._workload(options, GITHUB, options.base_image)
         work = dataclasses.replace(
@@ -4566,6 +5048,8 @@ class K8sRun:
             return f"{repository}:latest"
         docker = Docker(environ, self.console.plain, self.console.progress)
         image = docker.build(os.path.realpath(self._path(options.source)), options.build)
+        if options.local:
+            return image
         reference = docker.tag(image, repository)
         loader = load_command(self._cluster.context_name, reference)
         if loader and self._is_local(self._cluster.context_name):
@@ -4585,7 +5069,7 @@ class K8sRun:
         """Do all that comes before the first object. Raises UsageError."""
         uses: List[SecretUse] = []
         kind, name = self.detect_source_type(options.source), self.generate_job_name(options)
-        if not options.show_yaml:
+        if not options.offline:
             # First of all, since a cluster out of reach should not cost a build.
             uses = self.get_job_secrets(options.secret_job or name)
             check_collisions(uses)
@@ -4636,7 +5120,12 @@ class K8sRun:
                 for text in format_yaml(self.manifests(plan)):
                     self.console.data(text.encode())
             return ExitCode.OK
-        root = self._create_from(options)
+        if options.local:
+            return self.run_locally(options)
+        try:
+            root = self._create_from(options)
+        except NoKubeconfig as error:
+            raise NoKubeconfig(error.message, f"{error.hint}; {NO_CLUSTER_HINT}") from error
         name = root["metadata"]["name"]
         if options.as_deployment:
             return self._follow_deployment(root, options)
@@ -4645,6 +5134,22 @@ class K8sRun:
             self.console.say(f"follow it: {self.again('logs -f', name)}")
             return ExitCode.OK
         return self._follow_job(root, options, LogQuery())
+
+    def run_locally(self, options: RunOptions) -> int:
+        """`k8r run --local`: on this machine, without a cluster; returns the exit code."""
+        with contextlib.closing(self.plan(options)) as plan:
+            work, docker, started = plan.work, None, self.env.clock()
+            if not work.setup:
+                docker = Docker(self.env.environ, self.console.plain, self.console.progress)
+            run = LocalRun(work, plan.archive, plan.credentials, docker, self.env, self.console)
+            try:
+                ended = run.follow()
+            except (KeyboardInterrupt, Interrupted, BrokenPipeError):
+                self.console.warn(f"{work.name} was stopped, and nothing of it goes on")
+                raise
+        self._tell_end(ended, started)
+        self._hint(ended.code, options)
+        return ended.code
 
     def monitor_job(self, name: str, logs: LogQuery = LogQuery()) -> int:
         """Follow a Job or Deployment, print its logs, return its exit code."""
@@ -4848,9 +5353,8 @@ class K8sRun:
                 remedy = f"{self.again('rm', name)}, or choose a --job-name"
                 raise K8rError(f"there is a Job {name} already", remedy)
             made = self._launcher(options).launch(plan)
-        name, sent = made["metadata"]["name"], ""
-        if plan.archive:
-            sent = f" ({plural(plan.archive.files, 'file')}, {format_size(plan.archive.size)})"
+        name = made["metadata"]["name"]
+        sent = f" ({plan.archive})" if plan.archive else ""
         self.console.say(
             f"{name} runs in namespace {self.namespace} of {self._cluster.context_name}{sent}"
         )
@@ -4892,9 +5396,12 @@ class K8sRun:
                 f"remove it: {self.again('rm -f', name)}"
             )
             raise
+        self._tell_end(ended, started)
+        return ended
+
+    def _tell_end(self, ended: Verdict, started: float) -> None:
         tell = self.console.warn if ended.code else self.console.say
         tell(f"{ended.text} after {format_age(self.env.clock() - started)}")
-        return ended
 
     def _follow_job(self, root: Object, options: RunOptions, logs: LogQuery) -> int:
         """Follow a Job, and clean up after it as the options say."""
@@ -5292,6 +5799,11 @@ def add_following_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--show-yaml", action="store_true", help="print the objects and touch no cluster"
     )
+    group.add_argument(
+        "--local",
+        action="store_true",
+        help="run it on this machine instead, without a cluster",
+    )
     group.add_argument("-q", "--quiet", action="store_true", help="print errors only")
 
 
@@ -5648,6 +6160,7 @@ def run_options(args: argparse.Namespace, env: Environment) -> RunOptions:
         patch=read_patch(os.path.join(env.cwd, args.patch)) if args.patch else {},
         as_deployment=args.as_deployment,
         port=args.port,
+        local=args.local,
     )
 
 
@@ -5668,10 +6181,14 @@ def check_run(args: argparse.Namespace) -> None:
             raise UsageError(f"'{image}' is no image", f"write NAME[:TAG] after --{name}")
     if args.port and not args.as_deployment:
         raise UsageError("--port is for Deployments", "add --as-deployment")
-    for option in ("parallel", "timeout", "retry", "rm", "replace", "rm_secrets"):
-        if args.as_deployment and getattr(args, option):
-            name = option.replace("_", "-")
-            raise UsageError(f"a Deployment takes no --{name}", "leave it out")
+    for given, what, others in (
+        (args.local, "a local run", "detach as_deployment replace show_yaml rm_secrets"),
+        (args.as_deployment, "a Deployment", "parallel timeout retry rm replace rm_secrets"),
+    ):
+        for option in others.split():
+            if given and getattr(args, option):
+                name = option.replace("_", "-")
+                raise UsageError(f"{what} takes no --{name}", "leave it out")
 
 
 def cmd_run(k8s: K8sRun, args: argparse.Namespace) -> int:

@@ -50,6 +50,7 @@ PURE_MODULES = {
     "json",
     "posixpath",
     "re",
+    "shlex",
     "typing",
     "unicodedata",
     "urllib",
