@@ -5,14 +5,14 @@ usage: k8r SOURCE [OPTIONS] [-- COMMAND [ARG ...]]
 
 SOURCE is a directory, a git URL, a Dockerfile or a container image. COMMAND
 runs in the cluster as a Job; its output appears here, and k8r ends with its
-exit code.
+exit code. `run` may stand before SOURCE; k8r run --help has its options.
 
+  k8r --local ./ -- python train.py    try it on this machine first
   k8r ./ --base-image python:3-slim -- python train.py
   k8r ./ --num 8 -- ./sweep.sh         8 pods, each with its own K8R_INDEX
   k8r -d alpine -- sleep 60            start an image, return at once
   k8r ./ --show-yaml -- true           print the objects, touch no cluster
 
-  k8r run ...                          the same; k8r run --help has the options
   k8r ls                               what runs, what ran
   k8r logs NAME                        its output again; -f follows
   k8r delete NAME                      remove it with all of its parts (or: rm)
@@ -4385,15 +4385,25 @@ class Run:
 
     def _is_over(self) -> bool:
         """Decided, and every log read. Pods that the cluster stops, because of a
-        deadline say, get a few seconds to end theirs.
+        deadline say, get a few seconds to end theirs; the log of a container that
+        has ended is read to its end, however long that takes.
         """
         if self._verdict is None:
             return False
         if not (self._open or self._waiting):
             return True
-        endless = is_deployment(self._root) and not self._gone
-        stopped = self._gone or job_failure(self._root)
-        return endless or bool(stopped and self._clock() - self._decided_at > 5)
+        if is_deployment(self._root) and not self._gone:
+            return True
+        if not (self._gone or job_failure(self._root)):
+            return False
+        if self._clock() - self._decided_at <= 5:
+            return False
+        return not any(map(self._is_complete, [*self._open.values(), *self._waiting]))
+
+    def _is_complete(self, tail: Tail) -> bool:
+        """Whether nothing will be added to a log, since its container has ended."""
+        pod = self._pods.get(tail.name.partition("/")[0])
+        return pod is None or has_ended(pod, tail.name)
 
     def _check(self, deadline: Optional[float]) -> None:
         if deadline is not None and self._clock() > deadline:
@@ -4419,8 +4429,7 @@ class Run:
     def _start_tails(self) -> None:
         while self._waiting and len(self._open) < STREAMS_AT_ONCE:
             tail = self._waiting.pop(0)
-            pod = self._pods.get(tail.name.partition("/")[0])
-            if pod is None or has_ended(pod, tail.name):
+            if self._is_complete(tail):
                 tail.ended.set()
             self._open[tail.name] = tail
             tail.start()
