@@ -1,0 +1,651 @@
+#!/bin/sh
+# Installs k8r for one user, without root; brings it up to date; removes it.
+# `sh install.sh --help` tells how. Nothing runs before the last line, so that a
+# download cut short does nothing.
+
+# zsh is to read this file as sh would.
+[ -z "${ZSH_VERSION:-}" ] || emulate sh
+set -eu
+
+self=$0
+newline='
+'
+begin='# >>> k8r >>>'
+end='# <<< k8r <<<'
+# What a version is made of, where there is no git to say so.
+files='k8r.py pyproject.toml uv.lock install.sh README.md LICENSE CHANGELOG.md'
+# What a first run and a later removal have to find.
+home='' launcher='' bin='' checkout='' url='' branch='' current='' staged='' unproven='' locked=''
+
+usage() {
+    cat <<'USAGE'
+usage: sh install.sh                     install this checkout, or bring it up to date
+       sh install.sh --update [BRANCH]   the newest of where k8r came from
+       sh install.sh --uninstall         remove k8r and all that this script made
+       curl -fsSL URL/install.sh | K8R_REPO=URL sh
+
+environment:
+  K8R_REPO     the git repository, where there is no checkout beside this script
+  K8R_BRANCH   its branch or tag (default: the repository's own choice)
+  K8R_HOME     where k8r lives (default: ~/.local/share/k8r)
+  K8R_BIN      where the command goes (default: ~/.local/bin)
+USAGE
+}
+
+say() { printf '%s\n' "$*"; }
+warn() { printf 'install.sh: %s\n' "$*" >&2; }
+die() {
+    warn "$*"
+    exit 1
+}
+wrong_usage() {
+    warn "$* (--help tells more)"
+    exit 2
+}
+
+# ---- Where things are
+
+# The path $1, from / on.
+absolute() {
+    case $1 in
+    /*) printf '%s\n' "$1" ;;
+    *) printf '%s\n' "$PWD/$1" ;;
+    esac
+}
+
+# Sets home, launcher and bin, and checkout if this script lies in one.
+locate() {
+    [ -n "${HOME:-}" ] || die "HOME is not set"
+    home=$(absolute "${K8R_HOME:-$HOME/.local/share/k8r}")
+    # Through a pipe, $0 is the shell, and what lies in this directory is nobody's wish.
+    case $self in
+    install.sh | */install.sh) [ ! -f "$self" ] || locate_self ;;
+    esac
+    launcher=$(remembered launcher)
+    if [ -n "${K8R_BIN:-}" ] || [ -z "$launcher" ]; then
+        launcher=$(absolute "${K8R_BIN:-$HOME/.local/bin}")/k8r
+    fi
+    bin=$(dirname "$launcher")
+    current=$(readlink "$home/current" 2>/dev/null) || current=
+    current=${current##*/}
+}
+
+locate_self() {
+    here=$(cd "$(dirname "$self")" && pwd -P)
+    case $here in
+    */versions/*)
+        if [ -f "${here%/versions/*}/source" ]; then
+            # An installed version knows its place, whatever the environment says.
+            [ "$(cd "$home" 2>/dev/null && pwd -P)" = "${here%/versions/*}" ] ||
+                home=${here%/versions/*}
+            return
+        fi
+        ;;
+    esac
+    if [ -f "$here/k8r.py" ] && [ -f "$here/pyproject.toml" ]; then
+        checkout=$here
+    fi
+}
+
+# What the file $1 in home says, line $2 of it.
+remembered() { sed -n "${2:-1}p" "$home/$1" 2>/dev/null || :; }
+
+# Makes the directory $1, and remembers each that was not there before.
+make_dir() {
+    made='' dir=$1
+    while [ ! -d "$dir" ]; do
+        made=$made$dir$newline
+        dir=$(dirname "$dir")
+    done
+    mkdir -p "$1" || die "cannot make the directory $1"
+    printf %s "$made" >>"$home/made" || die "cannot write in $home"
+}
+
+# ---- What is needed
+
+# Says that $1 is missing, and which package of Debian $2, Fedora $3, macOS $4 has it.
+missing() {
+    die "$1; install it (Debian, Ubuntu: apt install $2; Fedora: dnf install $3; macOS: $4)"
+}
+
+# macOS has a git and a python3 that only offer to install one.
+need_git() {
+    git --version >/dev/null 2>&1 || missing "git is missing" git git "xcode-select --install"
+}
+
+# Sets uv: the user's, where it is new enough, or one in home.
+find_uv() {
+    # The user's network may sign for others; then only the system's certificates
+    # will do, which pip and git use as well. uv would bring its own.
+    export UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS:-true}"
+    export UV_PYTHON_DOWNLOADS=never
+    # An activated environment is not what this is for.
+    unset VIRTUAL_ENV
+    uv=uv
+    understands uv && return
+    uv=$home/uv/bin/uv
+    # Its cache goes when it does.
+    export UV_CACHE_DIR="${UV_CACHE_DIR:-$home/uv/cache}"
+    understands "$uv" || install_uv
+}
+
+sync='sync -q --locked --no-default-groups --compile-bytecode'
+
+# Whether $1 is a uv that knows these options.
+understands() {
+    # shellcheck disable=SC2086 # words
+    "$1" $sync --help >/dev/null 2>&1
+}
+
+install_uv() {
+    python3 -c '' 2>/dev/null ||
+        missing "python3 is missing" python3-venv python3 "xcode-select --install"
+    python3 -c 'import sys; sys.exit(sys.version_info < (3, 8))' ||
+        missing "python3 is older than 3.8" python3-venv python3 "brew install python3"
+    say "there is no uv here: installing it into $home/uv"
+    rm -rf "$home/uv"
+    { python3 -m venv "$home/uv" && "$home/uv/bin/python" -m pip --version; } >/dev/null 2>&1 ||
+        missing "python3 cannot make environments (venv, pip)" \
+            python3-venv python3 "brew install python3"
+    "$home/uv/bin/python" -m pip install -q --no-cache-dir --disable-pip-version-check uv ||
+        die "pip could not install uv"
+    understands "$uv" || die "this machine's uv is too old: $("$uv" --version 2>&1)"
+}
+
+# ---- Where it comes from
+
+# Sets url and branch, the place of updates, and prepares what is to be installed from it.
+choose_source() {
+    url=$(remembered source 1) branch=$(remembered source 2)
+    if [ -n "$checkout" ]; then
+        url=$checkout branch=
+        [ ! -e "$checkout/.git" ] || choose_origin
+    fi
+    if [ -n "${K8R_REPO:-}" ]; then
+        case $K8R_REPO in
+        *:*) url=$K8R_REPO ;;
+        *) url=$(absolute "$K8R_REPO") ;;
+        esac
+        branch=
+    fi
+    branch=${K8R_BRANCH:-$branch}
+    [ -n "$url" ] || die "set K8R_REPO to the URL of k8r's git repository, or run this from a checkout"
+}
+
+# The checkout's origin is the place of updates, where it has one.
+choose_origin() {
+    need_git
+    if origin=$(git -C "$checkout" config --get remote.origin.url); then
+        url=$origin
+        case $origin in
+        *:* | /*) ;;
+        *) url=$(cd "$checkout" && cd "$origin" && pwd -P) || url=$origin ;;
+        esac
+        upstream=$(git -C "$checkout" rev-parse --abbrev-ref '@{upstream}' 2>/dev/null) || upstream=
+        case $upstream in
+        origin/*) branch=${upstream#origin/} ;;
+        esac
+    fi
+    [ -z "$(git -C "$checkout" status --porcelain -uno)" ] ||
+        warn "note: the uncommitted changes in $checkout are not installed"
+}
+
+# Puts what is at $1, in its branch $2 if there is one, into staged, and sets id, its name.
+fetch() {
+    make_dir "$home/versions"
+    staged=$home/versions/.new
+    rm -rf "$staged" "$home"/versions/.new.*
+    if [ -f "$1/k8r.py" ] && [ ! -e "$1/.git" ]; then
+        [ -z "$2" ] || die "$1 is no git repository, hence has no branch $2"
+        fetch_files "$1"
+    else
+        fetch_commit "$1" "$2"
+    fi
+    for file in k8r.py pyproject.toml uv.lock install.sh; do
+        [ -f "$staged/$file" ] || die "$1${2:+, branch $2,} cannot be installed: it has no $file"
+    done
+}
+
+fetch_files() {
+    mkdir "$staged"
+    for file in $files; do
+        [ ! -f "$1/$file" ] || cp "$1/$file" "$staged/$file"
+    done
+    # The same files have the same name, so that nothing is done twice.
+    id=files-$(cd "$staged" && cat -- * | cksum | cut -d ' ' -f 1)
+}
+
+fetch_commit() {
+    need_git
+    case $1 in
+    /*) depth= ;;
+    *) depth=1 ;;
+    esac
+    told=$(git -c advice.detachedHead=false clone -q ${depth:+--depth "$depth"} \
+        ${2:+--branch "$2"} -- "$1" "$staged" 2>&1) || die "git cannot clone $1${2:+, branch $2}: $told"
+    commit=$(git -C "$staged" rev-parse -q --verify HEAD) || die "$1 has no commit"
+    id=$(printf %.12s "$commit")
+    rm -rf "$staged/.git"
+}
+
+# ---- A version
+
+# Whether the version in $1 runs; shown is what it said.
+starts() { shown=$("$1/.venv/bin/k8r" --version 2>&1 </dev/null); }
+
+# Makes a version of what is staged, tries it, and makes it the current one.
+# A current one that no longer starts is made again beside itself.
+bring_in() {
+    version=$id
+    case $current in
+    "$id" | "$id.1")
+        if starts "$home/current"; then
+            rm -rf "$staged"
+            return
+        fi
+        [ "$current" != "$id" ] || version=$id.1
+        ;;
+    esac
+    if [ ! -e "$home/versions/$version/.tried" ] || ! starts "$home/versions/$version"; then
+        unproven=$home/versions/$version
+        build "$unproven"
+        unproven=
+    fi
+    rm -rf "$staged"
+    link "versions/$version" "$home/current"
+    prune
+    current=$version
+}
+
+build() {
+    say "making k8r $id in $home"
+    find_uv
+    python=$("$uv" python find -q --system --no-project "${UV_PYTHON:->=3.8}") ||
+        missing "there is no Python from 3.8 on" python3-venv python3 "brew install python3"
+    rm -rf "$1"
+    mv "$staged" "$1"
+    # shellcheck disable=SC2086 # words
+    (cd "$1" && UV_PROJECT_ENVIRONMENT=.venv "$uv" $sync --python "$python") ||
+        die "uv could not install $id${current:+; $current stays}"
+    starts "$1" || die "$id does not start${current:+, $current stays}: ${shown##*"$newline"}"
+    : >"$1/.tried"
+}
+
+# Makes $2 a link to $1 in one step, whatever was there.
+# Neither POSIX' mv nor ln can replace a link to a directory; Python can.
+link() {
+    rm -f "$2.new"
+    ln -s "$1" "$2.new"
+    "$home/versions/$version/.venv/bin/python" -I -c \
+        'import os, sys; os.replace(sys.argv[1], sys.argv[2])' "$2.new" "$2"
+}
+
+# Removes all versions but the new one and the one before, which may be running.
+prune() {
+    for dir in "$home"/versions/*; do
+        case ${dir##*/} in
+        "$version" | "$current") ;;
+        *) rm -rf "$dir" ;;
+        esac
+    done
+}
+
+remember_source() {
+    # A URL may hold a token.
+    (umask 077 && printf '%s\n%s\n' "$url" "$branch" >"$home/source.new")
+    mv -f "$home/source.new" "$home/source"
+}
+
+# ---- The command
+
+# Whether $1 is the link to this k8r.
+is_our_link() { [ "$(readlink "$1" 2>/dev/null || :)" = "$home/current/.venv/bin/k8r" ]; }
+
+# Whether the launcher is a link to some k8r, be it in another place.
+is_launcher() {
+    case $(readlink "$launcher" 2>/dev/null || :) in
+    */current/.venv/bin/k8r) return 0 ;;
+    *) return 1 ;;
+    esac
+}
+
+# The layout of old: a folder, which is a checkout, where the command is now.
+has_old_layout() { [ -d "$HOME/.local/bin/k8r" ] && [ -f "$HOME/.local/bin/k8r/k8r.py" ]; }
+
+refuse_what_is_not_ours() {
+    if [ -e "$launcher" ] || [ -L "$launcher" ]; then
+        is_launcher || { [ "$launcher" = "$HOME/.local/bin/k8r" ] && has_old_layout; } ||
+            die "$launcher is there already, and not made by this; remove it or set K8R_BIN"
+    fi
+    [ ! -e "$home/made" ] || return 0
+    for entry in "$home"/* "$home"/.[!.]*; do
+        case ${entry##*/} in
+        old-layout-* | '*' | '.[!.]*') ;;
+        *) die "$home is there already, and not made by this; set K8R_HOME" ;;
+        esac
+    done
+}
+
+# A link costs nothing at a start, as a script would; and it goes by `current`, so an
+# update need not touch it. What runs meanwhile stays in its version's directory,
+# which the first line of .venv/bin/k8r names.
+make_launcher() {
+    make_dir "$bin"
+    if ! is_our_link "$launcher"; then
+        version=$current
+        link "$home/current/.venv/bin/k8r" "$launcher" || die "cannot make $launcher"
+    fi
+    # K8R_BIN may have been another one the last time.
+    before=$(remembered launcher)
+    [ "$before" = "$launcher" ] || ! is_our_link "$before" || rm -f "$before"
+    printf '%s\n' "$launcher" >"$home/launcher"
+}
+
+# ---- rc files
+
+# The rc files in which the user's shell looks for PATH, a line each.
+rc_files() {
+    case ${SHELL:-} in
+    */zsh) printf '%s\n' "${ZDOTDIR:-$HOME}/.zshrc" ;;
+    */bash)
+        printf '%s\n' "$HOME/.bashrc"
+        # A login shell reads the first of these, and no .bashrc unless that does.
+        for login in "$HOME/.bash_profile" "$HOME/.bash_login" "$HOME/.profile"; do
+            [ ! -e "$login" ] || break
+        done
+        grep -q bashrc "$login" 2>/dev/null || printf '%s\n' "$login"
+        ;;
+    *) printf '%s\n' "$HOME/.profile" ;;
+    esac
+}
+
+# All the rc files that might concern k8r, a line each.
+all_rc_files() {
+    for name in .bashrc .bash_aliases .bash_profile .bash_login .profile; do
+        printf '%s\n' "$HOME/$name"
+    done
+    for name in .zshenv .zprofile .zshrc; do
+        printf '%s\n' "$HOME/$name" "${ZDOTDIR:-$HOME}/$name"
+    done
+    cat "$home/rc" 2>/dev/null || :
+}
+
+# The block. It may be read twice, by a login file and the .bashrc that this reads.
+block() {
+    if [ "$bin" = "$HOME/.local/bin" ]; then
+        # shellcheck disable=SC2016 # the shell that reads it has its own HOME
+        quoted='"$HOME/.local/bin"'
+    else
+        quoted=\'$(printf %s "$bin" | sed "s/'/'\\\\''/g")\'
+    fi
+    cat <<BLOCK
+$begin
+# From k8r's install.sh; --uninstall takes it out.
+case ":\$PATH:" in
+*:$quoted:*) ;;
+*) export PATH=$quoted:"\$PATH" ;;
+esac
+$end
+BLOCK
+}
+
+add_to_path() {
+    case ":$PATH:" in
+    *:"$bin":*) return ;;
+    esac
+    rc_files | sort -u | while IFS= read -r rc; do
+        add_block "$rc"
+    done
+    case ${SHELL:-} in
+    */bash | */zsh | */sh | */dash | */ksh | '') ;;
+    *) warn "note: ${SHELL##*/} may not read $HOME/.profile; put $bin on its PATH" ;;
+    esac
+}
+
+# Puts the block into the rc file $1. An existing file gets a newline first, be it the
+# one that its last line lacks or an empty line: what is to be taken out again is
+# known without looking at what was there, and a block at the very start tells that
+# the file was made here.
+add_block() {
+    [ "$(sed -n "/^$begin\$/,/^$end\$/p" "$1" 2>/dev/null)" != "$(block)" ] || return 0
+    remove_block "$1" || return 0
+    gap=
+    [ ! -e "$1" ] || gap=$newline
+    if (printf '%s%s\n' "$gap" "$(block)" >>"$1") 2>/dev/null; then
+        printf '%s\n' "$1" >>"$home/rc"
+        say "$bin is on PATH by $1, in new shells"
+    else
+        warn "note: cannot write $1; put $bin on PATH yourself"
+    fi
+}
+
+# Takes the block out of the rc file $1.
+remove_block() {
+    range=$(LC_ALL=C awk -v begin="$begin" -v end="$end" '
+        { start = at; at += length($0) + 1 }
+        $0 == begin { from = start - 1; seen = 1 }
+        $0 == end && seen { print from, at; exit }' "$1" 2>/dev/null) || return 0
+    [ -n "$range" ] || return 0
+    from=${range% *} to=${range#* }
+    if [ "$from" -ge 0 ]; then
+        cut_out "$1" "$from" "$to" && say "removed the block in $1"
+    elif [ "$to" -eq "$(wc -c <"$1")" ]; then
+        rm -f "$1" && say "removed $1"
+    else
+        cut_out "$1" 0 "$to" && say "removed the block in $1"
+    fi
+}
+
+# Takes the bytes from $2 to $3 out of the file $1, which stays the file that it is.
+cut_out() {
+    rest=$(mktemp)
+    {
+        [ "$2" -eq 0 ] || head -c "$2" "$1"
+        tail -c "+$(($3 + 1))" "$1"
+    } >"$rest"
+    if ! (cat "$rest" >"$1") 2>/dev/null; then
+        warn "cannot write $1; what it should hold is in $rest"
+        return 1
+    fi
+    rm -f "$rest"
+}
+
+# ---- The old layout
+
+move_old_layout() {
+    all_rc_files | sort -u | while IFS= read -r rc; do
+        [ ! -f "$rc" ] || remove_old_function "$rc"
+    done
+    has_old_layout || return 0
+    place=$home/old-layout-$(date +%Y%m%d%H%M%S)
+    mv "$HOME/.local/bin/k8r" "$place"
+    say "moved the old $HOME/.local/bin/k8r to $place"
+    # A checkout that is the place of updates is that in its new place.
+    [ "$url" != "$(cd "$HOME" && pwd -P)/.local/bin/k8r" ] || url=$place
+}
+
+# Takes the function k8r that calls the old layout out of the rc file $1.
+remove_old_function() {
+    range=$(old_function "$1") || return 0
+    if [ -n "$range" ]; then
+        backup=$1.k8r-backup
+        [ ! -e "$backup" ] || backup=$backup-$(date +%Y%m%d%H%M%S)
+        cp -p "$1" "$backup" && cut_out "$1" "${range% *}" "${range#* }" &&
+            say "took the old function k8r out of $1 (before: $backup)"
+    fi
+    left=$(grep -nE '^[[:space:]]*(function[[:space:]]+k8r|k8r[[:space:]]*\(\)|alias[[:space:]]+k8r=)|\.local/bin/k8r/' \
+        "$1") || return 0
+    warn "note: $1, line ${left%%:*}, has a k8r of its own, which comes before the command"
+}
+
+# The bytes of the function in the file $1, with the comment that begins `# k8r`.
+# One that does not call the old layout is somebody else's.
+old_function() {
+    LC_ALL=C awk '
+        { start = at; at += length($0) + 1 }
+        !inside && /^[ \t]*#/ {
+            if (!comment && $0 ~ /^[ \t]*#+ *k8r/) { comment = 1; from = start }
+            next
+        }
+        !inside && /^[ \t]*(function[ \t]+k8r([ \t]*\(\))?|k8r[ \t]*\(\))[ \t]*(\{|$)/ {
+            inside = 1
+            calls = 0
+            if (!comment) from = start
+            indent = $0
+            sub(/[^ \t].*/, "", indent)
+            last = ($0 ~ /[; \t]\}[ \t]*$/)
+        }
+        { comment = 0 }
+        inside {
+            if (index($0, ".local/bin/k8r/")) calls = 1
+            if (last || $0 == indent "}") {
+                if (calls) { print from, at; exit }
+                inside = 0
+            }
+            last = 0
+        }' "$1" 2>/dev/null
+}
+
+# ---- Installing, updating, removing
+
+# One at a time. A lock whose process is gone is nobody's.
+lock() {
+    for attempt in 1 2; do
+        if (set -C && printf '%s\n' "$$" >"$home/lock") 2>/dev/null; then
+            locked=yes
+            return
+        fi
+        owner=$(remembered lock)
+        if [ "$attempt" = 2 ] || kill -0 "${owner:-0}" 2>/dev/null; then
+            die "process $owner is installing k8r in $home; if not, remove $home/lock"
+        fi
+        rm -f "$home/lock"
+    done
+}
+
+# Removes what is half done, and all of it where no version was there before.
+clean_up() {
+    code=$?
+    trap - EXIT
+    [ -n "$locked" ] || exit "$code"
+    [ -z "$staged" ] || rm -rf "$staged"
+    [ -z "$unproven" ] || rm -rf "$unproven"
+    rm -f "$home/lock"
+    [ -L "$home/current" ] || remove_home
+    exit "$code"
+}
+
+clean_up_at_the_end() {
+    trap clean_up EXIT
+    trap 'exit 129' HUP
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+}
+
+install() {
+    choose_source
+    refuse_what_is_not_ours
+    clean_up_at_the_end
+    make_dir "$home"
+    lock
+    previous=$current
+    if [ -n "$checkout" ]; then
+        fetch "$checkout" ''
+    else
+        fetch "$url" "$branch"
+    fi
+    bring_in
+    move_old_layout
+    remember_source
+    make_launcher
+    add_to_path
+    if [ "$current" = "$previous" ]; then
+        say "$shown ($current) was installed already: $launcher"
+    else
+        say "installed $shown ($current): $launcher"
+    fi
+}
+
+update() {
+    url=$(remembered source 1)
+    [ -n "$url" ] || die "there is no k8r in $home to update"
+    branch=${branch:-$(remembered source 2)}
+    clean_up_at_the_end
+    lock
+    previous=$current
+    fetch "$url" "$branch"
+    bring_in
+    remember_source
+    if [ "$current" = "$previous" ]; then
+        say "$shown ($current) is up to date"
+    else
+        say "updated to $shown ($current) from ${previous:-nothing}"
+    fi
+}
+
+uninstall() {
+    kept=0
+    if is_our_link "$launcher"; then
+        rm -f "$launcher"
+        say "removed $launcher"
+    fi
+    rcs=$(all_rc_files | sort -u)
+    while IFS= read -r rc; do
+        [ ! -f "$rc" ] || remove_block "$rc" || kept=1
+    done <<RCS
+$rcs
+RCS
+    if [ -e "$home/made" ]; then
+        remove_home
+        say "removed $home"
+    else
+        say "there is no k8r in $home"
+    fi
+    for old in "$home"/old-layout-*; do
+        [ ! -e "$old" ] || say "kept $old, which may hold changes of yours"
+    done
+    return "$kept"
+}
+
+# Removes what was made in home, and the directories that were made for it.
+remove_home() {
+    made=$(cat "$home/made") || return 0
+    rm -rf "$home/versions" "$home/uv"
+    rm -f "$home/current" "$home/current.new" "$home/source" "$home/source.new" \
+        "$home/launcher" "$home/rc" "$home/lock" "$home/made"
+    printf '%s\n' "$made" | sort -r | while IFS= read -r dir; do
+        [ -z "$dir" ] || rmdir "$dir" 2>/dev/null || :
+    done
+}
+
+main() {
+    # The last three are set in git's hooks, which may run this.
+    unset CDPATH GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE
+    task=install
+    case ${1-} in
+    -h | --help)
+        usage
+        return
+        ;;
+    --update)
+        task=update
+        shift
+        if [ $# -gt 0 ]; then
+            branch=$1
+            shift
+        fi
+        ;;
+    --uninstall)
+        task=uninstall
+        shift
+        ;;
+    esac
+    case ${branch}${1-} in
+    -*) wrong_usage "there is no option ${branch}${1-}" ;;
+    esac
+    [ $# -eq 0 ] || wrong_usage "$1 is too much"
+    locate
+    "$task"
+}
+
+main "$@"
