@@ -3123,10 +3123,12 @@ def installation() -> str:
 
 
 def commit_of(folder: str) -> str:
-    """The short id of the commit that a directory has checked out, "" if none."""
-    if not is_work_tree_root(folder):
-        return ""
-    answer = git(folder, "rev-parse", "--short", "HEAD")
+    """The short id of the commit that a program's directory has, "" if it is not
+    known. install.sh names a version after it.
+    """
+    if os.path.islink(folder):
+        return os.path.basename(os.readlink(folder))
+    answer = git(folder, "rev-parse", "--short", "HEAD") if is_work_tree_root(folder) else None
     return answer[0].strip() if answer else ""
 
 
