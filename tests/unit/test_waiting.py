@@ -67,9 +67,44 @@ WAITS: Dict[str, Tuple[Tuple[str, ...], bool]] = {
     "crash-loop-ends-well": ((CRASHES + "exit code 0",), True),
 }
 
+# What is still to be said, and what must not be.
+BETTER: Dict[str, Tuple[Tuple[str, ...], Tuple[str, ...], bool]] = {
+    "missing-claim": (('volume claim "none" does not exist',), ("no node can",), True),
+    "unschedulable-node-selector": (("disk=ssd",), (), False),
+    "init-runs": (("init container prepare",), ("pulls",), False),
+    "init-crashes-deployment": (("init container prepare", "exit code 3"), ("its command",), True),
+    "init-image-not-found": (("init container prepare", NOT_FOUND), ("rpc error",), True),
+    "no-such-command-deployment": (
+        ("cannot be started", '"no-such-command": executable file not found in $PATH'),
+        ("again and again", "OCI runtime"),
+        True,
+    ),
+    "no-such-command-deployment-back-off": (
+        ("cannot be started", '"no-such-command": executable file not found in $PATH'),
+        ("again and again", "OCI runtime"),
+        True,
+    ),
+    "crash-loop-ends-well": (("exit code 0", "a Deployment's command must not end"), (), True),
+    "image-not-found": ((MISSING + NOT_FOUND,), ("rpc error",), True),
+    "image-not-found-back-off": ((MISSING + NOT_FOUND,), ("rpc error", "Back-off"), True),
+    "registry-refused": (("127.0.0.1:1/x:latest: not found",), ("rpc error",), True),
+    "image-never-pulled": (("is not present",), ("cannot be pulled",), True),
+    "root-refused": (("root", "--restricted"), ("(pod: ",), True),
+    "quota": ((REFUSED + "exceeded quota",), ("alpine-",), True),
+    "quota-deployment": ((REFUSED + "exceeded quota",), ("alpine-",), True),
+    "quota-wants-limits": ((REFUSED, "--mem"), ("alpine-",), True),
+    "limit-range": ((REFUSED + "maximum memory usage",), ("alpine-",), True),
+    "pod-security": ((REFUSED, "--restricted"), ("alpine-",), True),
+    "missing-service-account": ((REFUSED, 'serviceaccount "none" not found'), ("alpine-",), True),
+}
+
 # Pods that will not be tried again: what the end of the run says of them.
 OUTCOMES = {
     "init-fails": "init container prepare: exit code 3",
+    "no-such-command": (
+        'the command cannot be started: exec: "no-such-command": '
+        "executable file not found in $PATH"
+    ),
 }
 
 
@@ -98,3 +133,22 @@ def test_a_pod_that_is_not_tried_again(name: str) -> None:
     pod = load(name)["pod"]
     assert not k8r.is_idle(pod)
     assert str(k8r.pod_outcome(pod)) == OUTCOMES[name]
+
+
+@pytest.mark.parametrize("name", list(BETTER))
+def test_in_better_words(name: str) -> None:
+    """Said in words that need no knowledge of Kubernetes, without names that change each time."""
+    recorded, (parts, unwanted, fatal) = load(name), BETTER[name]
+    pod, events = recorded["pod"], recorded["events"]
+    found = k8r.explain_pod(pod, events) if pod else k8r.explain_root(recorded["root"], events)
+    assert found is not None and found.fatal == fatal
+    for part in parts:
+        assert part in found.text
+    for part in unwanted:
+        assert part not in found.text
+
+
+def test_every_situation_is_judged() -> None:
+    """No recorded file is left out."""
+    names = {path.stem for path in RECORDED.glob("*.json")}
+    assert names == set(WAITS) | set(BETTER) | set(OUTCOMES)
