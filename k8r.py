@@ -1110,6 +1110,8 @@ def forbidden(text: str) -> ApiError:
 
 def trouble_hint(text: str) -> str:
     """What to do about a connection that cannot be made, from its error's text."""
+    if "KEY_VALUES_MISMATCH" in text:
+        return "the client certificate in the kubeconfig does not belong to its key; log in again"
     if "Missing Authority Key Identifier" in text or "not marked critical" in text:
         return (
             "the cluster's CA certificate breaks RFC 5280, which Python 3.13 and newer check; "
@@ -1312,6 +1314,8 @@ def pod_outcome(pod: Object) -> Optional[Outcome]:
         code = int(ended.get("exitCode", 0))
         if code or container["name"] == CONTAINER_NAME:
             reason = str(status.get("reason") or ended.get("reason") or "")
+            if reason == START_ERROR and ended.get("message"):
+                reason += f": {cause(ended.get('message', ''))}"
             plain = reason in ("Error", "Completed")
             return Outcome(code, "" if plain else reason, container["name"])
     if status.get("phase") == "Failed":
@@ -1448,6 +1452,9 @@ def pod_suffix(pod: Object) -> str:
 
 # Waiting
 
+START_ERROR = "StartError"
+"""The reason of a container whose command is not there, or cannot be run."""
+
 HOPELESS = {
     "ErrImagePull",
     "ImagePullBackOff",
@@ -1475,16 +1482,45 @@ def is_under_way(root: Object) -> bool:
     return is_deployment(root) and is_rolled_out(root)
 
 
+WRAPPINGS = [
+    re.compile(pattern, re.S)
+    for pattern in (
+        r'^Back-off pulling image "[^"]*"(: ErrImagePull)?(: )?',
+        r"^rpc error: code = \w+ desc = ",
+        r'^failed to pull and unpack image "[^"]*": ',
+        r'^failed to resolve reference "[^"]*": ',
+        r"^.*unable to start container process: (error during container init: )?",
+        r'^(Error creating: )?pods "[^"]*" is forbidden: ',
+        r' \(pod: "[^"]*", container: .*\)$',
+        r": unknown$",
+    )
+]
+"""What kubelet, container runtime and controllers put around the cause of a trouble.
+Some of it differs each time."""
+
+REMEDIES = (
+    (r"PodSecurity|runAsNonRoot", "--restricted may help"),
+    (r"must specify .*memory", "give --mem"),
+    (r"must specify .*cpu", "give --cpu"),
+)
+
+
+def cause(message: str) -> str:
+    """The words of a message that say what is wrong, and which option may mend it."""
+    for wrapping in WRAPPINGS:
+        message = wrapping.sub("", message)
+    remedies = [remedy for pattern, remedy in REMEDIES if re.search(pattern, message)]
+    return message + (f" ({'; '.join(remedies)})" if remedies else "")
+
+
 def explain_root(root: Object, events: Sequence[Object]) -> Optional[Wait]:
     """Why a Job or a Deployment has no pod."""
     if root["spec"].get("suspend"):
         return Wait("the Job is suspended, a queue may be holding it back", False)
-    failure = job_condition(root, "ReplicaFailure")
+    refusals = [event for event in events if event.get("reason") == "FailedCreate"]
+    failure = job_condition(root, "ReplicaFailure") or (refusals and refusals[-1])
     if failure:
-        return Wait(f"the cluster refuses its pod: {failure.get('message', '')}", True)
-    for event in reversed(events):
-        if event.get("reason") == "FailedCreate":
-            return Wait(f"the cluster refuses its pod: {event.get('message', '')}", True)
+        return Wait(f"the cluster refuses its pod: {cause(failure.get('message', ''))}", True)
     return None
 
 
@@ -1493,25 +1529,31 @@ def explain_pod(
 ) -> Optional[Wait]:
     """Why a pod does not run, in words; ``nodes`` are the cluster's, if known."""
     for status in container_statuses(pod):
-        waiting = (status.get("state") or {}).get("waiting") or {}
-        reason, message = waiting.get("reason", ""), waiting.get("message", "")
-        ended = (status.get("lastState") or {}).get("terminated")
-        if ended:
-            text = f"exit code {ended.get('exitCode')} ({ended.get('reason', '')})"
-            return Wait(f"its command ends again and again: {text}", True)
-        if reason in HOPELESS:
-            return Wait(explain_container(reason, message, status.get("image", "")), True)
+        wait = explain_container(pod, status)
+        if wait:
+            return wait
     refusal = unschedulable(pod)
+    claim = re.search(r'persistentvolumeclaim "([^"]*)" not found', refusal)
+    if claim:
+        return Wait(f'the volume claim "{claim.group(1)}" does not exist', True)
     if refusal:
-        return Wait(explain_unschedulable(refusal, asked(pod), nodes), False)
+        return Wait(explain_unschedulable(pod, refusal, nodes), False)
+    return explain_events(events)
+
+
+def explain_events(events: Sequence[Object]) -> Optional[Wait]:
+    """What the latest event that matters says of a pod that is being started."""
+    pulled = [e for e in events if e.get("reason") in ("Pulled", "Created", "Started")]
+    past = max(map(event_time, pulled), default="")
     for event in reversed(events):
-        if event.get("reason") in ("FailedMount", "FailedAttachVolume"):
-            message = str(event.get("message", ""))
+        reason, message = event.get("reason"), str(event.get("message", ""))
+        if reason in ("FailedMount", "FailedAttachVolume"):
             return Wait(f"a volume is missing: {message}", "not found" in message)
-        if event.get("reason") == "FailedCreatePodSandBox":
-            return Wait(f"the node cannot start it: {event.get('message', '')}", False)
-        if event.get("reason") == "Pulling":
-            return Wait(f"the node pulls its image: {event.get('message', '')}", False)
+        if reason == "FailedCreatePodSandBox":
+            return Wait(f"the node cannot start it: {message}", False)
+        # Events of one second come in any order.
+        if reason == "Pulling" and event_time(event) > past:
+            return Wait(f"the node pulls its image: {message}", False)
     return None
 
 
@@ -1520,13 +1562,51 @@ def event_time(event: Object) -> str:
     return str(event.get("lastTimestamp") or event.get("eventTime") or "")
 
 
-def explain_container(reason: str, message: str, image: str) -> str:
-    """What a waiting container's reason means."""
+def explain_container(pod: Object, status: Object) -> Optional[Wait]:
+    """What keeps a container from running, if it is the container itself."""
+    state, image = status.get("state") or {}, status.get("image", "")
+    waiting, name = state.get("waiting") or {}, status["name"]
+    own, reason = name == CONTAINER_NAME, waiting.get("reason", "")
+    what = cause(waiting.get("message", ""))
+    ended = (status.get("lastState") or {}).get("terminated")
+    if ended:
+        return Wait(
+            explain_restarts(ended, "its command" if own else f"init container {name}"), True
+        )
+    if "running" in state and not own and name in map(name_of, init_containers(pod)):
+        return Wait(f"init container {name} runs", False)
+    if reason not in HOPELESS:
+        return None
+    whose = "" if own else f" of init container {name}"
     if reason == "InvalidImageName":
-        return f"'{image}' is no valid image name"
+        return Wait(f"'{image}' is no valid image name", True)
+    if reason == "ErrImageNeverPull":
+        return Wait(f"the image {image}{whose} is not present on the node: {what}", True)
     if "Image" in reason or reason == "RegistryUnavailable":
-        return f"the image {image} cannot be pulled: {message or reason}"
-    return f"its container cannot be made ({reason}): {message}"
+        return Wait(f"the image {image}{whose} cannot be pulled: {what or reason}", True)
+    return Wait(f"its container{whose} cannot be made ({reason}): {what}", True)
+
+
+def explain_restarts(ended: Object, what: str) -> str:
+    """Why a container of a Deployment is restarted again and again."""
+    if ended.get("reason") == START_ERROR:
+        return f"{what} cannot be started: {cause(ended.get('message', ''))}"
+    code = int(ended.get("exitCode", 0))
+    text = f"{what} ends again and again: exit code {code} ({ended.get('reason', '')})"
+    return text if code else text + "; a Deployment's command must not end"
+
+
+def name_of(item: Object) -> str:
+    """The name of a container."""
+    return str(item["name"])
+
+
+def init_containers(pod: Object) -> List[Object]:
+    """The containers that run, and end, before the command does. Those that are to be
+    restarted always are sidecars, and stay.
+    """
+    every = pod["spec"].get("initContainers") or []
+    return [item for item in every if item.get("restartPolicy") != "Always"]
 
 
 def unschedulable(pod: Object) -> str:
@@ -1540,18 +1620,21 @@ def unschedulable(pod: Object) -> str:
 LACKING = re.compile(r"Insufficient ([^\s,]+[^\s,.])")
 
 
-def explain_unschedulable(
-    refusal: str, wanted: Mapping[str, str], nodes: Sequence[Object] = ()
-) -> str:
+def explain_unschedulable(pod: Object, refusal: str, nodes: Sequence[Object] = ()) -> str:
     """What a pod asks of a node beside what the nodes have, and the scheduler's words."""
-    words = refusal.partition(" preemption:")[0].rstrip(". ")
+    words = re.sub(r"( no new claims to deallocate,)? preemption: .*", "", refusal).rstrip(". ")
     lacking = list(dict.fromkeys(LACKING.findall(words)))
     what = f"no node has enough {' and '.join(lacking)}" if lacking else "no node can take it"
-    facts = [f"asked: {', '.join(f'{name} {wanted[name]}' for name in sorted(wanted))}"]
+    wanted, facts = asked(pod), []
+    if wanted:
+        facts.append(f"asked: {', '.join(f'{name} {wanted[name]}' for name in sorted(wanted))}")
     if lacking and nodes:
         have = ", ".join(f"{name} {largest(nodes, name)}" for name in lacking)
         facts.append(f"the largest node: {have}")
-    return f"{what}: {words}" + (f" ({'; '.join(facts)})" if wanted else "")
+    if pod["spec"].get("nodeSelector") and not lacking:
+        pairs = sorted(pod["spec"]["nodeSelector"].items())
+        facts.append(f"wanted: {', '.join(f'{key}={value}' for key, value in pairs)}")
+    return f"{what}: {words}" + (f" ({'; '.join(facts)})" if facts else "")
 
 
 def asked(pod: Object) -> Dict[str, str]:
@@ -4429,8 +4512,14 @@ class Run:
                 self._waiting.append(Tail(self._messages, self._core, pod, name, self._logs))
 
     def _start_tails(self) -> None:
+        """As many as may be open; runs of one container come one after the other."""
         while self._waiting and len(self._open) < STREAMS_AT_ONCE:
-            tail = self._waiting.pop(0)
+            busy = {key.rpartition("/")[0] for key in self._open}
+            free = (tail for tail in self._waiting if tail.name.rpartition("/")[0] not in busy)
+            tail = next(free, None)
+            if tail is None:
+                return
+            self._waiting.remove(tail)
             if self._is_complete(tail):
                 tail.ended.set()
             self._open[tail.name] = tail
@@ -4519,7 +4608,7 @@ class Patience:
         self._grace = grace
         self._next = 0.0
         self._next_question = clock() + WAIT_EXPLAINED_AFTER
-        self._said = ""
+        self._said: Set[str] = set()
         self._hopeless_since: Optional[float] = None
         self._nodes: Optional[List[Object]] = None
         self.reason = ""
@@ -4539,8 +4628,8 @@ class Patience:
         self._next_question = now + EXPLAIN_EVERY
         wait = self._explain(root, idle)
         self.reason = wait.text if wait else ""
-        if wait and wait.text != self._said:
-            self._said = wait.text
+        if wait and wait.text not in self._said:
+            self._said.add(wait.text)
             self._console.warn(f"waiting: {wait.text}")
         if not wait or not wait.fatal or len(idle) < len(pods):
             self._hopeless_since = None

@@ -465,7 +465,7 @@ IMAGE = "docker.io/library/alpine:latest"
         (
             pod(waiting("PodInitializing"), init=[status("git", waiting("ErrImagePull", "no"))]),
             [],
-            (f"the image {IMAGE} cannot be pulled: no", True),
+            (f"the image {IMAGE} of init container git cannot be pulled: no", True),
         ),
         (
             unschedulable(),
@@ -522,12 +522,13 @@ def test_explain_root() -> None:
     held = k8r.explain_root(job(suspend=True), [event("Suspended", "", "Job")])
     assert held and not held.fatal and "suspended" in held.text
     text = 'pods "train-x" is forbidden: violates PodSecurity "restricted:latest"'
+    said = 'violates PodSecurity "restricted:latest" (--restricted may help)'
     found = k8r.explain_root(job(), [event("FailedCreate", "old"), event("FailedCreate", text)])
-    assert found == (f"the cluster refuses its pod: {text}", True)
+    assert found == (f"the cluster refuses its pod: {said}", True)
     refused = deployment(1, None)
     entry = condition("ReplicaFailure", "True", "FailedCreate")
     refused["status"]["conditions"].append(dict(entry, message=text))
-    assert k8r.explain_root(refused, []) == (f"the cluster refuses its pod: {text}", True)
+    assert k8r.explain_root(refused, []) == (f"the cluster refuses its pod: {said}", True)
 
 
 def crashing() -> Dict[str, Any]:
@@ -610,7 +611,7 @@ NODES = [
 
 
 @pytest.mark.parametrize(
-    "refusal, wanted, nodes, words",
+    "refusal, limits, nodes, words",
     [
         (
             "0/3 nodes are available: 3 Insufficient cpu. preemption: 0/3 nodes are available: "
@@ -647,10 +648,11 @@ NODES = [
         ("no nodes available to schedule pods", {}, [], None),
     ],
 )
-def test_explain_unschedulable(refusal: str, wanted: Any, nodes: Any, words: str) -> None:
+def test_explain_unschedulable(refusal: str, limits: Any, nodes: Any, words: str) -> None:
     """What was asked stands beside what there is."""
+    asking = {"spec": {"containers": [{"resources": {"limits": limits}}]}}
     expected = words or f"no node can take it: {refusal}"
-    assert k8r.explain_unschedulable(refusal, wanted, nodes) == expected
+    assert k8r.explain_unschedulable(asking, refusal, nodes) == expected
 
 
 @pytest.mark.parametrize(
