@@ -4804,12 +4804,12 @@ class LocalRun:
         if self._muted:
             return
         try:
-            if tail_container(key) != CONTAINER_NAME:
-                self._console.foreign(message.data)
-            elif message.kind == "log":
+            if message.kind != "log":
+                self._printer.end(key, label)
+            elif tail_container(key) == CONTAINER_NAME:
                 self._printer.write(key, label, message.data)
             else:
-                self._printer.end(key, label)
+                self._console.foreign(message.data)
         except OSError:
             self._muted = True
             raise
@@ -4817,10 +4817,10 @@ class LocalRun:
     def _stop(self) -> None:
         """End what still runs, by and by, and print what it has to say."""
         attempts, clock = list(self._running.values()), self._env.clock
-        for attempt in attempts:
-            attempt.program.stop(signal.SIGTERM)
         self._kill_at = clock() + STOP_GRACE
         give_up = self._kill_at + STOP_GRACE
+        for attempt in attempts:
+            attempt.program.stop(signal.SIGTERM)
         while any(attempt.is_alive() for attempt in attempts) or not self._messages.empty():
             if clock() > give_up:
                 break
@@ -5148,9 +5148,9 @@ class K8sRun:
             return f"{repository}:latest"
         docker = Docker(environ, self.console.plain, self.console.progress)
         image = docker.build(os.path.realpath(self._path(options.source)), options.build)
-        if options.local:
-            return image
         reference = docker.tag(image, repository)
+        if options.local:
+            return reference
         loader = load_command(self._cluster.context_name, reference)
         if loader and self._is_local(self._cluster.context_name):
             self.console.say(f"loading {reference} into the nodes of the local cluster")
