@@ -30,33 +30,23 @@ import argparse
 import base64
 import contextlib
 import dataclasses
-import difflib
 import enum
 import errno
-import gzip
-import hashlib
 import io
 import itertools
 import json
-import logging
 import os
 import posixpath
 import queue
 import re
-import select
 import shlex
-import shutil
 import signal
-import socket
 import stat
 import subprocess
 import sys
-import tarfile
-import tempfile
 import threading
 import time
 import unicodedata
-import urllib.parse
 import warnings
 from typing import (
     IO,
@@ -164,6 +154,8 @@ LONGEST_PAUSE = 30.0
 LIST_PAGE = 500
 UPLOADS_AT_ONCE = 4
 STREAMS_AT_ONCE = 50
+TURN = 2.0
+"""Seconds for which a log is followed where more are to be than may at once."""
 STREAM_CHUNK = 1 << 16
 WAIT_EXPLAINED_AFTER = 2.0
 EXPLAIN_EVERY = 3.0
@@ -504,6 +496,14 @@ def format_size(size: int) -> str:
     return f"{amount:.1f} {unit}"
 
 
+def did_you_mean(word: str, words: Iterable[str], otherwise: str) -> str:
+    """A hint that names the nearest of the words that there are."""
+    import difflib
+
+    close = difflib.get_close_matches(word, list(words), 1)
+    return f"did you mean {close[0]}?" if close else otherwise
+
+
 def plural(count: int, noun: str) -> str:
     """`1 file`, `2 files`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
@@ -811,6 +811,8 @@ def split_credentials(url: str) -> Tuple[str, str, str]:
 
     A user alone is taken along: on some hosts it is the token.
     """
+    import urllib.parse
+
     match = re.fullmatch(r"(https?://)([^/]*)@(.*)", url, re.IGNORECASE)
     if not match:
         return url, "", ""
@@ -1381,6 +1383,18 @@ def pod_age(pod: Object) -> Tuple[str, int, str]:
     """A key that sorts pods by creation, attempts of one index in their order."""
     metadata = pod["metadata"]
     return metadata.get("creationTimestamp") or "", pod_index(pod), metadata["name"]
+
+
+def may_be_over(root: Object, ended: int) -> bool:
+    """Whether a `verdict` may be had with so many pods that have ended, which costs
+    a look at each pod: every index needs one, unless the Job itself has ended.
+    """
+    return (
+        is_deployment(root)
+        or is_finished(root)
+        or job_failure(root) is not None
+        or ended >= int(root["spec"].get("completions") or 1)
+    )
 
 
 def verdict(job: Object, pods: Sequence[Object]) -> Optional[Verdict]:
@@ -2372,6 +2386,8 @@ class Archive:
 
     def digest(self) -> str:
         """The SHA-256 of the whole, in hexadecimal."""
+        import hashlib
+
         digest = hashlib.sha256()
         for part in range(self.chunks):
             digest.update(self.chunk(part))
@@ -2475,6 +2491,8 @@ def ignored_paths(folder: str, paths: Sequence[str], prefix: Optional[str]) -> S
     the letter: it is given an index of its own with the listing's names, and so
     tells of tracked files, and of those in a submodule, too.
     """
+    import tempfile
+
     rules = {IGNORE_FILE: f"--exclude-per-directory={IGNORE_FILE}"}
     if prefix is None:
         rules[".gitignore"] = "--exclude-standard"
@@ -2629,6 +2647,10 @@ def pack_directory(folder: str, meter: Meter = unmetered) -> Archive:
     and of the permissions only the executable bit is kept. GNU format, since
     every tar, that of busybox too, reads its long names in any encoding.
     """
+    import gzip
+    import tarfile
+    import tempfile
+
     try:
         listing = list_directory(folder)
     except OSError as error:
@@ -2658,8 +2680,10 @@ def pack_directory(folder: str, meter: Meter = unmetered) -> Archive:
     return Archive(file, len(listing.paths), writer.written, listing.notes)
 
 
-def add_path(tar: tarfile.TarFile, folder: str, path: str, read: Callable[[int], None]) -> None:
+def add_path(tar: Any, folder: str, path: str, read: Callable[[int], None]) -> None:
     """Add a file, link or empty directory."""
+    import tarfile
+
     full = os.path.join(folder, path)
     status = os.lstat(full)
     info = tarfile.TarInfo(path)
@@ -2746,11 +2770,8 @@ def look_up_repository(url: str, ref: Optional[str], user: str, password: str) -
         return f"{url} cannot be checked from here: its answer is not git's"
     if ref and refs and not has_ref(refs, ref):
         names = [name.split("/", 2)[2] for name in refs if name.count("/") >= 2]
-        close = difflib.get_close_matches(ref, names, 1)
-        raise UsageError(
-            f"{url} has no branch, tag or commit '{ref}'",
-            f"did you mean {close[0]}?" if close else "check --ref",
-        )
+        hint = did_you_mean(ref, names, "check --ref")
+        raise UsageError(f"{url} has no branch, tag or commit '{ref}'", hint)
     return ""
 
 
@@ -2814,6 +2835,8 @@ class LocalProcess:
     def _pieces(self, process: subprocess.Popen[bytes]) -> Iterator[bytes]:
         """What comes out of the pipe, and of one that outlives the process, what was in it."""
         assert process.stdout
+        import select
+
         pipe, poll = process.stdout.fileno(), select.poll()
         poll.register(pipe, select.POLLIN)
         left = sys.maxsize
@@ -2854,6 +2877,8 @@ def signal_session(session: int, signum: int) -> None:
 
 def remove_tree(folder: str) -> None:
     """Remove a directory and all that is in it, be it read-only."""
+    import shutil
+
     with contextlib.suppress(OSError):
         os.chmod(folder, 0o700)
     for top, folders, _ in os.walk(folder):
@@ -3488,6 +3513,8 @@ class ByteStream:
         """
         if self._ended:
             return
+        import socket
+
         connection = getattr(self._response, "connection", None)
         sock = getattr(connection, "sock", None)
         if sock is not None:
@@ -3519,15 +3546,20 @@ def bounded_plugin(plugin: Object) -> Object:
     return dict(plugin, command=sys.executable, args=["-I", "-S", "-c", *words])
 
 
-class Overheard(logging.Handler):
-    """Keeps what the client library logs instead of raising it."""
+@contextlib.contextmanager
+def overhearing() -> Iterator[List[str]]:
+    """Keep what the client library logs instead of raising it."""
+    import logging
 
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.messages: List[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.messages.append(record.getMessage())
+    messages: List[str] = []
+    handler = logging.Handler(logging.ERROR)
+    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore
+    root = logging.getLogger()
+    root.addHandler(handler)
+    try:
+        yield messages
+    finally:
+        root.removeHandler(handler)
 
 
 class Cluster:
@@ -3677,21 +3709,17 @@ class Cluster:
         if plugin:
             bounded = dict(context["users"][0]["user"], exec=bounded_plugin(plugin))
             context = dict(context, users=[dict(context["users"][0], user=bounded)])
-        overheard = Overheard()
-        root = logging.getLogger()
-        root.addHandler(overheard)
         try:
-            config.load_kube_config_from_dict(
-                context, client_configuration=configuration, persist_config=False
-            )
+            with overhearing() as overheard:
+                config.load_kube_config_from_dict(
+                    context, client_configuration=configuration, persist_config=False
+                )
         except Exception as error:
             raise K8rError(
                 f"the kubeconfig cannot be used: {error}", "repair it or use another --context"
             ) from error
-        finally:
-            root.removeHandler(overheard)
         if plugin and not (configuration.api_key or configuration.cert_file):
-            reason = " ".join(" ".join(overheard.messages).split()) or "it gave no credentials"
+            reason = " ".join(" ".join(overheard).split()) or "it gave no credentials"
             raise K8rError(
                 f"the credential plugin '{plugin.get('command')}' failed: {reason}",
                 "log in with your cloud's tool, or repair the user in the kubeconfig",
@@ -3795,6 +3823,8 @@ class Cluster:
     ) -> Any:
         """One exchange, no retries."""
         pool = self._connect()
+        import urllib.parse
+
         import urllib3
 
         url = self._configuration.host + path
@@ -3823,6 +3853,9 @@ class Cluster:
         return response
 
     def _refuse(self, response: Any, method: str) -> NoReturn:
+        if response.status == 400 and response.data.strip() == b"400 Bad Request":
+            # The HTTP library of the server has seen half a request, and no more.
+            raise self._trouble(ConnectionError("the request did not arrive in full"))
         error = api_error(response.status, response.data, method, self.namespace)
         if isinstance(error, Overloaded):
             with contextlib.suppress(TypeError, ValueError):
@@ -3831,6 +3864,8 @@ class Cluster:
 
     def _trouble(self, error: Exception) -> ConnectionTrouble:
         """Translate what went wrong on the way."""
+        import socket
+
         import urllib3.exceptions as kinds
 
         text = str(error) or type(error).__name__
@@ -3846,6 +3881,8 @@ class Cluster:
 
 def keepalive_options() -> List[Tuple[int, int, int]]:
     """Socket options that notice a peer that is gone after some 25 seconds."""
+    import socket
+
     options = [
         (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
         (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
@@ -3865,6 +3902,8 @@ class ApiGroup:
 
     def path(self, resource: str, name: str = "", part: str = "") -> str:
         """The URL path of a resource, an object, or a part (subresource) of one."""
+        import urllib.parse
+
         namespace = urllib.parse.quote(self._cluster.namespace, safe="")
         path = f"{self._prefix}/namespaces/{namespace}/{resource}"
         for word in filter(None, (name, part)):
@@ -3959,7 +3998,7 @@ class Message(NamedTuple):
     """What the threads of a run tell the one that prints.
 
     ``kind`` is "added" or "deleted" (of ``resource``), "synced" (its list is
-    complete), "log", "end" (of a log) or "error".
+    complete), "log", "end" or "paused" (of a log) or "error".
     """
 
     kind: str
@@ -4143,7 +4182,10 @@ class LogQuery(NamedTuple):
 
 
 class Tail(Reader):
-    """Reads one container's log to its end, over broken connections."""
+    """Reads one container's log to its end, over broken connections.
+
+    `pause` ends it early, with all that is needed for a `successor` to go on.
+    """
 
     def __init__(
         self,
@@ -4158,12 +4200,22 @@ class Tail(Reader):
         self._pod = pod["metadata"]["name"]
         self._query = {"timestamps": "true", "container": container_name, **logs.parameters()}
         self._follow = logs.follow
-        self._keep_stamps = logs.timestamps
-        self._from_middle = logs.tail is not None or logs.since is not None
         self._count = 0  # bytes handed over
         self._restarts = pod["spec"].get("restartPolicy") != "Never"
+        self._made_from = (pod, container_name, logs)
+        self._paused = False
+        self.since = 0.0
+        from_middle = logs.tail is not None or logs.since is not None
+        self._cursor = LogCursor(logs.timestamps, from_middle)
         self.ended = threading.Event()
         self.replaced = threading.Event()
+
+    def successor(self) -> Tail:
+        """A reader that goes on where this one was paused."""
+        tail = Tail(self._messages, self._core, *self._made_from)
+        tail.name, tail._cursor = self.name, self._cursor
+        tail.ended, tail.replaced = self.ended, self.replaced
+        return tail
 
     def read(self) -> None:
         """Read until the log has ended, and nothing came after that.
@@ -4172,17 +4224,14 @@ class Tail(Reader):
         may have gone down. The log has ended when the container was known to have
         ended before it was asked for, and there was nothing new.
         """
-        cursor = LogCursor(self._keep_stamps, self._from_middle)
-        query: Dict[str, Any] = dict(self._query)
         pauses = backoff()
         while not self.stopped.is_set():
             last = self.ended.is_set() or not self._follow
-            if not last:
-                query["follow"] = "true"
-            else:
-                query.pop("follow", None)
             before = self._count
-            whole = self._read_stream(query, cursor)
+            whole = self._read_stream(self._next_query(last))
+            if self._paused:
+                self.tell(Message("paused", self.name))
+                return
             if whole is None or (whole and last and self._count == before):
                 break
             if self._count > before:
@@ -4193,14 +4242,7 @@ class Tail(Reader):
                     break  # the log asked for now may be that of the next run
             else:
                 (self.stopped if last else self.ended).wait(next(pauses))
-            since = cursor.resume()
-            if since:
-                query = {**self._query, "sinceTime": since}
-                query.pop("tailLines", None)
-                query.pop("sinceSeconds", None)
-            if self.replaced.is_set():
-                query["previous"] = "true"
-        self._emit(cursor.finish())
+        self._emit(self._cursor.finish())
         self.tell(Message("end", self.name))
 
     def conclude(self, replaced: bool) -> None:
@@ -4213,15 +4255,38 @@ class Tail(Reader):
             self.replaced.set()
         known = self.ended.is_set()  # then the stream at hand is the last one already
         self.ended.set()
-        stream = self._stream
-        if stream is not None and not known and not self._restarts:
-            stream.close()
+        if not known and not self._restarts:
+            self._cut()
+
+    def pause(self) -> None:
+        """End it for now, unless its log is at its end; "paused" is told."""
+        if not self.ended.is_set():
+            self._paused = True
+            self._cut()
 
     def stop(self) -> None:
         super().stop()
         self.ended.set()
 
-    def _read_stream(self, query: Mapping[str, Any], cursor: LogCursor) -> Optional[bool]:
+    def _cut(self) -> None:
+        stream = self._stream
+        if stream is not None:
+            stream.close()
+
+    def _next_query(self, last: bool) -> Dict[str, Any]:
+        """The query that goes on where the cursor is."""
+        query, since = dict(self._query), self._cursor.resume()
+        if since:
+            query["sinceTime"] = since
+            query.pop("tailLines", None)
+            query.pop("sinceSeconds", None)
+        if not last:
+            query["follow"] = "true"
+        if self.replaced.is_set():
+            query["previous"] = "true"
+        return query
+
+    def _read_stream(self, query: Mapping[str, Any]) -> Optional[bool]:
         """Read one answer: True if it ended properly, False if it broke off,
         None if there is no log.
         """
@@ -4234,8 +4299,9 @@ class Tail(Reader):
                 return None if self.ended.is_set() else False
             raise
         try:
-            for data in self._stream:
-                self._emit(cursor.feed(data))
+            if not self._paused:
+                for data in self._stream:
+                    self._emit(self._cursor.feed(data))
         except ConnectionTrouble:
             return False
         finally:
@@ -4337,6 +4403,7 @@ class Run:
         self._logs = logs
         self._messages: queue.Queue[Message] = queue.Queue(maxsize=64)
         self._pods: Dict[str, Object] = {}
+        self._ended: Set[str] = set()
         self._labels: Dict[str, str] = {}
         self._waiting: List[Tail] = []
         self._open: Dict[str, Tail] = {}
@@ -4398,6 +4465,8 @@ class Run:
         elif message.kind == "end":
             self._printer.end(message.resource, self._labels.get(message.resource, ""))
             self._open.pop(message.resource).join()
+        elif message.kind == "paused":
+            self._waiting.append(self._open.pop(message.resource).successor())
         elif message.kind == "error":
             self._fail(message)
         elif message.resource == self._subject.resource:
@@ -4438,17 +4507,26 @@ class Run:
             return
         uid = pod["metadata"]["uid"]
         self._pods[uid] = pod
-        if message.kind == "deleted" and not pod_outcome(pod):
+        if pod_outcome(pod):
+            self._ended.add(uid)
+        elif message.kind == "deleted":
             del self._pods[uid]
-        for key, tail in self._open.items():
-            if key.startswith(uid) and (message.kind == "deleted" or has_ended(pod, key)):
+        for key, tail in self._tails_of(uid):
+            if message.kind == "deleted" or has_ended(pod, key):
                 tail.conclude(is_replaced(pod, key))
         if message.kind != "deleted" or main_state(pod):
             self._want_logs(pod)
 
+    def _tails_of(self, uid: str) -> Iterator[Tuple[str, Tail]]:
+        """The logs of a pod that are being read, or wait for it."""
+        tails = itertools.chain(self._open.values(), self._waiting)
+        return ((tail.name, tail) for tail in tails if tail.name.startswith(uid))
+
     def _judge(self) -> None:
         """Decide, once both the object and its pods are known."""
         if self._verdict or not self._listed or not self._changed:
+            return
+        if not (self._gone or may_be_over(self._root, len(self._ended))):
             return
         self._changed = False
         if (self._gone or is_finished(self._root)) and not self._caught_up:
@@ -4512,7 +4590,9 @@ class Run:
                 self._waiting.append(Tail(self._messages, self._core, pod, name, self._logs))
 
     def _start_tails(self) -> None:
-        """As many as may be open; runs of one container come one after the other."""
+        """As many as may be open; runs of one container come one after the other. Where
+        more want to be, those that have had their turn make room.
+        """
         while self._waiting and len(self._open) < STREAMS_AT_ONCE:
             busy = {key.rpartition("/")[0] for key in self._open}
             free = (tail for tail in self._waiting if tail.name.rpartition("/")[0] not in busy)
@@ -4523,7 +4603,12 @@ class Run:
             if self._is_complete(tail):
                 tail.ended.set()
             self._open[tail.name] = tail
+            tail.since = self._clock()
             tail.start()
+        for tail in itertools.islice(self._open.values(), len(self._waiting)):
+            if self._clock() - tail.since < TURN:
+                break  # the others are younger
+            tail.pause()
 
     def _stop(self) -> None:
         """End all threads, and take from them what they still hold out."""
@@ -4714,6 +4799,8 @@ class LocalRun:
 
     def follow(self) -> Verdict:
         """Run it to its end. Whatever happens, nothing of it stays."""
+        import tempfile
+
         work, clock = self._work, self._env.clock
         deadline = clock() + work.timeout if work.timeout else float("inf")
         self._scratch = tempfile.mkdtemp(prefix="k8r-")
@@ -5402,8 +5489,7 @@ class K8sRun:
     def no_job(self, name: str) -> K8rError:
         """The error for a name that is none of k8r's."""
         names = [row["name"] for row in self.list_jobs()]
-        close = difflib.get_close_matches(name, names, 1)
-        hint = f"did you mean {close[0]}?" if close else f"see: {self.again('ls')}"
+        hint = did_you_mean(name, names, f"see: {self.again('ls')}")
         return K8rError(f"k8r has no job '{name}' in namespace {self.namespace}", hint)
 
     # Details: before
@@ -5629,8 +5715,7 @@ class Parser(argparse.ArgumentParser):
     def _unknown(self, word: str) -> UsageError:
         if word.startswith("-"):
             option = word.partition("=")[0]
-            close = difflib.get_close_matches(option, sorted(all_options(self)), 1)
-            hint = f"did you mean {close[0]}?" if close else f"see {self.prog} --help"
+            hint = did_you_mean(option, sorted(all_options(self)), f"see {self.prog} --help")
             return UsageError(f"there is no option {option}", hint)
         return UsageError(f"what is '{word}' for?", "the command goes after --: SOURCE -- COMMAND")
 
@@ -6072,8 +6157,12 @@ def parse_args(argv: Sequence[str], defaults: Mapping[str, Any] = {}) -> argpars
 
 def check_mistyped(word: str, command: Optional[Sequence[str]]) -> None:
     """Raise UsageError for `k8r lgos NAME`, which would run an image of that name."""
+    if command is not None:
+        return
+    import difflib
+
     close = difflib.get_close_matches(word, SUBCOMMANDS, 1, 0.7)
-    if close and command is None and not re.search(r"[/:.]", word):
+    if close and not re.search(r"[/:.]", word):
         raise UsageError(
             f"there is no command '{word}'",
             f"did you mean {close[0]}? An image of that name: k8r run {word}",
@@ -6146,8 +6235,7 @@ def read_settings(path: str, own: bool, known: Mapping[str, argparse.Action]) ->
     settings = []
     for name, value in content.items():
         if name not in known:
-            close = difflib.get_close_matches(str(name), known, 1)
-            hint = f"did you mean {close[0]}?" if close else "see k8r config --show"
+            hint = did_you_mean(str(name), known, "see k8r config --show")
             raise UsageError(f"{printable(path)}: there is no option '{name}' to set", hint)
         if name in USERS_OWN and not own:
             raise UsageError(
