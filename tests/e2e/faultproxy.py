@@ -85,6 +85,7 @@ class Link:
         self._passed = {UP: 0, DOWN: 0}
         self._held_until = {UP: 0.0, DOWN: 0.0}
         self._ended: Set[str] = set()
+        self._pumps: List[asyncio.Future[None]] = []
         self._is_cut = fault.cut == "pass"
         self._loses = False
         self._dice = random.Random(fault.after)
@@ -95,24 +96,24 @@ class Link:
         timer = asyncio.get_event_loop().call_later(self._fault.age, self._cut)
         for flow in FLOWS:
             self._proxy.faults[flow] += bool(getattr(self._fault, flow))
-        pumps = [
+        self._pumps = [
             asyncio.ensure_future(self._pump(UP, client)),
             asyncio.ensure_future(self._pump(DOWN, server)),
         ]
         try:
-            await asyncio.gather(*pumps)
-        except OSError:
+            await asyncio.gather(*self._pumps)
+        except (OSError, asyncio.CancelledError):
             self.reset()
         finally:
             timer.cancel()
-            for pump in pumps:
-                pump.cancel()
             for writer in self._targets.values():
                 writer.close()
 
     def reset(self) -> None:
         """End it by RST, whatever is still under way."""
         self._is_cut = True
+        for pump in self._pumps:
+            pump.cancel()
         for writer in self._targets.values():
             reset(writer)
 
@@ -196,6 +197,7 @@ class FaultProxy:
         self._links: Set[Link] = set()
         self._errors: List[BaseException] = []
         self._server: Optional[asyncio.AbstractServer] = None
+        self._return: Optional[asyncio.Task[None]] = None
         # Never listens, but keeps the port ours during an outage.
         self._reserved = socket.socket()
         self._reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -218,7 +220,7 @@ class FaultProxy:
             self._server = None
             for link in self._links:
                 link.reset()
-            self._loop.create_task(self._come_back(seconds))
+            self._return = self._loop.create_task(self._come_back(seconds))
 
     def close(self) -> None:
         """End all connections and the thread. Raises what went wrong in it."""
@@ -240,6 +242,9 @@ class FaultProxy:
         await self._listen()
 
     async def _accept(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
+        if not self._server:  # it went down after the accept
+            reset(client)
+            return
         fault = next(self._deck, Fault())
         if fault.cut == "close":
             self.faults["close"] += 1
@@ -249,24 +254,22 @@ class FaultProxy:
             server_reader, server = await asyncio.open_connection(*self._upstream)
             link = Link(self, fault, client, server)
             self._links.add(link)
-            if not self._server:
-                link.reset()
             await link.run(reader, server_reader)
             self._links.remove(link)
-        except asyncio.CancelledError:
-            pass  # by `close`
         except Exception as error:
             self._errors.append(error)
 
     async def _finish(self) -> None:
         if self._server:
             self._server.close()
+            self._server = None
+        if self._return:
+            self._return.cancel()
         for link in self._links:
             link.reset()
-        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        current = asyncio.current_task()
+        while [task for task in asyncio.all_tasks() if task is not current]:
+            await asyncio.sleep(0.05)
 
     def _note(self, _: asyncio.AbstractEventLoop, context: Dict[str, Any]) -> None:
         """Keep an error that no task of ours has caught."""

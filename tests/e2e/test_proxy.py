@@ -269,6 +269,27 @@ def test_case_3_reset_within_one_second(
 
 
 @pytest.mark.slow
+def test_log_that_stalls_at_the_end(run: Cli, faulty: StartFaultProxy) -> None:
+    """The end of a failed run is known long before its log is here, which is shown whole."""
+    proxy, env = faulty([Fault("stall", DOWN, 200_000, seconds=9)] * 6)
+    script, lines = burst(5000)
+    ended = run(ALPINE, *shell(script, LINGER, "exit 7"), env=env)
+    assert difference({"": lines}, {"": ended.out}) == [], ended.err
+    assert ended.code == 7, ended.err
+    assert proxy.faults["stall"] >= 1
+
+
+def test_requests_that_break_off(run: Cli, kubectl: Kubectl, faulty: StartFaultProxy) -> None:
+    """The server gets the beginning of a request and no more, and calls that a bad request."""
+    proxy, env = faulty(Fault("fin", UP, place) for place in range(600, 1500, 100))
+    process = run.start(ALPINE, "--", "echo", "once", env=env, prefix=patched(**IMPATIENT))
+    ended = run.finish(process)
+    assert (ended.code, ended.out) == (0, b"once\n"), ended.err
+    assert proxy.faults["fin"] >= 3
+    assert kubectl.names("jobs") == ["alpine"]
+
+
+@pytest.mark.slow
 def test_case_4_half_open_log(run: Cli, kubectl: Kubectl, faulty: StartFaultProxy) -> None:
     """A log's connection goes silent for good while its container goes on writing: k8r
     goes on within 30 s and loses nothing.
