@@ -207,6 +207,7 @@ COUNTED = "for i in $(seq 200); do echo line $i; done; echo begun; " + GATE
 OUTPUT = b"".join(b"line %d\n" % number for number in range(1, 201)) + b"begun\nreleased\n"
 
 
+@pytest.mark.case(9)
 @pytest.mark.parametrize("kind", ["tokenFile", "exec"])
 def test_a_token_that_is_rotated(
     k8r: Cli,
@@ -242,6 +243,7 @@ def test_a_token_that_is_rotated(
         assert 2 <= (tmp_path / "calls").read_text().count("asked") <= 6
 
 
+@pytest.mark.case(9)
 def test_a_token_that_is_not_replaced(
     k8r: Cli, kubectl: Kubectl, write_kubeconfig: WriteKubeconfig, tokens: Tokens, tmp_path: Path
 ) -> None:
@@ -259,6 +261,7 @@ def test_a_token_that_is_not_replaced(
     kubectl.running_pod("alpine")
 
 
+@pytest.mark.case(10)
 def test_a_plugin_that_fails(
     k8r: Cli, quiet_kubectl: Kubectl, write_kubeconfig: WriteKubeconfig, tmp_path: Path
 ) -> None:

@@ -54,6 +54,7 @@ def test_a_repository(run: Cli, kubectl: Kubectl, git_server: GitServer) -> None
     assert run("rm", "project", "project-1").code == 0
 
 
+@pytest.mark.case(29)
 @pytest.mark.parametrize(
     "ref, version",
     [
@@ -80,6 +81,8 @@ def test_an_unknown_ref(quiet_run: Cli, git_server: GitServer, ref: str, hint: s
     refused(quiet_run(git_server.url(), "--ref", ref, "--", "true"), f"'{ref}'", hint)
 
 
+@pytest.mark.case(29)
+@pytest.mark.case(16)
 def test_an_unknown_commit(run: Cli, git_server: GitServer) -> None:
     """Only a clone can tell that there is no such commit; its words are shown."""
     failed(run(git_server.url(), "--ref", "deadbeef", "--", "true"), "clone", "deadbeef")
@@ -124,6 +127,7 @@ def test_nothing_to_run(run: Cli, git_server: GitServer) -> None:
 # Credentials
 
 
+@pytest.mark.case(29)
 def test_a_token_from_a_k8r_secret(run: Cli, kubectl: Kubectl, git_server: GitServer) -> None:
     """--git-secret names one that `k8r secret` has made; its token is nowhere else."""
     made = run("secret", "git-token", "-", stdin=git_server.token.encode())
@@ -146,6 +150,7 @@ def test_a_basic_auth_secret(run: Cli, kubectl: Kubectl, git_server: GitServer) 
     nowhere(kubectl, git_server.token, ended.text, ended.err)
 
 
+@pytest.mark.case(29)
 @pytest.mark.clean
 @pytest.mark.parametrize(
     "port, login", [(LOGIN, "alice:{}"), (USER_ONLY, "{}")], ids=["user:token", "token"]
@@ -191,6 +196,7 @@ def test_a_token_in_the_url_of_a_deployment(
     nothing_left(kubectl, 60)
 
 
+@pytest.mark.case(29)
 @pytest.mark.parametrize(
     "url",
     [
@@ -243,6 +249,7 @@ def test_ssh(run: Cli, kubectl: Kubectl, git_server: GitServer, tmp_path: Path) 
     nowhere(kubectl, git_server.key.splitlines()[2], ended.text, ended.err)
 
 
+@pytest.mark.case(29)
 @pytest.mark.parametrize("known", ["", "wrong"])
 def test_ssh_to_an_unknown_host(
     run: Cli, git_server: GitServer, tmp_path: Path, known: str
@@ -315,6 +322,7 @@ def test_a_server_out_of_reach(run: Cli, git_server: GitServer) -> None:
     failed(ended, "cannot be checked from here", "clone", "failed to connect")
 
 
+@pytest.mark.case(29)
 @pytest.mark.parametrize(
     "args",
     [
@@ -336,6 +344,7 @@ def test_dangerous_words(quiet_run: Cli, git_server: GitServer, args: Sequence[s
     refused(quiet_run(*words, "--", "true"))
 
 
+@pytest.mark.case(29)
 @pytest.mark.parametrize(
     "url",
     [

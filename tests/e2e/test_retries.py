@@ -83,6 +83,7 @@ def counter(kubectl: Kubectl) -> Iterator[Counter]:
     made.remove()
 
 
+@pytest.mark.case(14)
 @pytest.mark.slow
 @pytest.mark.parametrize("retries", [0, 2])
 def test_exactly_so_many_retries(run: Cli, kubectl: Kubectl, retries: int) -> None:
@@ -94,6 +95,7 @@ def test_exactly_so_many_retries(run: Cli, kubectl: Kubectl, retries: int) -> No
     assert len(kubectl.names("pods")) == retries + 1
 
 
+@pytest.mark.case(14)
 @pytest.mark.slow
 @pytest.mark.parametrize("policy, code", [("Never", 1), ("OnFailure", 143)])
 def test_why_the_restart_policy_is_never(

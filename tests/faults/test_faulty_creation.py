@@ -31,6 +31,7 @@ FAULTS: Dict[str, List[Any]] = {
 }
 
 
+@pytest.mark.case(11)
 @pytest.mark.parametrize("step", list(STEPS))
 @pytest.mark.parametrize("name", list(FAULTS))
 def test_a_step_goes_wrong(

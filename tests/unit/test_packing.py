@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import hashlib
 import io
 import os
 import shutil
@@ -648,7 +649,7 @@ def test_archive(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert [len(chunk) for chunk in chunks] == [1000, 1000, archive.size - 2000]
         assert archive.chunk(1) == chunks[1]
         assert gzip.decompress(b"".join(chunks))
-        assert archive.digest() == k8r.hashlib.sha256(b"".join(chunks)).hexdigest()
+        assert archive.digest() == hashlib.sha256(b"".join(chunks)).hexdigest()
 
 
 @pytest.mark.case(25)
