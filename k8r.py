@@ -3090,11 +3090,6 @@ class LayerProgress:
         return f"{format_bar(done, total)} of {format_size(total)}" if total else "..."
 
 
-def pull_error(image: str, text: str) -> K8rError:
-    """The error of a pull that was refused."""
-    return K8rError(f"the image {image} cannot be pulled: {text.strip()}", "check the spelling")
-
-
 def push_error(repository: str, text: str) -> K8rError:
     """The error of a push that was refused."""
     return K8rError(
