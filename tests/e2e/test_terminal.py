@@ -90,3 +90,31 @@ def test_ctrl_c_as_typed(run: Cli, kubectl: Kubectl) -> None:
     read_until(follower.stdout, b"begun\n")
     kubectl.release(kubectl.running_pod("alpine"), 4)
     assert run.finish(follower).code == 4
+
+
+def test_the_status_line(run: Cli) -> None:
+    """It tells of the pod, makes way for the output, and is gone at the end."""
+    child = on_terminal(run, ALPINE, "--", "sh", "-c", "sleep 2; echo done with it; exit 3")
+    child.expect("k8r: alpine: (no pod yet|1 pending)")
+    child.expect("k8r: alpine: 1 running, [0-9]+s")
+    child.expect_exact("\r\x1b[Jdone with it\r\n")
+    rest = output(child)
+    assert child.exitstatus == 3
+    assert rest.rpartition(b"\x1b[J")[2].startswith(b"k8r: alpine failed: exit code 3")
+
+
+def test_no_status_line_in_a_pipe(run: Cli) -> None:
+    """Only whole lines, and no control characters."""
+    ended = run(ALPINE, "--", "sleep", "2")
+    assert ended.code == 0
+    assert "\x1b" not in ended.err and "\r" not in ended.err
+    assert [line.split()[1] for line in ended.err.splitlines()] == ["alpine", "alpine"], ended.err
+
+
+def test_names_for_the_shell(run: Cli) -> None:
+    """Jobs and namespaces of the cluster complete a command line."""
+    assert run(ALPINE, "-d", "--job-name", "first", "--", "true").code == 0
+    assert run(ALPINE, "-d", "--job-name", "second", "--", "true").code == 0
+    assert run("__complete", "logs", "f").text == "first\n"
+    assert run("__complete", "rm", "first", "").text == "first\nsecond\n"
+    assert "kube-system\n" in run("__complete", "-n", "kube-").text
