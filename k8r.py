@@ -1209,6 +1209,13 @@ class LogCursor:
             out.append(self._piece(piece + newline))
         return b"".join(out)
 
+    @property
+    def in_doubt(self) -> bool:
+        """Whether this stream lacked lines that others had, or no stream had any."""
+        if self._replay:
+            return self._seen < self._replay[1]
+        return not self._last and not self._inside
+
     def finish(self) -> bytes:
         """What is left when the log has ended."""
         rest, self._head = self._head, b""
@@ -1641,7 +1648,8 @@ def explain_unschedulable(pod: Object, refusal: str, nodes: Sequence[Object] = (
     what = f"no node has enough {' and '.join(lacking)}" if lacking else "no node can take it"
     wanted, facts = asked(pod), []
     if wanted:
-        facts.append(f"asked: {', '.join(f'{name} {wanted[name]}' for name in sorted(wanted))}")
+        parts = [f"{name} {amount(name, wanted[name])}" for name in sorted(wanted)]
+        facts.append(f"asked: {', '.join(parts)}")
     if lacking and nodes:
         have = ", ".join(f"{name} {largest(nodes, name)}" for name in lacking)
         facts.append(f"the largest node: {have}")
@@ -1666,8 +1674,13 @@ def largest(nodes: Iterable[Object], resource: str) -> str:
         str(((node.get("status") or {}).get("allocatable") or {}).get(resource, "0"))
         for node in nodes
     ]
-    most = max(amounts, key=quantity)
-    return format_size(int(quantity(most))) if resource == "memory" else most
+    return amount(resource, max(amounts, key=quantity))
+
+
+def amount(resource: str, text: str) -> str:
+    """A quantity for people; the API server has made 5k of 5000 CPUs."""
+    number = quantity(text)
+    return format_size(int(number)) if resource == "memory" else f"{number:.12g}"
 
 
 # Listing
@@ -3557,12 +3570,182 @@ def overhearing() -> Iterator[List[str]]:
         root.removeHandler(handler)
 
 
+def keepalive_options() -> List[Tuple[int, int, int]]:
+    """Socket options that notice a peer that is gone after some 25 seconds."""
+    import socket
+
+    options = [
+        (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    ]
+    for name, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
+        if hasattr(socket, name):
+            options.append((socket.IPPROTO_TCP, getattr(socket, name), value))
+    return options
+
+
+class Access(NamedTuple):
+    """How to reach an API server: its URL, what gives the headers that carry the
+    credentials, and urllib3's pool of connections.
+    """
+
+    host: str
+    headers: Callable[[], Dict[str, str]]
+    pool: Any
+
+
+PLAIN_CLUSTER = set(
+    "server certificate-authority certificate-authority-data insecure-skip-tls-verify "
+    "tls-server-name extensions".split()
+)
+PLAIN_USER = set(
+    "token tokenFile client-certificate client-certificate-data client-key client-key-data".split()
+)
+
+
+def is_plain(context: Object, environ: Mapping[str, str]) -> bool:
+    """Whether certificates, a key and a token are all there is to a context. The
+    official client, whose import takes longer than a short command's requests, is
+    then not needed.
+    """
+    cluster, user = context["clusters"][0]["cluster"], context["users"][0]["user"]
+    proxies = {"http_proxy", "https_proxy", "all_proxy"} & set(map(str.lower, environ))
+    return not (
+        proxies
+        or {key for key in cluster if cluster[key]} - PLAIN_CLUSTER
+        or {key for key in user if user[key]} - PLAIN_USER
+        or {"token", "tokenFile"} <= set(user)
+    )
+
+
+def plain_access(context: Object, insecure: bool) -> Access:
+    """The access of a plain context. Raises K8rError."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import urllib3
+
+    cluster, user = context["clusters"][0]["cluster"], context["users"][0]["user"]
+    host, headers = str(cluster.get("server", "")).rstrip("/"), {}
+    options: Dict[str, Any] = {"socket_options": keepalive_options()}
+    try:
+        token = user.get("token") or credential(user, "tokenFile").decode().strip()
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        if host.startswith("https:"):
+            insecure = insecure or bool(cluster.get("insecure-skip-tls-verify"))
+            options["ssl_context"] = tls_context(cluster, user, insecure)
+            if insecure:
+                urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+            if cluster.get("tls-server-name"):
+                options["server_hostname"] = cluster["tls-server-name"]
+    except (OSError, ValueError) as error:
+        raise K8rError(
+            f"the kubeconfig's certificates cannot be used: {error}", "repair the kubeconfig"
+        ) from error
+    pool = urllib3.PoolManager(maxsize=STREAMS_AT_ONCE + 14, **options)
+    return Access(host, lambda: headers, pool)
+
+
+def credential(entry: Object, key: str) -> bytes:
+    """What a kubeconfig has under a key: in itself, or in a file. Raises OSError and
+    ValueError.
+    """
+    if entry.get(f"{key}-data"):
+        return base64.b64decode(entry[f"{key}-data"], validate=True)
+    if not entry.get(key):
+        return b""
+    with open(entry[key], "rb") as file:
+        return file.read()
+
+
+def tls_context(cluster: Object, user: Object, insecure: bool) -> Any:
+    """The certificates of a cluster and of its user. Raises OSError and ValueError."""
+    import ssl
+    import tempfile
+
+    authority = credential(cluster, "certificate-authority").decode("ascii", "ignore")
+    context = ssl.create_default_context(cadata=None if insecure else authority or None)
+    if insecure:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    certificate = credential(user, "client-certificate")
+    if certificate:
+        # OpenSSL takes it from a file only; this one nobody else can read.
+        with tempfile.NamedTemporaryFile(prefix="k8r-") as file:
+            file.write(certificate + b"\n" + credential(user, "client-key"))
+            file.flush()
+            context.load_cert_chain(file.name, password="")
+    return context
+
+
+def client_access(context: Optional[Object], insecure: bool) -> Access:
+    """The access of any other context, or from inside of a cluster, as the official
+    client has it. Raises K8rError.
+    """
+    with warnings.catch_warnings():
+        # On old Pythons the client's dependencies announce their end of life.
+        warnings.simplefilter("ignore")
+        from kubernetes.client.configuration import Configuration
+        from kubernetes.client.rest import RESTClientObject
+    configuration = Configuration()
+    authenticate(configuration, context)
+    if insecure:
+        configuration.verify_ssl = False
+    configuration.connection_pool_maxsize = STREAMS_AT_ONCE + 14
+    try:
+        pool = RESTClientObject(configuration).pool_manager
+    except Exception as error:
+        raise K8rError(
+            f"the kubeconfig's certificates cannot be used: {error}", "repair the kubeconfig"
+        ) from error
+    pool.connection_pool_kw["socket_options"] = keepalive_options()
+    if not configuration.verify_ssl:
+        import urllib3
+
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+
+    def headers() -> Dict[str, str]:
+        # The client keeps the newline at the end of a token file.
+        found: Iterable[Any] = configuration.auth_settings().values()
+        return {s["key"]: s["value"].strip() for s in found if s["in"] == "header" and s["value"]}
+
+    return Access(configuration.host, headers, pool)
+
+
+def authenticate(configuration: Any, context: Optional[Object]) -> None:
+    """Load credentials. The client only logs a plugin's failure; raise it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from kubernetes import config
+    if context is None:
+        config.load_incluster_config(client_configuration=configuration)
+        return
+    plugin = context["users"][0]["user"].get("exec")
+    if plugin:
+        bounded = dict(context["users"][0]["user"], exec=bounded_plugin(plugin))
+        context = dict(context, users=[dict(context["users"][0], user=bounded)])
+    try:
+        with overhearing() as overheard:
+            config.load_kube_config_from_dict(
+                context, client_configuration=configuration, persist_config=False
+            )
+    except Exception as error:
+        raise K8rError(
+            f"the kubeconfig cannot be used: {error}", "repair it or use another --context"
+        ) from error
+    if plugin and not (configuration.api_key or configuration.cert_file):
+        reason = " ".join(" ".join(overheard).split()) or "it gave no credentials"
+        raise K8rError(
+            f"the credential plugin '{plugin.get('command')}' failed: {reason}",
+            "log in with your cloud's tool, or repair the user in the kubeconfig",
+        )
+
+
 class Cluster:
     """The only way to the API server: dicts in and out, errors translated.
 
-    Configuration, credentials and connection pool are those of the official
-    client; its typed models are left aside, since they cost half of a short
-    command's time and refuse fields that they do not know.
+    Requests and answers are plain JSON over a pool of connections: the typed models
+    of the official client cost half of a short command's time, and refuse fields
+    that they do not know.
     """
 
     def __init__(self, target: Target, env: Environment, console: Console) -> None:
@@ -3572,8 +3755,7 @@ class Cluster:
         self._lock = threading.RLock()
         self._generation = 0
         self.patience = PATIENCE
-        self._configuration: Any = None
-        self._pool: Any = None
+        self._access: Optional[Access] = None
         self._context: Optional[Object] = None
         self._answered = False
 
@@ -3659,66 +3841,18 @@ class Cluster:
 
     # Connecting
 
-    def _connect(self) -> Any:
-        """The connection pool; made at the first request."""
+    def _connect(self) -> Access:
+        """The way to the API server; made at the first request."""
         with self._lock:
-            if self._pool is None:
-                self._pool = self._make_pool()
-            return self._pool
+            if self._access is None:
+                self._access = self._make_access()
+            return self._access
 
-    def _make_pool(self) -> Any:
-        with warnings.catch_warnings():
-            # On old Pythons the client's dependencies announce their end of life.
-            warnings.simplefilter("ignore")
-            from kubernetes.client.configuration import Configuration
-            from kubernetes.client.rest import RESTClientObject
-        configuration = Configuration()
-        self._authenticate(configuration)
-        if self.target.insecure:
-            configuration.verify_ssl = False
-        configuration.connection_pool_maxsize = STREAMS_AT_ONCE + 14
-        try:
-            pool = RESTClientObject(configuration).pool_manager
-        except Exception as error:
-            raise K8rError(
-                f"the kubeconfig's certificates cannot be used: {error}", "repair the kubeconfig"
-            ) from error
-        pool.connection_pool_kw["socket_options"] = keepalive_options()
-        if not configuration.verify_ssl:
-            import urllib3
-
-            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-        self._configuration = configuration
-        return pool
-
-    def _authenticate(self, configuration: Any) -> None:
-        """Load credentials. The client only logs a plugin's failure; raise it."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            from kubernetes import config
+    def _make_access(self) -> Access:
         context = self._picked_context()
-        if context is None:
-            config.load_incluster_config(client_configuration=configuration)
-            return
-        plugin = context["users"][0]["user"].get("exec")
-        if plugin:
-            bounded = dict(context["users"][0]["user"], exec=bounded_plugin(plugin))
-            context = dict(context, users=[dict(context["users"][0], user=bounded)])
-        try:
-            with overhearing() as overheard:
-                config.load_kube_config_from_dict(
-                    context, client_configuration=configuration, persist_config=False
-                )
-        except Exception as error:
-            raise K8rError(
-                f"the kubeconfig cannot be used: {error}", "repair it or use another --context"
-            ) from error
-        if plugin and not (configuration.api_key or configuration.cert_file):
-            reason = " ".join(" ".join(overheard).split()) or "it gave no credentials"
-            raise K8rError(
-                f"the credential plugin '{plugin.get('command')}' failed: {reason}",
-                "log in with your cloud's tool, or repair the user in the kubeconfig",
-            )
+        if context and is_plain(context, self._env.environ):
+            return plain_access(context, self.target.insecure)
+        return client_access(context, self.target.insecure)
 
     def _reconnect(self, generation: int) -> None:
         """Load credentials anew, after the server refused those at hand: from the
@@ -3730,7 +3864,7 @@ class Cluster:
                 context = self._context["current-context"] if self._context else None
                 parts = self._kubeconfigs()
                 self._context = pick_context(merge_kubeconfigs(parts), context) if parts else None
-                self._pool = self._make_pool()
+                self._access = self._make_access()
                 self._generation += 1
 
     # Requests
@@ -3817,22 +3951,18 @@ class Cluster:
         preload: bool,
     ) -> Any:
         """One exchange, no retries."""
-        pool = self._connect()
         import urllib.parse
 
         import urllib3
 
-        url = self._configuration.host + path
+        access = self._connect()
+        url = access.host + path
         if query:
             url += "?" + urllib.parse.urlencode(query)
-        sent = {"User-Agent": f"k8r/{__version__}", **headers}
-        for setting in self._configuration.auth_settings().values():
-            if setting["in"] == "header" and setting["value"]:
-                # The client keeps the newline at the end of a token file.
-                sent[setting["key"]] = setting["value"].strip()
+        sent = {"User-Agent": f"k8r/{__version__}", **access.headers(), **headers}
         timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT, read=READ_TIMEOUT)
         try:
-            response = pool.request(
+            response = access.pool.request(
                 method,
                 url,
                 body=data,
@@ -3870,22 +4000,8 @@ class Cluster:
             text = f"no answer within {CONNECT_TIMEOUT:.0f} s"
         elif isinstance(error, (kinds.ReadTimeoutError, socket.timeout)):
             text = f"silence for {READ_TIMEOUT:.0f} s"
-        host = self._configuration.host if self._configuration else "the cluster"
+        host = self._access.host if self._access else "the cluster"
         return ConnectionTrouble(f"cannot reach the cluster at {host}: {text}", trouble_hint(text))
-
-
-def keepalive_options() -> List[Tuple[int, int, int]]:
-    """Socket options that notice a peer that is gone after some 25 seconds."""
-    import socket
-
-    options = [
-        (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
-        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    ]
-    for name, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
-        if hasattr(socket, name):
-            options.append((socket.IPPROTO_TCP, getattr(socket, name), value))
-    return options
 
 
 class ApiGroup:
@@ -4217,9 +4333,10 @@ class Tail(Reader):
 
         A proper end of the body is not yet the log's: a proxy or the API server
         may have gone down. The log has ended when the container was known to have
-        ended before it was asked for, and there was nothing new.
+        ended before it was asked for, and there was nothing new: twice if there was
+        nothing at all, for a server that takes its client to be gone ends so, too.
         """
-        pauses = backoff()
+        pauses, doubted = backoff(), False
         while not self.stopped.is_set():
             last = self.ended.is_set() or not self._follow
             before = self._count
@@ -4227,10 +4344,13 @@ class Tail(Reader):
             if self._paused:
                 self.tell(Message("paused", self.name))
                 return
+            if whole and last and self._count == before and self._cursor.in_doubt and not doubted:
+                doubted = True
+                continue
             if whole is None or (whole and last and self._count == before):
                 break
             if self._count > before:
-                pauses = backoff()
+                pauses, doubted = backoff(), False
             if whole:
                 self.ended.wait(10.0 if self._restarts else 3.0)
                 if self._restarts and self.ended.is_set() and not self.replaced.is_set():

@@ -87,10 +87,10 @@ def install(repository: Path, home: Path, block: str) -> Dict[str, str]:
 def test_installation(repository: Path, tmp_path: Path) -> None:
     """The block, in an empty HOME, gives a k8r that starts and can be removed."""
     (block,) = filter(is_installation, blocks("sh"))
-    env = install(repository, tmp_path / "home", block)
+    env = install(repository, tmp_path / "reader", block)
     out = shell("~/.local/bin/k8r --version", tmp_path, env)
     assert re.fullmatch(r"k8r \d+\.\d+\.\d+ \([0-9a-f]+\)\n", out)
-    shell("sh k8r/install.sh --uninstall", tmp_path / "home", env)
+    shell("sh k8r/install.sh --uninstall", tmp_path / "reader", env)
     assert not (tmp_path / "home/.local/share/k8r").exists()
 
 
@@ -164,6 +164,6 @@ def test_ci(
     """The commands for GitHub Actions and for GitLab install k8r, run, and leave nothing."""
     work, readers_env = reader
     installation, *runs = steps(name)
-    env = install(repository, tmp_path / "home", installation)
+    env = install(repository, tmp_path / "reader", installation)
     env["KUBECONFIG"] = readers_env["KUBECONFIG"]
     assert [shell(command, work, env) for command in runs] == ["trained\n"]

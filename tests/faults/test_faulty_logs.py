@@ -152,6 +152,24 @@ def test_case_5_the_tail_behind_a_clean_end(k8r: Cli, serve: Serve) -> None:
     assert (result.code, result.out) == (4, text(50)), result.err
 
 
+@pytest.mark.parametrize("after", [0, 10])
+def test_case_5_an_answer_that_ends_early_twice(k8r: Cli, serve: Serve, after: int) -> None:
+    """The last look at the log ends properly, too, without all that was there before."""
+    cluster = serve(PodScript(numbered(50), exit_code=4))
+    cluster.fault(LOG, Cut("eof", after_lines=20))
+    cluster.fault(LOG, Cut("eof", after_lines=after), nth=2)
+    result = k8r("alpine", "--", "true")
+    assert (result.code, result.out) == (4, text(50)), result.err
+
+
+def test_case_5_an_empty_log(k8r: Cli, serve: Serve) -> None:
+    """A command that prints nothing is asked for its output once more, not for ever."""
+    cluster = serve(PodScript([]))
+    result = k8r("alpine", "--", "true")
+    assert (result.code, result.out) == (0, b""), result.err
+    assert cluster.count("GET", "/log$") <= 4
+
+
 TROUBLES: Dict[str, List[Any]] = {
     "reset": [Reset(), Reset()],
     "overloaded": [Respond(429, retry_after=1), Respond(503)],

@@ -35,8 +35,8 @@ SECTIONS = [
 SOURCES, OUTPUT, CLUSTER = 6, 7, 8
 
 SELDOM = set(
-    "datetime difflib getpass gzip hashlib logging select shutil socket tarfile tempfile traceback "
-    "urllib".split()
+    "datetime difflib getpass gzip hashlib logging select shutil socket ssl tarfile tempfile "
+    "traceback urllib".split()
 )
 """Modules that cost a start noticeable time, and that few commands need."""
 

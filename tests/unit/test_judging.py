@@ -472,7 +472,7 @@ IMAGE = "docker.io/library/alpine:latest"
             [],
             (
                 f"no node has enough cpu: {UNSCHEDULABLE[:-1]} "
-                "(asked: cpu 4, memory 8Gi, nvidia.com/gpu 1)",
+                "(asked: cpu 4, memory 8.0 GiB, nvidia.com/gpu 1)",
                 False,
             ),
         ),
@@ -619,7 +619,7 @@ NODES = [
             {"cpu": "4"},
             NODES,
             "no node has enough cpu: 0/3 nodes are available: 3 Insufficient cpu "
-            "(asked: cpu 4; the largest node: cpu 1930m)",
+            "(asked: cpu 4; the largest node: cpu 1.93)",
         ),
         (
             "0/3 nodes are available: 1 Insufficient cpu, 2 Insufficient memory, "
@@ -628,7 +628,7 @@ NODES = [
             NODES,
             "no node has enough cpu and memory and nvidia.com/gpu: 0/3 nodes are available: "
             "1 Insufficient cpu, 2 Insufficient memory, 3 Insufficient nvidia.com/gpu (asked: cpu "
-            "4, memory 64Gi, nvidia.com/gpu 1; the largest node: cpu 1930m, memory 3.0 GiB, "
+            "4, memory 64.0 GiB, nvidia.com/gpu 1; the largest node: cpu 1.93, memory 3.0 GiB, "
             "nvidia.com/gpu 0)",
         ),
         (
@@ -636,7 +636,7 @@ NODES = [
             GIB,
             [],
             "no node has enough memory: 0/1 nodes are available: 1 Insufficient memory "
-            "(asked: memory 1073741824)",
+            "(asked: memory 1.0 GiB)",
         ),
         (
             "0/1 nodes are available: 1 node(s) had untolerated taint {gpu: yes}.",

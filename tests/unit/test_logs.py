@@ -355,3 +355,18 @@ def test_events_of_a_watch() -> None:
     for size in range(1, len(body) + 1):
         pieces = [body[n : n + size] for n in range(0, len(body), size)]
         assert [event["type"] for event in k8r.decode_events(pieces)] == ["A", "ä"]
+
+
+def test_in_doubt() -> None:
+    """A stream without the lines that were there before is no end."""
+    cursor = k8r.LogCursor()
+    assert cursor.in_doubt  # nothing yet
+    line = b"2024-01-01T00:00:00.1Z %d\n"
+    cursor.feed(line % 1 + line % 2)
+    assert not cursor.in_doubt
+    assert cursor.resume() == "2024-01-01T00:00:00Z"
+    assert cursor.in_doubt
+    cursor.feed(line % 1)
+    assert cursor.in_doubt
+    cursor.feed(line % 2)
+    assert not cursor.in_doubt

@@ -1,0 +1,77 @@
+"""Which kubeconfigs need the official client, and what the others give."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any, Dict
+
+import pytest
+
+import k8r
+
+
+def context(cluster: Dict[str, Any], user: Dict[str, Any]) -> Dict[str, Any]:
+    """A kubeconfig reduced to one context."""
+    server = {"server": "http://127.0.0.1:1/", **cluster}
+    return {"clusters": [{"cluster": server}], "users": [{"user": user}]}
+
+
+@pytest.mark.parametrize(
+    "cluster, user, environ, plain",
+    [
+        ({}, {}, {}, True),
+        ({}, {"token": "x"}, {}, True),
+        ({}, {"tokenFile": "x"}, {}, True),
+        ({"certificate-authority-data": "x"}, {"client-certificate": "x"}, {}, True),
+        ({"tls-server-name": "x", "insecure-skip-tls-verify": True}, {}, {}, True),
+        ({"proxy-url": ""}, {"exec": None}, {}, True),
+        ({"proxy-url": "http://p"}, {}, {}, False),
+        ({}, {"exec": {"command": "x"}}, {}, False),
+        ({}, {"auth-provider": {"name": "oidc"}}, {}, False),
+        ({}, {"username": "x", "password": "y"}, {}, False),
+        ({}, {"as": "x"}, {}, False),
+        ({}, {"token": "x", "tokenFile": "y"}, {}, False),
+        ({}, {}, {"HTTPS_PROXY": "http://p"}, False),
+        ({}, {}, {"https_proxy": "http://p"}, False),
+        ({}, {}, {"NO_PROXY": "x"}, True),
+    ],
+)
+def test_is_plain(cluster: Any, user: Any, environ: Any, plain: bool) -> None:
+    """Certificates, a key, a token: more is the official client's."""
+    assert k8r.is_plain(context(cluster, user), environ) is plain
+
+
+def test_a_token() -> None:
+    """It goes into the header; the URL has no slash at its end."""
+    access = k8r.plain_access(context({}, {"token": "abc"}), False)
+    assert (access.host, access.headers()) == (
+        "http://127.0.0.1:1",
+        {"Authorization": "Bearer abc"},
+    )
+    assert k8r.plain_access(context({}, {}), False).headers() == {}
+
+
+def test_a_token_in_a_file(tmp_path: Path) -> None:
+    """Without the newline that it ends with."""
+    (tmp_path / "token").write_text("abc\n")
+    access = k8r.plain_access(context({}, {"tokenFile": str(tmp_path / "token")}), False)
+    assert access.headers() == {"Authorization": "Bearer abc"}
+
+
+@pytest.mark.parametrize(
+    "cluster, user",
+    [
+        ({"certificate-authority": "/does/not/exist"}, {}),
+        ({"certificate-authority-data": "not base64!"}, {}),
+        ({"certificate-authority-data": base64.b64encode(b"no PEM").decode()}, {}),
+        ({}, {"client-certificate-data": base64.b64encode(b"no PEM").decode()}),
+        ({}, {"tokenFile": "/does/not/exist"}),
+    ],
+)
+def test_what_cannot_be_used(cluster: Any, user: Any) -> None:
+    """One error that says what it is about."""
+    with pytest.raises(k8r.K8rError) as caught:
+        k8r.plain_access(context({"server": "https://127.0.0.1:1", **cluster}, user), False)
+    assert "kubeconfig's certificates cannot be used" in caught.value.message
+    assert caught.value.exit_code == 125
