@@ -152,6 +152,8 @@ HURRY = 5.0
 OVERLOAD_RETRIES = 6
 LONGEST_PAUSE = 30.0
 LIST_PAGE = 500
+FEW = 20
+"""Jobs whose pods `ls` looks at one by one."""
 UPLOADS_AT_ONCE = 4
 STREAMS_AT_ONCE = 50
 TURN = 2.0
@@ -1291,6 +1293,12 @@ def container_statuses(pod: Object) -> List[Object]:
     ]
 
 
+def belongs_to(pod: Object, uid: str) -> bool:
+    """Whether a pod is owned by the object with that uid."""
+    owners = pod["metadata"].get("ownerReferences") or []
+    return any(owner.get("uid") == uid for owner in owners)
+
+
 def main_state(pod: Object) -> Object:
     """The state of the container that runs the user's command."""
     for status in container_statuses(pod):
@@ -1740,6 +1748,30 @@ def job_row(job: Object) -> Object:
         "created": job["metadata"].get("creationTimestamp", ""),
         **container_row(job),
     }
+
+
+def row_and_job(job: Object) -> Tuple[Object, Optional[Object]]:
+    """The row of a Job, and the Job itself if its pods know more than it does."""
+    row = job_row(job)
+    return row, job if row["status"] == "Running" and row["running"] == 0 else None
+
+
+def by_pods(row: Object, job: Object, pods: Sequence[Object]) -> Object:
+    """What changes in the row of a Job without a running pod by what its pods say:
+    they know their end two seconds before the Job does.
+    """
+    ended = [outcome.code for outcome in map(pod_outcome, pods) if outcome]
+    changes: Object = {
+        "complete": max(row["complete"], ended.count(0)),
+        "failed": max(row["failed"], len(ended) - ended.count(0)),
+    }
+    judged = verdict(job, pods)
+    waiting = [pod for pod in pods if not pod_outcome(pod) and not has_started(pod)]
+    if judged:
+        changes["status"] = "Failed" if judged.code else "Complete"
+    elif waiting:
+        changes["status"] = f"Pending ({pending_reason(waiting[0])[1]})"
+    return changes
 
 
 def container_row(root: Object) -> Object:
@@ -4771,12 +4803,6 @@ def tail_container(key: str) -> str:
     return key.split("/")[1]
 
 
-def belongs_to(pod: Object, uid: str) -> bool:
-    """Whether a pod is owned by the object with that uid."""
-    owners = pod["metadata"].get("ownerReferences") or []
-    return any(owner.get("uid") == uid for owner in owners)
-
-
 def is_replaced(pod: Object, key: str) -> bool:
     """Whether another run of the container has followed that of the tail key."""
     _, name, _ = key.rsplit("/", 2)
@@ -5467,10 +5493,14 @@ class K8sRun:
     def list_jobs(self) -> List[Object]:
         """What `k8r ls` shows, as plain data, oldest first."""
         query = {"labelSelector": SELECTOR}
-        rows, _ = self.batch_v1.list("jobs", query, job_row)
+        found, _ = self.batch_v1.list("jobs", query, row_and_job)
+        rows = [row for row, _ in found]
         deployments, _ = self.apps_v1.list("deployments", query, deployment_row)
         rows += deployments
-        if any(row["status"] == "Running" and row["running"] == 0 for row in rows):
+        quiet = {row["name"]: job for row, job in found if job}
+        if 0 < len(quiet) <= FEW:
+            self._look_at_pods(rows, quiet)
+        elif any(row["status"] == "Running" and row["running"] == 0 for row in rows):
             self._say_why_pending(rows)
         return sorted(rows, key=lambda row: (row["created"], row["name"]))
 
@@ -5783,6 +5813,16 @@ class K8sRun:
         for row in rows:
             if row["name"] in reasons and row["running"] == 0:
                 row["status"] = f"Pending ({reasons[row['name']]})"
+
+    def _look_at_pods(self, rows: Sequence[Object], quiet: Mapping[str, Object]) -> None:
+        """For Jobs that go on, but have no pod that runs: what their pods say."""
+        query = {"labelSelector": f"{SELECTOR},{LABEL_JOB} in ({','.join(quiet)})"}
+        pods, _ = self.core_v1.list("pods", query, lambda pod: pod)
+        for row in rows:
+            job = quiet.get(row["name"])
+            if job and row["type"] == "job":
+                uid = job["metadata"]["uid"]
+                row.update(by_pods(row, job, [pod for pod in pods if belongs_to(pod, uid)]))
 
     def _clear_stuck_pods(self, name: str) -> None:
         """Remove pods that were to end long ago, without waiting for their node."""

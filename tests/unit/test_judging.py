@@ -905,3 +905,29 @@ def test_parse_timestamp(text: str, seconds: float) -> None:
 def test_format_size(size: int, text: str) -> None:
     """Powers of 1024."""
     assert k8r.format_size(size) == text
+
+
+@pytest.mark.parametrize(
+    "pods, changes",
+    [
+        ([], {"complete": 0, "failed": 0}),
+        ([pod(terminated(0))], {"complete": 1, "failed": 0, "status": "Complete"}),
+        ([pod(terminated(3))], {"complete": 0, "failed": 1, "status": "Failed"}),
+        ([pod(RUNNING)], {"complete": 0, "failed": 0}),
+        (
+            [pod(waiting("ErrImagePull"), "Pending")],
+            {"complete": 0, "failed": 0, "status": "Pending (ErrImagePull)"},
+        ),
+    ],
+)
+def test_a_row_by_its_pods(pods: List[Any], changes: Dict[str, Any]) -> None:
+    """`ls` knows of an end as soon as the run itself does."""
+    row, root = k8r.row_and_job(job(active=1, ready=0))
+    assert root is not None and k8r.by_pods(row, root, pods) == changes
+
+
+def test_a_row_that_says_enough() -> None:
+    """A Job with a running pod, or one that has ended, needs no look at its pods."""
+    assert k8r.row_and_job(job(active=1, ready=1))[1] is None
+    ended = k8r.row_and_job(job(conditions=[condition("Complete")]))
+    assert (ended[0]["status"], ended[1]) == ("Complete", None)
