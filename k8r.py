@@ -3547,21 +3547,25 @@ class ByteStream:
                 return
             yield data
 
-    def close(self) -> None:
-        """End it; a thread that waits for bytes is woken. Read to its end, it has
-        given its connection back to the pool.
+    def interrupt(self) -> None:
+        """End it from another thread: the one that reads is woken, and closes it.
+
+        Not by SSLSocket.shutdown, after which the other thread would read on without
+        decryption; and not by close, after which it could read from what has got the
+        file descriptor since.
         """
-        if self._ended:
-            return
         import socket
 
-        connection = getattr(self._response, "connection", None)
-        sock = getattr(connection, "sock", None)
-        if sock is not None:
+        sock = getattr(getattr(self._response, "connection", None), "sock", None)
+        if isinstance(sock, socket.socket) and not self._ended:
             with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-        with contextlib.suppress(Exception):
-            self._response.close()
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """End it. Read to its end, it has given its connection back to the pool."""
+        if not self._ended:
+            with contextlib.suppress(Exception):
+                self._response.close()
 
 
 PLUGIN_RUNNER = """\
@@ -4164,7 +4168,7 @@ class Reader(threading.Thread):
         self.stopped.set()
         stream = self._stream
         if stream is not None:
-            stream.close()
+            stream.interrupt()
 
     def tell(self, message: Message) -> None:
         """Hand over a message, unless nobody listens any more."""
@@ -4418,7 +4422,7 @@ class Tail(Reader):
     def _cut(self) -> None:
         stream = self._stream
         if stream is not None:
-            stream.close()
+            stream.interrupt()
 
     def _next_query(self, last: bool) -> Dict[str, Any]:
         """The query that goes on where the cursor is."""
@@ -4737,12 +4741,12 @@ class Run:
                 self._waiting.append(Tail(self._messages, self._core, pod, name, self._logs))
 
     def _start_tails(self) -> None:
-        """As many as may be open; runs of one container come one after the other. Where
-        more want to be, those that have had their turn make room.
+        """As many as may be open; the attempts of an index come one after the other.
+        Where more want to be, those that have had their turn make room.
         """
         while self._waiting and len(self._open) < STREAMS_AT_ONCE:
-            busy = {key.rpartition("/")[0] for key in self._open}
-            free = (tail for tail in self._waiting if tail.name.rpartition("/")[0] not in busy)
+            busy = {self._labels[key] for key in self._open}
+            free = (tail for tail in self._waiting if self._labels[tail.name] not in busy)
             tail = next(free, None)
             if tail is None:
                 return

@@ -29,7 +29,7 @@ def patched(**constants: float) -> List[str]:
 def by_index(out: bytes) -> Dict[int, bytes]:
     """The output of each index, the prefixes taken off."""
     found: Dict[int, List[bytes]] = {}
-    for line in out.splitlines(keepends=True):
+    for line in re.findall(rb"[^\n]*\n|[^\n]+$", out):
         match = re.match(rb"\[(\d+)\] ", line)
         assert match, f"a line without its index: {line!r}"
         found.setdefault(int(match[1]), []).append(line[match.end() :])

@@ -267,9 +267,11 @@ class FaultProxy:
             self._return.cancel()
         for link in self._links:
             link.reset()
-        current = asyncio.current_task()
-        while [task for task in asyncio.all_tasks() if task is not current]:
-            await asyncio.sleep(0.05)
+        # A connection that was just accepted is no task for a moment.
+        quiet = 0
+        while quiet < 3:
+            await asyncio.sleep(0.03)
+            quiet = quiet + 1 if len(asyncio.all_tasks()) == 1 else 0
 
     def _note(self, _: asyncio.AbstractEventLoop, context: Dict[str, Any]) -> None:
         """Keep an error that no task of ours has caught."""

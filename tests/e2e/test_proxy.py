@@ -226,6 +226,7 @@ class Field:
         return self._cli.finish(process, timeout=150)
 
 
+@pytest.mark.case(3)
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", CHUNKS, ids=str)
 def test_random_seeds(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import base64
+import socket
+import threading
+import types
 from pathlib import Path
 from typing import Any, Dict
 
@@ -75,3 +78,32 @@ def test_what_cannot_be_used(cluster: Any, user: Any) -> None:
         k8r.plain_access(context({"server": "https://127.0.0.1:1", **cluster}, user), False)
     assert "kubeconfig's certificates cannot be used" in caught.value.message
     assert caught.value.exit_code == 125
+
+
+class Deciphering(socket.socket):
+    """Like an SSLSocket: after its own shutdown it would give what is still encrypted."""
+
+    def shutdown(self, how: int) -> None:
+        """What must not be called."""
+        raise AssertionError("the socket reads on without decryption")
+
+
+def test_a_stream_is_interrupted_below_the_encryption() -> None:
+    """The reader is woken, and the socket stays its own to close."""
+    ours, theirs = socket.socketpair()
+    sock = Deciphering(fileno=ours.detach())
+    response = types.SimpleNamespace(
+        connection=types.SimpleNamespace(sock=sock),
+        _fp=types.SimpleNamespace(read1=lambda size: sock.recv(size) or fail()),
+    )
+
+    def fail() -> bytes:
+        raise ConnectionError("cut off")
+
+    stream = k8r.ByteStream(response, lambda error: k8r.ConnectionTrouble(str(error)))
+    threading.Timer(0.1, stream.interrupt).start()
+    with pytest.raises(k8r.ConnectionTrouble):
+        list(stream)
+    assert sock.fileno() >= 0
+    for each in (sock, theirs):
+        each.close()
