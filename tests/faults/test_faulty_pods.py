@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Callable, List
 import pytest
 
 from apiserver import FakeCluster, Line, Match, PodScript, Request, Timing, numbered
-from helpers import by_index, foreign_job, gone, job, left, resume_when_watched, text
+from helpers import by_index, foreign_job, gone, job, left, patched, resume_when_watched, text
 
 if TYPE_CHECKING:
     from tests.conftest import Cli
@@ -219,6 +219,18 @@ def test_many_pods(k8r: Cli, serve: Serve, num: int) -> None:
     per_pod = [len(cluster.matching("GET", rf"/alpine-{index}-\w+/log$")) for index in range(num)]
     assert max(per_pod) <= 3
     assert len(cluster.requests) - sum(per_pod) <= 25
+
+
+def test_more_logs_than_may_be_followed(k8r: Cli, serve: Serve) -> None:
+    """They take turns: each is heard of before any has ended, and nothing is lost."""
+    cluster = serve(PodScript(numbered(20, delay=0.25)))
+    prefix = patched(STREAMS_AT_ONCE=4, TURN=0.3)
+    process = k8r.start("alpine", "--num", "12", "--", "true", prefix=prefix)
+    result = k8r.finish(process)
+    assert by_index(result.out) == {index: text(20) for index in range(12)}, result.err
+    early = result.out.partition(b"line 20\n")[0]
+    assert set(re.findall(rb"^\[(\d+)\]", early, re.M)) == {b"%d" % index for index in range(12)}
+    assert result.code == 0 and cluster.count("GET", "/log$") > 24
 
 
 def test_parallel_bounds_the_pods(k8r: Cli, serve: Serve) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Iterator, List
+from typing import Iterator, List, Tuple
 
 import pytest
 
-from sandbox import cache, need, network_settings
+from sandbox import ROOT, cache, commit_all, git, need, network_settings
 
 PACKAGES = ("python3", "python3-venv", "git", "ca-certificates")
 IN_ROOT = Path(__file__).with_name("in_root")
@@ -67,9 +68,8 @@ def clean_root() -> Iterator[Path]:
     yield root
 
 
-@pytest.mark.timeout(1800)
-def test_clean_root(clean_root: Path, project: Path) -> None:
-    """As a user without uv: installed, and there in the next login."""
+def in_clean_root(root: Path, checkout: Path, script: str) -> Tuple[str, str]:
+    """Run shell text there, with a checkout in /tmp/k8r; its stdout and stderr."""
     settings = {
         name: value
         for name, value in network_settings().items()
@@ -77,23 +77,52 @@ def test_clean_root(clean_root: Path, project: Path) -> None:
         or not value.startswith("/")
         or value.startswith("/etc/ssl/certs")
     }
-    script = (
-        "! command -v uv && cd /tmp/k8r && sh install.sh && "
-        'env -i HOME="$HOME" PATH="$PATH" bash -lc \'k8r --version && k8r --help\' && '
-        "sh install.sh --uninstall && find /home/user"
-    )
     done = subprocess.run(
-        [str(IN_ROOT), str(clean_root), str(project), "/bin/sh", "-c", script],
+        [str(IN_ROOT), str(root), str(checkout), "/bin/sh", "-c", script],
         env={**settings, "PATH": os.environ["PATH"]},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        timeout=600,
+        timeout=900,
     )
     out, err = done.stdout.decode(), done.stderr.decode()
     assert done.returncode == 0, out + err
+    assert str(root) not in Path("/proc/self/mounts").read_text()
+    return out, err
+
+
+@pytest.mark.timeout(1800)
+def test_clean_root(clean_root: Path, project: Path) -> None:
+    """As a user without uv: installed, and there in the next login, where README's first
+    command runs without a cluster.
+    """
+    script = """
+set -e
+! command -v uv
+cd /tmp/k8r && sh install.sh
+mkdir /tmp/work && cd /tmp/work && echo 'print("trained")' > train.py
+for command in 'k8r --version' 'k8r --help' 'k8r -q --local ./ -- python3 train.py'; do
+    env -i HOME="$HOME" PATH="$PATH" bash -lc "$command"
+done
+cd /tmp/k8r && sh install.sh --uninstall
+find /home/user
+"""
+    out, err = in_clean_root(clean_root, project, script)
     assert err == ""
     assert "there is no uv here" in out
-    assert "\nusage: k8r " in out
+    assert "\nusage: k8r " in out and "\ntrained\n" in out
     assert out.splitlines()[-1] == "/home/user"
-    assert str(clean_root) not in Path("/proc/self/mounts").read_text()
+
+
+@pytest.mark.timeout(1800)
+def test_the_tests_in_a_clean_root(clean_root: Path, tmp_path: Path) -> None:
+    """tests/run sets up what it needs, uv included."""
+    names = git(ROOT, "ls-files", "-z", "-co", "--exclude-standard").split("\0")
+    for name in filter(None, names):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    git(tmp_path, "init", "-q")
+    commit_all(tmp_path)
+    out, err = in_clean_root(clean_root, tmp_path, "cd /tmp/k8r && tests/run unit")
+    assert re.search(r"\d{4} passed", out), out[-2000:]
+    assert "installing uv" in err

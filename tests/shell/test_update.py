@@ -289,3 +289,36 @@ def test_a_tag(installed: Sandbox, small: Small, tmp_path: Path) -> None:
     done = installed.update("v1")
     assert (done.code, done.err) == (0, "")
     assert installed.version() == "k8r 1.0"
+
+
+def test_the_command(sandbox: Sandbox, project: Path, tmp_path: Path) -> None:
+    """`k8r update [BRANCH]` of the real program: the version that runs it is replaced, and
+    stays where the new one does not start.
+    """
+    source = tmp_path / "source"
+    shutil.copytree(project, source)
+    assert sandbox.install(source).code == 0
+    first = sandbox.version()
+    assert first and first.endswith(f"({sandbox.current})")
+    done = sandbox.run(str(sandbox.launcher), "update")
+    assert done.code == 0 and "is up to date" in done.out, done.err
+    git(source, "checkout", "-q", "-b", "next")
+    with open(source / "k8r.py", "a") as file:
+        file.write("# more\n")
+    newer = commit_all(source)
+    done = sandbox.run(str(sandbox.launcher), "update", "next")
+    assert done.code == 0 and "updated to" in done.out, done.err
+    assert (sandbox.version() or "").endswith(f"({newer})")
+    with open(source / "k8r.py", "a") as file:
+        file.write("if __name__ == 'k8r': raise RuntimeError('no such luck')\n")
+    commit_all(source)
+    done = sandbox.run(str(sandbox.launcher), "update")
+    assert done.code == 1 and "no such luck" in done.err
+    assert (sandbox.version() or "").endswith(f"({newer})")
+
+
+def test_the_command_of_a_checkout(sandbox: Sandbox, project: Path) -> None:
+    """What install.sh has not installed is not its to update."""
+    done = sandbox.run(sys.executable, str(project / "k8r.py"), "update")
+    assert done.code == 125
+    assert "was not installed by install.sh" in done.err and "git pull" in done.err
