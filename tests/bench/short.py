@@ -1,0 +1,145 @@
+"""Short commands: what a user waits for at the prompt."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from typing import Dict, Iterator, List
+
+from measuring import BARE, K8R, NO_TARGET, Row, Sample, Samples
+from measuring import at_most, at_most_over, at_most_times, in_turn, run
+from setting import Api, Setting, api_of
+
+STAMP = "cut -d' ' -f1 /proc/uptime"
+"""Says the time, of the clock that this machine and its containers share; alpine's date
+knows whole seconds only. It has two decimals, rounded down."""
+ATTACHED = ["--image=alpine:latest", "--restart=Never", "--attach", "--rm", "-q"]
+
+
+def help_text(setting: Setting) -> Iterator[Row]:
+    """`k8r --help`."""
+    samples = in_turn(setting.runs, lambda: run([*K8R, "--help"]), lambda: run(BARE))
+    yield Row("`k8r --help` : `python3 -c pass`", "s", *samples, at_most_over(0.08))
+
+
+def show_yaml(setting: Setting) -> Iterator[Row]:
+    """`k8r ./ --show-yaml`."""
+    folder = setting.folder("one")
+    (folder / "data").write_bytes(b"x" * 100)
+    command = [*K8R, "./", "--show-yaml", "--", "true"]
+    samples = in_turn(setting.runs, lambda: run(command, folder), lambda: run(BARE))
+    yield Row("`k8r ./ --show-yaml` : `python3 -c pass`", "s", *samples, NO_TARGET)
+
+
+def ls(setting: Setting) -> Iterator[Row]:
+    """`k8r ls` of 10 Jobs."""
+    for _ in range(10):
+        run(setting.k8r("-d", "alpine", "--", "true"))
+    samples = in_turn(
+        setting.runs,
+        lambda: run(setting.k8r("ls")),
+        lambda: run(setting.kubectl("get", "jobs")),
+    )
+    setting.remove_jobs()
+    yield Row("`k8r ls` : `kubectl get jobs`, 10 Jobs", "s", *samples, at_most_times(3))
+
+
+def echo(setting: Setting) -> Iterator[Row]:
+    """A run of echo, against both ways of kubectl."""
+
+    def clean(command: List[str]) -> Sample:
+        sample = run(command)
+        setting.remove_jobs()
+        return sample
+
+    ours = setting.k8r("alpine", "--", "echo", "hi")
+    attach = setting.kubectl("run", "echo", *ATTACHED, "--", "echo", "hi")
+    samples = in_turn(setting.runs, lambda: clean(ours), lambda: clean(attach))
+    yield Row("`k8r alpine` : `kubectl run --attach --rm`", "s", *samples, at_most_times(0.6))
+
+    kubectl = " ".join(setting.kubectl())
+    steps = (
+        f"{kubectl} create job echo --image=alpine:latest -- echo hi && "
+        f"{kubectl} wait --for=condition=complete --timeout=60s job/echo && {kubectl} logs job/echo"
+    )
+    samples = in_turn(setting.runs, lambda: clean(ours), lambda: clean(["sh", "-c", steps]))
+    case = "`k8r alpine` : `kubectl create job`, `wait`, `logs`"
+    yield Row(case, "s", *samples, NO_TARGET)
+
+
+class Witness(threading.Thread):
+    """Notes when a plain watch says that a pod's container has ended: nobody who asks
+    the API server can know it sooner.
+    """
+
+    def __init__(self, api: Api, namespace: str) -> None:
+        super().__init__(daemon=True)
+        self._path = f"/api/v1/namespaces/{namespace}/pods?watch=true&timeoutSeconds=3000"
+        self._api = api
+        self.ended: Dict[str, float] = {}
+
+    def run(self) -> None:
+        """Watch until the proxy is gone."""
+        try:
+            for event in self._api.watch(self._path):
+                pod = event["object"]
+                key = pod["metadata"].get("labels", {}).get("job-name", "")
+                for status in pod.get("status", {}).get("containerStatuses", []):
+                    if "terminated" in status["state"]:
+                        self.ended.setdefault(key, now())
+        except (OSError, ValueError):
+            pass
+
+
+def now() -> float:
+    """The seconds since this machine was started: the clock of `STAMP`."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def stamped(command: List[str]) -> float:
+    """Run it; the time that its container has printed as its last act."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
+    return float(done.stdout.split()[-1])
+
+
+def end_to_end(setting: Setting) -> Iterator[Row]:
+    """From the container's last act to the end of the process that waits for it."""
+    ours: Samples = []
+    floor: Samples = []
+    attached: Samples = []
+    waited: Samples = []
+    with api_of() as api:
+        witness = Witness(api, setting.namespace)
+        witness.start()
+        for count in range(setting.runs + 1):
+            # The kubelet looks once a second: over the runs, spread the ends over that second.
+            script = f"sleep 1.{count * 7 % 10}; {STAMP}"
+            name = f"end-{count}"
+            told = stamped(setting.k8r("--job-name", name, "alpine", "--", "sh", "-c", script))
+            ours.append(Sample(now() - told))
+            floor.append(Sample(witness.ended[name] - told))
+            words = ["run", name, *ATTACHED, "--", "sh", "-c", script]
+            told = stamped(setting.kubectl(*words))
+            attached.append(Sample(now() - told))
+            waited.append(wait_for_job(setting, f"wait-{count}", script))
+    setting.remove_jobs()
+    ours, floor, attached, waited = (side[1:] for side in (ours, floor, attached, waited))
+    case = "container's end to `k8r`'s : to `kubectl run --attach`'s"
+    yield Row(case, "s", ours, attached, at_most(0.2))
+    case = "the same : to `kubectl wait --for=condition=complete`'s"
+    yield Row(case, "s", ours, waited, NO_TARGET)
+    case = "the same : until a plain watch shows it, in the same runs"
+    yield Row(case, "s", ours, floor, at_most_over(0.2))
+
+
+def wait_for_job(setting: Setting, name: str, script: str) -> Sample:
+    """How long after its container's end `kubectl wait` sees that a Job is complete."""
+    words = ["create", "job", name, "--image=alpine:latest", "--", "sh", "-c", script]
+    run(setting.kubectl(*words))
+    run(setting.kubectl("wait", "--for=condition=complete", "--timeout=60s", f"job/{name}"))
+    ended = now()
+    return Sample(ended - stamped(setting.kubectl("logs", f"job/{name}")))
+
+
+CASES = [help_text, show_yaml, ls, echo, end_to_end]

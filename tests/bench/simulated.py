@@ -1,0 +1,201 @@
+"""Nodes and pods simulated by kwok: they cost the API server time, but there are no containers."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional
+
+from measuring import ROOT, kubectl
+from setting import Api, Setting
+
+HERE = ROOT / "tests/bench/kwok"
+CACHE = Path(os.environ.get("K8R_CLUSTER_CACHE", "/var/cache/k8r-test-cluster"))
+MARK = "k8r-bench"
+"""The label and taint of simulated nodes."""
+STAYS = "k8r-bench-stays"
+"""The label of pods that are not to end."""
+PATCH = f"""\
+spec:
+  nodeSelector: {{{MARK}: simulated}}
+  tolerations: [{{key: {MARK}, operator: Exists}}]
+"""
+"""What brings a run's pods to simulated nodes."""
+PODS_PER_NODE = 500
+PORT = 10247
+LOG_LINES = 20
+
+CONFIG = f"""\
+kind: KwokConfiguration
+apiVersion: config.kwok.x-k8s.io/v1alpha1
+options:
+  cidr: 10.0.0.0/8
+  manageAllNodes: false
+  manageNodesWithLabelSelector: {MARK}=simulated
+  nodeLeaseDurationSeconds: 200
+  podPlayStageParallelism: 16
+  serverAddress: 127.0.0.1:{PORT}
+  enableDebuggingHandlers: true
+---
+kind: ClusterLogs
+apiVersion: kwok.x-k8s.io/v1alpha1
+metadata: {{name: all}}
+spec: {{logs: [{{logsFile: "%(log)s", follow: true}}]}}
+---
+kind: Stage
+apiVersion: kwok.x-k8s.io/v1alpha1
+metadata: {{name: pod-delete}}
+spec:
+  resourceRef: {{apiGroup: v1, kind: Pod}}
+  selector:
+    matchExpressions:
+    - {{key: .metadata.deletionTimestamp, operator: Exists}}
+  next: {{delete: true}}
+---
+kind: Stage
+apiVersion: kwok.x-k8s.io/v1alpha1
+metadata: {{name: pod-run}}
+spec:
+  resourceRef: {{apiGroup: v1, kind: Pod}}
+  selector:
+    matchExpressions:
+    - {{key: .metadata.deletionTimestamp, operator: DoesNotExist}}
+    - {{key: .status.podIP, operator: DoesNotExist}}
+  next:
+    statusTemplate: |
+      {{{{ $now := Now }}}}
+      phase: Running
+      podIP: 10.9.8.7
+      startTime: {{{{ $now | Quote }}}}
+      conditions:
+      - {{type: Ready, status: "True", lastTransitionTime: {{{{ $now | Quote }}}}}}
+      containerStatuses:
+      {{{{ range .spec.containers }}}}
+      - name: {{{{ .name | Quote }}}}
+        image: {{{{ .image | Quote }}}}
+        ready: true
+        restartCount: 0
+        state: {{running: {{startedAt: {{{{ $now | Quote }}}}}}}}
+      {{{{ end }}}}
+---
+kind: Stage
+apiVersion: kwok.x-k8s.io/v1alpha1
+metadata: {{name: pod-end}}
+spec:
+  resourceRef: {{apiGroup: v1, kind: Pod}}
+  selector:
+    matchExpressions:
+    - {{key: .metadata.deletionTimestamp, operator: DoesNotExist}}
+    - {{key: .metadata.labels["{STAYS}"], operator: DoesNotExist}}
+    - {{key: .status.phase, operator: In, values: [Running]}}
+  delay: {{durationMilliseconds: 5000, jitterDurationMilliseconds: 15000}}
+  next:
+    statusTemplate: |
+      {{{{ $now := Now }}}}
+      phase: Succeeded
+      containerStatuses:
+      {{{{ range .spec.containers }}}}
+      - name: {{{{ .name | Quote }}}}
+        image: {{{{ .image | Quote }}}}
+        ready: false
+        restartCount: 0
+        state:
+          terminated:
+            exitCode: 0
+            reason: Completed
+            startedAt: {{{{ $now | Quote }}}}
+            finishedAt: {{{{ $now | Quote }}}}
+      {{{{ end }}}}
+"""
+
+
+def kwok() -> Path:
+    """The program, built once for each go.sum."""
+    key = hashlib.sha256((HERE / "go.mod").read_bytes() + (HERE / "go.sum").read_bytes())
+    program = CACHE / f"kwok-{key.hexdigest()[:16]}"
+    if not program.exists():
+        go = shutil.which("go", path=f"{os.environ['PATH']}:/usr/local/go/bin:/usr/lib/go/bin")
+        if not go:
+            raise SystemExit("Go is needed to build kwok")
+        CACHE.mkdir(parents=True, exist_ok=True)
+        words = ["-mod=readonly", "-buildvcs=false", "-trimpath", "-ldflags=-s -w"]
+        made = program.with_suffix(".new")
+        subprocess.run(
+            ["nice", "-n", "19", go, "build", *words, "-o", made, "sigs.k8s.io/kwok/cmd/kwok"],
+            cwd=HERE,
+            check=True,
+            env={**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off"},
+        )
+        made.rename(program)
+    return program
+
+
+def log_lines() -> List[str]:
+    """What each simulated container has written."""
+    return [f"line {number} of {LOG_LINES}" for number in range(LOG_LINES)]
+
+
+def write_log(path: Path) -> None:
+    """The log of all simulated containers, in the format of the container runtimes."""
+    stamps = (f"2026-01-01T00:00:{number:02}.000000000Z" for number in range(LOG_LINES))
+    lines = (f"{stamp} stdout F {text}\n" for stamp, text in zip(stamps, log_lines()))
+    path.write_text("".join(lines))
+
+
+def node(number: int) -> Dict[str, Any]:
+    """A simulated node, ready from the start. The API server finds its kubelet by the
+    first kind of address that it prefers; all of them are kwok's.
+    """
+    taint = {"key": MARK, "value": "simulated", "effect": "NoSchedule"}
+    capacity = {"cpu": "1000", "memory": "1Ti", "pods": str(PODS_PER_NODE)}
+    addresses = [
+        {"type": "Hostname", "address": "localhost"},
+        {"type": "InternalIP", "address": "127.0.0.1"},
+    ]
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": f"{MARK}-{number}", "labels": {MARK: "simulated"}},
+        "spec": {"taints": [taint]},
+        "status": {
+            "addresses": addresses,
+            "allocatable": capacity,
+            "capacity": capacity,
+            "conditions": [{"type": "Ready", "status": "True", "reason": "Simulated"}],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": PORT}},
+        },
+    }
+
+
+@contextlib.contextmanager
+def simulated_nodes(setting: Setting, api: Api, count: int) -> Iterator[None]:
+    """So many nodes, for as long as they are needed; kwok and they are removed in any case."""
+    log, config = setting.scratch / "kwok.log", setting.scratch / "kwok.yaml"
+    write_log(log)
+    config.write_text(CONFIG % {"log": log})
+    process: Optional["subprocess.Popen[bytes]"] = None
+    try:
+        for number in range(count):
+            api.send("POST", "/api/v1/nodes", node(number))
+        with open(setting.scratch / "kwok.err", "wb") as err:
+            words = ["--config", str(config), "--kubeconfig", os.environ["KUBECONFIG"]]
+            process = subprocess.Popen([str(kwok()), *words], stdout=err, stderr=err)
+        time.sleep(1)
+        if process.poll() is not None:
+            raise SystemExit((setting.scratch / "kwok.err").read_text()[-2000:])
+        yield
+    finally:
+        # The pods first: it is kwok that lets them go.
+        words = ["delete", "jobs,pods", "--all", "--wait=true", "--force", "--grace-period=0"]
+        subprocess.run(
+            setting.kubectl(*words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        kubectl("delete", "nodes", "-l", f"{MARK}=simulated", "--wait=true")
+        if process:
+            process.terminate()
+            process.wait()
