@@ -57,14 +57,14 @@ class Api:
     """The API server by way of `kubectl proxy`, which knows every way to log in."""
 
     def __init__(self, port: int) -> None:
-        self._port = port
+        self.port = port
         self._local = threading.local()
 
     def send(self, method: str, path: str, body: Any = None, kind: str = "json") -> Any:
         """One exchange; an answer that is no success ends the benchmark."""
         connection = getattr(self._local, "connection", None)
         if connection is None:
-            connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
             self._local.connection = connection
         headers = {"Content-Type": f"application/{kind}"}
         connection.request(method, path, None if body is None else json.dumps(body), headers)
@@ -76,7 +76,7 @@ class Api:
 
     def watch(self, path: str) -> Iterator[Dict[str, Any]]:
         """The events of a plain watch, as soon as they come, until the server ends it."""
-        connection = http.client.HTTPConnection("127.0.0.1", self._port)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port)
         connection.request("GET", path)
         answer = connection.getresponse()
         for text in iter(answer.readline, b""):

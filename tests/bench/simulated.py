@@ -6,7 +6,9 @@ import contextlib
 import hashlib
 import os
 import shutil
+import socket
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional
@@ -37,7 +39,9 @@ options:
   cidr: 10.0.0.0/8
   manageAllNodes: false
   manageNodesWithLabelSelector: {MARK}=simulated
-  nodeLeaseDurationSeconds: 200
+  nodeLeaseDurationSeconds: 40
+  nodeLeaseParallelism: 4
+  nodePlayStageParallelism: 4
   podPlayStageParallelism: 16
   serverAddress: 127.0.0.1:{PORT}
   enableDebuggingHandlers: true
@@ -46,6 +50,26 @@ kind: ClusterLogs
 apiVersion: kwok.x-k8s.io/v1alpha1
 metadata: {{name: all}}
 spec: {{logs: [{{logsFile: "%(log)s", follow: true}}]}}
+---
+kind: Stage
+apiVersion: kwok.x-k8s.io/v1alpha1
+metadata: {{name: node-ready}}
+spec:
+  resourceRef: {{apiGroup: v1, kind: Node}}
+  selector:
+    matchExpressions:
+    - key: '.status.conditions.[] | select( .type == "Ready" ) | .status'
+      operator: NotIn
+      values: ["True"]
+  next:
+    statusTemplate: |
+      {{{{ $now := Now }}}}
+      conditions:
+      - type: Ready
+        status: "True"
+        reason: Simulated
+        lastHeartbeatTime: {{{{ $now | Quote }}}}
+        lastTransitionTime: {{{{ $now | Quote }}}}
 ---
 kind: Stage
 apiVersion: kwok.x-k8s.io/v1alpha1
@@ -91,7 +115,7 @@ spec:
   selector:
     matchExpressions:
     - {{key: .metadata.deletionTimestamp, operator: DoesNotExist}}
-    - {{key: .metadata.labels["{STAYS}"], operator: DoesNotExist}}
+    - {{key: '.metadata.labels["{STAYS}"]', operator: DoesNotExist}}
     - {{key: .status.phase, operator: In, values: [Running]}}
   delay: {{durationMilliseconds: 5000, jitterDurationMilliseconds: 15000}}
   next:
@@ -111,6 +135,14 @@ spec:
             startedAt: {{{{ $now | Quote }}}}
             finishedAt: {{{{ $now | Quote }}}}
       {{{{ end }}}}
+"""
+
+ACCESS = """\
+apiVersion: v1
+kind: Config
+current-context: bench
+clusters: [{name: bench, cluster: {server: "%s"}}]
+contexts: [{name: bench, context: {cluster: bench, user: ""}}]
 """
 
 
@@ -148,7 +180,7 @@ def write_log(path: Path) -> None:
 
 
 def node(number: int) -> Dict[str, Any]:
-    """A simulated node, ready from the start. The API server finds its kubelet by the
+    """A simulated node. The API server finds its kubelet by the
     first kind of address that it prefers; all of them are kwok's.
     """
     taint = {"key": MARK, "value": "simulated", "effect": "NoSchedule"}
@@ -166,24 +198,61 @@ def node(number: int) -> Dict[str, Any]:
             "addresses": addresses,
             "allocatable": capacity,
             "capacity": capacity,
-            "conditions": [{"type": "Ready", "status": "True", "reason": "Simulated"}],
             "daemonEndpoints": {"kubeletEndpoint": {"Port": PORT}},
         },
     }
+
+
+class NoBookmarks(threading.Thread):
+    """Passes on what kwok asks for, but for the bookmarks of its watches: with an etcd before
+    3.5 the API server refuses such a watch from resourceVersion 0, and kwok has no other.
+    """
+
+    def __init__(self, port: int) -> None:
+        super().__init__(daemon=True)
+        self._port = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def run(self) -> None:
+        """Take connections until closed."""
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(("127.0.0.1", self._port))
+                for pair in ((client, server), (server, client)):
+                    threading.Thread(target=self._pump, args=pair, daemon=True).start()
+
+    @staticmethod
+    def _pump(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            for data in iter(lambda: source.recv(1 << 16), b""):
+                # A request's line is its own write, and so comes in one piece.
+                target.sendall(data.replace(b"allowWatchBookmarks=true", b""))
+            target.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        """Take no more."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
 
 
 @contextlib.contextmanager
 def simulated_nodes(setting: Setting, api: Api, count: int) -> Iterator[None]:
     """So many nodes, for as long as they are needed; kwok and they are removed in any case."""
     log, config = setting.scratch / "kwok.log", setting.scratch / "kwok.yaml"
+    access = setting.scratch / "kwok.kubeconfig"
     write_log(log)
     config.write_text(CONFIG % {"log": log})
     process: Optional["subprocess.Popen[bytes]"] = None
+    bookmarks = NoBookmarks(api.port)
+    bookmarks.start()
+    access.write_text(ACCESS % bookmarks.url)
     try:
         for number in range(count):
             api.send("POST", "/api/v1/nodes", node(number))
         with open(setting.scratch / "kwok.err", "wb") as err:
-            words = ["--config", str(config), "--kubeconfig", os.environ["KUBECONFIG"]]
+            words = ["--config", str(config), "--kubeconfig", str(access)]
             process = subprocess.Popen([str(kwok()), *words], stdout=err, stderr=err)
         time.sleep(1)
         if process.poll() is not None:
@@ -199,3 +268,4 @@ def simulated_nodes(setting: Setting, api: Api, count: int) -> Iterator[None]:
         if process:
             process.terminate()
             process.wait()
+        bookmarks.close()
