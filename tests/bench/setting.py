@@ -40,7 +40,12 @@ class Setting(NamedTuple):
 
     def remove_jobs(self) -> None:
         """Leave the namespace without Jobs and pods, whoever made them."""
-        kubectl("-n", self.namespace, "delete", "jobs,pods", "--all", "--wait=true")
+        # Two requests for all of them; `kubectl delete --all` sends one for each.
+        background = "propagationPolicy=Background"
+        kubectl("delete", "--raw", f"/apis/batch/v1/namespaces/{self.namespace}/jobs?{background}")
+        kubectl("delete", "--raw", f"/api/v1/namespaces/{self.namespace}/pods?gracePeriodSeconds=0")
+        words = ["-n", self.namespace, "get", "jobs,pods", "-o", "name"]
+        self.until(lambda: not kubectl(*words), "an empty namespace", 300)
 
     def until(self, probe: Callable[[], Optional[T]], what: str, timeout: float = 120) -> T:
         """Ask again and again until the answer is true."""

@@ -259,11 +259,7 @@ def simulated_nodes(setting: Setting, api: Api, count: int) -> Iterator[None]:
             raise SystemExit((setting.scratch / "kwok.err").read_text()[-2000:])
         yield
     finally:
-        # The pods first: it is kwok that lets them go.
-        words = ["delete", "jobs,pods", "--all", "--wait=true", "--force", "--grace-period=0"]
-        subprocess.run(
-            setting.kubectl(*words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        setting.remove_jobs()  # first, since it is kwok that lets the pods go
         kubectl("delete", "nodes", "-l", f"{MARK}=simulated", "--wait=true")
         if process:
             process.terminate()
