@@ -3320,6 +3320,10 @@ class StatusLine:
             self._write(line)
             self._shown = text
 
+    def is_due(self) -> bool:
+        """Whether another text would be shown now."""
+        return self._live and self._free and self._clock() >= self._next
+
     def make_way(self, data: bytes) -> None:
         """Remove it, since ``data`` is about to be printed."""
         if self._shown:
@@ -3393,6 +3397,11 @@ class Console:
         """Show a state on a terminal, in place of the one before; "" for none."""
         if not self._quiet:
             self._status.show(text)
+
+    @property
+    def shows_progress(self) -> bool:
+        """Whether a state would be shown now: to put it into words may take long."""
+        return not self._quiet and self._status.is_due()
 
     def meter(self, what: str, total: int) -> Callable[[int], None]:
         """What to call with each amount done of a work, to show a bar of it."""
@@ -4556,7 +4565,8 @@ class Run:
         self._pods: Dict[str, Object] = {}
         self._ended: Set[str] = set()
         self._labels: Dict[str, str] = {}
-        self._waiting: List[Tail] = []
+        self._waiting: Dict[str, Tail] = {}
+        self._keys: Dict[str, List[str]] = {}
         self._open: Dict[str, Tail] = {}
         self._printer = LogPrinter(console, subject.prefixed)
         self._listed = False
@@ -4597,6 +4607,8 @@ class Run:
             self._console.progress("")
 
     def _show(self, reason: str) -> None:
+        if not self._console.shows_progress:
+            return
         counts = pod_counts(self._root, self._pods.values())
         age = format_age(self._clock() - self._started)
         wait = f"; waiting: {reason}" if reason else ""
@@ -4617,7 +4629,7 @@ class Run:
             self._printer.end(message.resource, self._labels.get(message.resource, ""))
             self._open.pop(message.resource).join()
         elif message.kind == "paused":
-            self._waiting.append(self._open.pop(message.resource).successor())
+            self._waiting[message.resource] = self._open.pop(message.resource).successor()
         elif message.kind == "error":
             self._fail(message)
         elif message.resource == self._subject.resource:
@@ -4670,8 +4682,10 @@ class Run:
 
     def _tails_of(self, uid: str) -> Iterator[Tuple[str, Tail]]:
         """The logs of a pod that are being read, or wait for it."""
-        tails = itertools.chain(self._open.values(), self._waiting)
-        return ((tail.name, tail) for tail in tails if tail.name.startswith(uid))
+        for key in self._keys.get(uid, ()):
+            tail = self._open.get(key) or self._waiting.get(key)
+            if tail:
+                yield key, tail
 
     def _judge(self) -> None:
         """Decide, once both the object and its pods are known."""
@@ -4712,7 +4726,8 @@ class Run:
             return False
         if self._clock() - self._decided_at <= 5:
             return False
-        return not any(map(self._is_complete, [*self._open.values(), *self._waiting]))
+        tails = itertools.chain(self._open.values(), self._waiting.values())
+        return not any(map(self._is_complete, tails))
 
     def _is_complete(self, tail: Tail) -> bool:
         """Whether nothing will be added to a log, since its container has ended."""
@@ -4738,7 +4753,8 @@ class Run:
             begun = has_started(pod) if name == CONTAINER_NAME else True
             if begun and key not in self._labels:
                 self._labels[key] = self._subject.label(pod)
-                self._waiting.append(Tail(self._messages, self._core, pod, name, self._logs))
+                self._keys.setdefault(pod["metadata"]["uid"], []).append(key)
+                self._waiting[key] = Tail(self._messages, self._core, pod, name, self._logs)
 
     def _start_tails(self) -> None:
         """As many as may be open; the attempts of an index come one after the other.
@@ -4746,11 +4762,11 @@ class Run:
         """
         while self._waiting and len(self._open) < STREAMS_AT_ONCE:
             busy = {self._labels[key] for key in self._open}
-            free = (tail for tail in self._waiting if self._labels[tail.name] not in busy)
-            tail = next(free, None)
-            if tail is None:
+            free = (key for key in self._waiting if self._labels[key] not in busy)
+            key = next(free, None)
+            if key is None:
                 return
-            self._waiting.remove(tail)
+            tail = self._waiting.pop(key)
             if self._is_complete(tail):
                 tail.ended.set()
             self._open[tail.name] = tail
