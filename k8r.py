@@ -1356,6 +1356,12 @@ def job_failure(job: Object) -> Optional[Object]:
     return job_condition(job, "Failed") or job_condition(job, "FailureTarget")
 
 
+def job_end(job: Object) -> str:
+    """The condition that says that a Job has ended, or is about to; "" without one."""
+    ends = (kind for kind in ("Complete", "Failed", "FailureTarget") if job_condition(job, kind))
+    return next(ends, "")
+
+
 def is_finished(job: Object) -> bool:
     """Whether a Job has ended; only these two conditions say so."""
     return bool(job_condition(job, "Complete") or job_condition(job, "Failed"))
@@ -4235,7 +4241,8 @@ class Reflector(Reader):
 
     def _list(self) -> str:
         items, version = self._group.list(self.name, self._query, lambda item: item)
-        found = {item["metadata"]["uid"]: item for item in items}
+        # By age, not by name: attempts are to be told of in their order.
+        found = {item["metadata"]["uid"]: item for item in sorted(items, key=pod_age)}
         for uid in [uid for uid in self._known if uid not in found]:
             self.tell(Message("deleted", self.name, self._known.pop(uid)))
         for uid, item in found.items():
@@ -4570,7 +4577,7 @@ class Run:
         self._open: Dict[str, Tail] = {}
         self._printer = LogPrinter(console, subject.prefixed)
         self._listed = False
-        self._caught_up = False
+        self._caught_up = ""
         self._gone = False
         self._changed = False
         self._verdict: Optional[Verdict] = None
@@ -4694,7 +4701,9 @@ class Run:
         if not (self._gone or may_be_over(self._root, len(self._ended))):
             return
         self._changed = False
-        if (self._gone or is_finished(self._root)) and not self._caught_up:
+        end = "gone" if self._gone else job_end(self._root)
+        if end != self._caught_up:
+            self._caught_up = end
             self._catch_up()
         self._verdict = self._subject.judge(self._root, list(self._pods.values()))
         if self._verdict is None and self._gone:
@@ -4703,12 +4712,11 @@ class Run:
         self._decided_at = self._clock()
 
     def _catch_up(self) -> None:
-        """Once the object has ended, ask for its pods: the news of how they ended,
-        and so their logs, may still be on the way.
+        """Once the object has ended, or is about to, ask for its pods: the news of
+        the last of them, and so their logs and codes, may still be on the way.
         """
-        self._caught_up = True
         pods, _ = self._core.list("pods", self._subject.pods_query, lambda pod: pod)
-        for pod in pods:
+        for pod in sorted(pods, key=pod_age):
             self._take_pod(Message("added", "pods", pod))
 
     def _is_over(self) -> bool:

@@ -155,7 +155,8 @@ class Link:
 
     def _end(self, way: str) -> None:
         self._ended.add(way)
-        self._targets[way].write_eof()
+        with contextlib.suppress(OSError):  # its peer has reset it meanwhile
+            self._targets[way].write_eof()
 
     def _cut(self) -> None:
         """Do what the fault says, once."""

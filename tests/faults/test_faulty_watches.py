@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict
 import pytest
 
 from apiserver import Cut, Down, FakeCluster, Gone, Match, PodScript, Request, Reset, Respond
-from apiserver import Stall, numbered
+from apiserver import Stall, Timing, numbered
 from helpers import patched, text
 
 if TYPE_CHECKING:
@@ -74,6 +74,18 @@ def test_the_pods_watch_lags_behind_the_job(k8r: Cli, serve: Serve, code: int) -
     cluster.fault(WATCHES["pods"], Stall(600, after_lines=1))
     result = k8r("alpine", "--", "true", timeout=60)
     assert (result.code, result.out) == (code, text(20)), result.err
+
+
+@pytest.mark.parametrize("seen", range(1, 7))
+def test_the_last_attempt_is_not_seen(k8r: Cli, serve: Serve, seen: int) -> None:
+    """The Job is about to fail, and the pods' watch has not told of the last attempt: its
+    output and its exit code count all the same.
+    """
+    attempts = [PodScript(["first"], exit_code=5), PodScript(["second"], exit_code=7)]
+    cluster = serve(*attempts, timing=Timing(retry=1.1, condition=1.0))
+    cluster.fault(WATCHES["pods"], Stall(600, after_lines=seen))
+    result = k8r("alpine", "--retry", "1", "--", "true", timeout=60)
+    assert (result.code, result.out) == (7, b"first\nsecond\n"), result.err
 
 
 @pytest.mark.parametrize("seconds", [1, 8])
