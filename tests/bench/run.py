@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
+import sys
 import tempfile
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Sequence
@@ -56,6 +58,8 @@ def main() -> None:
     )
     args = parser.parse_args()
     cases = chosen(args.case)
+    # What is set up is removed also when somebody, or timeout(1), ends this.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     namespace = f"k8r-bench-{os.getpid()}"
     about = {**machine(), "log_size": args.log_size}
     rows: List[Row] = []

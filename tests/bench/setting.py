@@ -40,12 +40,24 @@ class Setting(NamedTuple):
 
     def remove_jobs(self) -> None:
         """Leave the namespace without Jobs and pods, whoever made them."""
-        # Two requests for all of them; `kubectl delete --all` sends one for each.
-        background = "propagationPolicy=Background"
-        kubectl("delete", "--raw", f"/apis/batch/v1/namespaces/{self.namespace}/jobs?{background}")
-        kubectl("delete", "--raw", f"/api/v1/namespaces/{self.namespace}/pods?gracePeriodSeconds=0")
-        words = ["-n", self.namespace, "get", "jobs,pods", "-o", "name"]
-        self.until(lambda: not kubectl(*words), "an empty namespace", 300)
+        here = f"namespaces/{self.namespace}"
+        paths = [
+            f"/apis/batch/v1/{here}/jobs?propagationPolicy=Background",
+            f"/api/v1/{here}/pods?gracePeriodSeconds=0",
+        ]
+
+        def removed() -> bool:
+            # A request for all of a kind; `kubectl delete --all` sends one for each. Of very
+            # many it removes what it can within a minute, and fails.
+            for path in paths:
+                subprocess.run(
+                    [*KUBECTL, "delete", "--raw", path],
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                )
+            return not kubectl("-n", self.namespace, "get", "jobs,pods", "-o", "name")
+
+        self.until(removed, "an empty namespace", 900)
 
     def until(self, probe: Callable[[], Optional[T]], what: str, timeout: float = 120) -> T:
         """Ask again and again until the answer is true."""
