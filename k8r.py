@@ -1412,8 +1412,7 @@ def may_be_over(root: Object, ended: int) -> bool:
     """
     return (
         is_deployment(root)
-        or is_finished(root)
-        or job_failure(root) is not None
+        or job_end(root) != ""
         or ended >= int(root["spec"].get("completions") or 1)
     )
 
@@ -5903,6 +5902,12 @@ class Parser(argparse.ArgumentParser):
         return UsageError(f"what is '{word}' for?", "the command goes after --: SOURCE -- COMMAND")
 
 
+def subcommands(parser: argparse.ArgumentParser) -> Dict[str, argparse.ArgumentParser]:
+    """The parsers of the subcommands, by name."""
+    (found,) = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    return dict(found.choices)
+
+
 def every_action(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
     """The arguments and options of a parser and of its subcommands."""
     for action in parser._actions:
@@ -6321,9 +6326,9 @@ def build_parser(defaults: Mapping[str, Any] = {}) -> MainParser:
     return parser
 
 
-def parse_args(argv: Sequence[str], defaults: Mapping[str, Any] = {}) -> argparse.Namespace:
+def parse_args(argv: Sequence[str], parser: Optional[MainParser] = None) -> argparse.Namespace:
     """Parse a command line; `run` is implied. Raises UsageError."""
-    parser = build_parser(defaults)
+    parser = parser or build_parser()
     words, command = split_command(argv)
     position = first_word(words, all_options(parser, valued=True))
     if position is not None and words[position] not in SUBCOMMANDS:
@@ -6374,9 +6379,8 @@ class Setting(NamedTuple):
 
 def configurable(parser: argparse.ArgumentParser) -> Dict[str, argparse.Action]:
     """The options that may have a default of one's own, by name without dashes."""
-    (subparsers,) = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
     found: Dict[str, argparse.Action] = {}
-    for action in [*subparsers.choices["run"]._actions, *parser._actions]:
+    for action in [*subcommands(parser)["run"]._actions, *parser._actions]:
         name = action.option_strings[-1][2:] if action.option_strings else ""
         if name and (action.nargs is None or name in CONFIGURABLE_FLAGS):
             found[name] = action
@@ -6808,9 +6812,8 @@ def words_of(
     env: Environment,
 ) -> Iterable[str]:
     """The options or arguments of a subcommand; ``first``: it is yet to be named."""
-    (subparsers,) = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
     if option:
-        return all_options(subparsers.choices[name]) | ({"--version"} if first else set())
+        return all_options(subcommands(parser)[name]) | ({"--version"} if first else set())
     if first:
         return SUBCOMMANDS
     if name in ("logs", "delete", "rm"):
@@ -6870,10 +6873,11 @@ def dispatch(words: Sequence[str], env: Environment, console: Console) -> int:
     if words[:1] == [COMPLETE]:
         return complete(words[1:], env, console)
     try:
-        args = parse_args(words)
+        parser = build_parser()
+        args = parse_args(words, parser)
         if args.act not in (cmd_env, cmd_update):
-            defaults = defaults_of(settings(env, configurable(build_parser())))
-            args = parse_args(words, defaults) if defaults else args
+            defaults = defaults_of(settings(env, configurable(parser)))
+            args = parse_args(words, build_parser(defaults)) if defaults else args
     except Answer as answer:
         console.data(str(answer).encode())
         return ExitCode.OK
