@@ -159,6 +159,11 @@ STREAMS_AT_ONCE = 50
 TURN = 2.0
 """Seconds for which a log is followed where more are to be than may at once."""
 STREAM_CHUNK = 1 << 16
+GATHERING = 0.005
+"""Seconds between two reads of a busy stream. API servers send logs in pieces of 2 KiB,
+each of which costs its reader about as much as a batch of them does."""
+BUSY = 4 * GATHERING
+"""Seconds since the last data for which a stream counts as busy."""
 WAIT_EXPLAINED_AFTER = 2.0
 EXPLAIN_EVERY = 3.0
 LOOK_EVERY = 0.5
@@ -1128,13 +1133,23 @@ def trouble_hint(text: str) -> str:
 
 # Logs
 
-_STAMP = rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(Z|[+-]\d\d:\d\d) "
-STAMP = re.compile(_STAMP)
-STAMPS = re.compile(rb"(?m)^" + _STAMP)
+_SECOND, _FRACTION = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", rb"(?:\.\d+)?(Z|[+-]\d\d:\d\d) "
+STAMP = re.compile(b"(%s)%s" % (_SECOND, _FRACTION))
 LONGEST_STAMP = 40
 LONG_LINE = 8192
 """Bytes of a line that is surely one entry of the container's log file; the
 limit of containerd and CRI-O is twice that."""
+
+
+def bare_lines(block: bytes, second: bytes) -> bytes:
+    """Lines without their timestamps. To search for a literal is several times faster,
+    so the ``second`` of one line, if any, is tried first: in a fast log all are of one.
+    """
+    stamps = re.compile(b"\n%s%s" % (second or _SECOND, _FRACTION))
+    text, count = stamps.subn(b"\n", b"\n" + block)
+    if second and count < block.count(b"\n"):
+        return bare_lines(block, b"")
+    return text[1:]
 
 
 def has_long_line(block: bytes) -> bool:
@@ -1175,6 +1190,24 @@ class LogCursor:
         self._last = b""  # the second of the last line
         self._before = False  # whether the line lies before the first one
         self._replay: Optional[Tuple[bytes, int, int]] = None
+        self._tail = b""  # the last line as it came, if that was among whole ones
+        self._volume = 0  # about the bytes since the start of its second
+
+    def is_at(self, end: bytes) -> bool:
+        """Whether the log's last two lines, with timestamps, end in the last one that was
+        read. Lines of one time, which CRI-O gives to all that it reads at once, could be
+        taken for each other.
+        """
+        before, _, line = end[:-1].rpartition(b"\n")
+        stamp = STAMP.match(line)
+        if not stamp or before.startswith(stamp.group()):
+            return False
+        return line + b"\n" == self._tail
+
+    @property
+    def is_costly(self) -> bool:
+        """Whether to resume means to read much again."""
+        return self._volume > MIB
 
     def resume(self) -> Optional[str]:
         """Prepare for a new stream; None if it must start at the beginning."""
@@ -1194,12 +1227,16 @@ class LogCursor:
         self._head = b""
         out = []
         while data:
-            if not (self._inside or self._replay or self._long):
+            if not (self._inside or self._long):
                 whole, newline, rest = data.rpartition(b"\n")
                 if newline and not has_long_line(whole):
-                    out.append(self._lines(whole + newline))
-                    data = rest
-                    continue
+                    block = whole + newline
+                    known = self._replay and self._is_known(block)
+                    if known or not self._replay:
+                        lines = self._lines(block)
+                        out.append(b"" if known else lines)
+                        data = rest
+                        continue
             if not self._inside:
                 stamp = STAMP.match(data)
                 if not stamp and len(data) < LONGEST_STAMP and b"\n" not in data:
@@ -1225,17 +1262,31 @@ class LogCursor:
 
     def _lines(self, block: bytes) -> bytes:
         """Whole lines, without a step of Python for each of them."""
-        last = STAMP.match(block, block.rfind(b"\n", 0, -1) + 1)
+        start = block.rfind(b"\n", 0, -1) + 1
+        last = STAMP.match(block, start)
         if last:
+            self._tail = block[start:]
             self._note_first(STAMP.match(block))
             known = last.group(1) == self._last
+            self._volume = self._volume * known + len(block)
             self._enter(last)
             begin = b"" if known else self._second
             self._seen += block.count(b"\n" + begin, 0, -1) + block.startswith(begin)
-        return block if self._keep else STAMPS.sub(b"", block)
+        return block if self._keep else bare_lines(block, self._last)
+
+    def _is_known(self, block: bytes) -> bool:
+        """Whether whole lines are all of the one second that was read before, and among
+        those that were seen. Where lines were long or lie before the first, nobody knows.
+        """
+        assert self._replay
+        last, lines, _ = self._replay
+        if self._first or last != self._second or not block.startswith(last):
+            return False
+        count = block.count(b"\n")
+        return self._seen + count <= lines and block.count(b"\n" + last) == count - 1
 
     def _begin(self, stamp: Optional[re.Match[bytes]]) -> None:
-        self._inside, self._given, self._drop = True, 0, 0
+        self._inside, self._given, self._drop, self._tail = True, 0, 0, b""
         if stamp:
             self._note_first(stamp)
             self._enter(stamp)
@@ -3547,19 +3598,41 @@ class ByteStream:
         self._ended = False
 
     def __iter__(self) -> Iterator[bytes]:
+        busy, came = False, 0.0
+        while not self._ended:
+            if busy:
+                time.sleep(GATHERING)
+            pieces, trouble = self._batch()
+            busy, came = time.monotonic() - came < BUSY, time.monotonic()
+            if pieces:
+                yield b"".join(pieces)
+            if trouble:
+                raise self._translate(trouble) from trouble
+
+    def _batch(self) -> Tuple[List[bytes], Optional[Exception]]:
+        """What there is, at least one piece, and what went wrong after that."""
         # http.client's own reader, since urllib3's hands a chunk of the
         # transfer encoding over piece by piece in Python.
-        reader = self._response._fp
-        while True:
-            try:
+        reader, pieces, size = self._response._fp, [], 0
+        try:
+            while size < STREAM_CHUNK and (not pieces or self._has_more()):
                 data = reader.read1(STREAM_CHUNK)
-            except Exception as error:
-                raise self._translate(error) from error
-            if not data:
-                self._ended = True
-                self._response.release_conn()
-                return
-            yield data
+                if not data:
+                    self._ended = True
+                    self._response.release_conn()
+                    break
+                pieces.append(data)
+                size += len(data)
+        except Exception as error:
+            return pieces, error
+        return pieces, None
+
+    def _has_more(self) -> bool:
+        """Whether more has arrived; no, if in doubt."""
+        import urllib3.util
+
+        sock = getattr(getattr(self._response, "connection", None), "sock", None)
+        return sock is not None and urllib3.util.wait_for_read(sock, timeout=0)
 
     def interrupt(self) -> None:
         """End it from another thread: the one that reads is woken, and closes it.
@@ -4390,6 +4463,8 @@ class Tail(Reader):
         pauses, doubted = backoff(), False
         while not self.stopped.is_set():
             last = self.ended.is_set() or not self._follow
+            if last and self._is_at_end():
+                break
             before = self._count
             whole = self._read_stream(self._next_query(last))
             if self._paused:
@@ -4410,6 +4485,21 @@ class Tail(Reader):
                 (self.stopped if last else self.ended).wait(next(pauses))
         self._emit(self._cursor.finish())
         self.tell(Message("end", self.name))
+
+    def _is_at_end(self) -> bool:
+        """Whether the log's last line was read before. To ask for the end alone saves what
+        was written within its second, and the kubelet a search from the start.
+        """
+        if not self._cursor.is_costly or self.replaced.is_set():
+            return False
+        query = dict(self._query, tailLines=2)
+        query.pop("sinceSeconds", None)
+        try:
+            self._stream = self._core.open("pods", self._pod, "log", query)
+            with contextlib.closing(self._stream):
+                return self._cursor.is_at(b"".join(self._stream))
+        except (ApiError, ConnectionTrouble):
+            return False
 
     def conclude(self, replaced: bool) -> None:
         """The container has ended, and maybe another has ``replaced`` it.
@@ -4795,6 +4885,25 @@ class Run:
                 reader.join(max(0.0, until - self._clock()))
 
 
+class PrintedTail(Tail):
+    """Prints what it reads in the thread of its caller, since to hand each piece over
+    takes as long as to read it.
+    """
+
+    def __init__(
+        self, core: ApiGroup, pod: Object, logs: LogQuery, printer: LogPrinter, label: str
+    ) -> None:
+        super().__init__(queue.Queue(), core, pod, CONTAINER_NAME, logs)
+        self._printer = printer
+        self._label = label
+
+    def tell(self, message: Message) -> None:
+        if message.kind == "log":
+            self._printer.write(self.name, self._label, message.data)
+        else:
+            self._printer.end(self.name, self._label)
+
+
 def print_logs(core: ApiGroup, console: Console, subject: Subject, logs: LogQuery) -> None:
     """Print the logs that there are, one pod after the other."""
     pods, _ = core.list("pods", subject.pods_query, lambda pod: pod)
@@ -4804,25 +4913,7 @@ def print_logs(core: ApiGroup, console: Console, subject: Subject, logs: LogQuer
         console.warn(f"{subject.name} has no logs (yet): no pod has started")
     printer = LogPrinter(console, subject.prefixed)
     for pod in sorted(wanted, key=pod_index):
-        print_log(core, pod, subject.label(pod), logs, printer)
-
-
-def print_log(core: ApiGroup, pod: Object, label: str, logs: LogQuery, printer: LogPrinter) -> None:
-    """Print one pod's log."""
-    messages: queue.Queue[Message] = queue.Queue(maxsize=64)
-    tail = Tail(messages, core, pod, CONTAINER_NAME, logs)
-    tail.start()
-    try:
-        for message in iter(messages.get, None):
-            if message.kind == "error":
-                raise message.item
-            if message.kind == "end":
-                break
-            printer.write(tail.name, label, message.data)
-        printer.end(tail.name, label)
-    finally:
-        tail.stop()
-        tail.join()
+        PrintedTail(core, pod, logs, printer, subject.label(pod)).read()
 
 
 def tail_container(key: str) -> str:

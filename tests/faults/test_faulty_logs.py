@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Union
 
 import pytest
 
-from apiserver import Cut, Delay, FakeCluster, Line, Match, PodScript, Respond, Reset, Split, Stall
-from apiserver import numbered
+from apiserver import Cut, Delay, FakeCluster, Line, Match, PodScript, Request, Respond, Reset
+from apiserver import Split, Stall, numbered
 from helpers import by_index, foreign_job, job, patched, pods_log, resume_when_watched, text
 
 if TYPE_CHECKING:
@@ -225,3 +225,43 @@ def test_logs_of_a_finished_job_survive_resets(k8r: Cli, serve: Serve) -> None:
     cluster.fault(LOG, Cut("truncate", after_bytes=9000), nth=2)
     result = k8r("logs", "alpine")
     assert (result.code, result.out) == (0, text(300)), result.err
+
+
+FAST = [Line(f"{number:06d} {'x' * 100}", stamp=MOMENT + number) for number in range(12_000)]
+"""More than 1 MiB of one second."""
+FAST_TEXT = b"".join(line.data() for line in FAST)
+
+
+@pytest.mark.parametrize("command", ["run", "logs"])
+def test_the_end_of_a_fast_log_costs_two_lines(k8r: Cli, serve: Serve, command: str) -> None:
+    """What has been read of the last second does not come over the network again."""
+    cluster = serve(PodScript(FAST, run=0.3))
+    if command == "run":
+        result = k8r("alpine", "--", "true")
+    else:
+        assert k8r("alpine", "-d", "--", "true").code == 0
+        cluster.wait(lambda: job(cluster)["status"].get("succeeded"))
+        result = k8r("logs", "alpine")
+    assert result.code == 0, result.err
+    assert result.out == FAST_TEXT
+    asked_for = [request.query.get("tailLines") for request in log_requests(cluster)]
+    assert asked_for[-1] == "2"  # before that a run may have been behind when its pod ended
+    assert len(asked_for) == 2 or command == "run"
+
+
+@pytest.mark.parametrize("trouble", [Respond(500), Reset(), Cut("eof", after_lines=0)])
+def test_a_fast_log_that_ends_early(k8r: Cli, serve: Serve, trouble: Any) -> None:
+    """The end is asked for, whether that is answered or not, and then the rest."""
+    cluster = serve(PodScript(FAST))
+    assert k8r("alpine", "-d", "--", "true").code == 0
+    cluster.wait(lambda: job(cluster)["status"].get("succeeded"))
+    cluster.fault(LOG, Cut("eof", after_lines=11_000))
+    cluster.fault(Match("GET", "/log$", tailLines="2"), trouble)
+    result = k8r("logs", "alpine")
+    assert result.code == 0, result.err
+    assert result.out == FAST_TEXT
+
+
+def log_requests(cluster: FakeCluster) -> List[Request]:
+    """The requests for logs, in their order."""
+    return [request for request in cluster.requests if request.path.endswith("/log")]

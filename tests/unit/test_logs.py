@@ -357,6 +357,61 @@ def test_events_of_a_watch() -> None:
         assert [event["type"] for event in k8r.decode_events(pieces)] == ["A", "ä"]
 
 
+def busy_second(count: int) -> List[bytes]:
+    """Numbered lines of one second, with timestamps, as a fast log has them."""
+    return [b"2024-01-01T00:00:00.%09dZ line %d\n" % (n, n) for n in range(count)]
+
+
+def test_what_was_seen_is_skipped_by_the_block() -> None:
+    """A second that comes again is dropped, and what goes on from there is not."""
+    busy = busy_second(5000)
+    for seen in (1, 2500, 4999, 5000):
+        for more in ([], [b"2024-01-01T00:00:01Z last\n"]):
+            cursor = k8r.LogCursor(keep_stamps=True)
+            assert cursor.feed(b"".join(busy[:seen])) == b"".join(busy[:seen])
+            assert cursor.resume() == "2024-01-01T00:00:00Z"
+            again = b"".join(busy + more)
+            pieces = [again[n : n + 1000] for n in range(0, len(again), 1000)]
+            assert b"".join(map(cursor.feed, pieces)) == b"".join(busy[seen:] + more)
+
+
+def test_a_second_whose_start_was_rotated_away() -> None:
+    """Fewer lines of it come again than were seen: those of the next are new."""
+    busy, more = busy_second(100), [b"2024-01-01T00:00:01Z %d\n" % n for n in range(5)]
+    cursor = k8r.LogCursor(keep_stamps=True)
+    cursor.feed(b"".join(busy))
+    cursor.resume()
+    assert cursor.feed(b"".join(busy[-3:] + more)) == b"".join(more)
+
+
+def test_a_block_of_several_seconds_loses_all_its_stamps() -> None:
+    """Also where a line has none, or another line looks like the second of the rest."""
+    block = b"2024-01-01T00:00:00Z a\n2024-01-01T00:00:01.5+02:00 2024-01-01T00:00:02Z b\n"
+    cursor = k8r.LogCursor()
+    assert cursor.feed(block) == b"a\n2024-01-01T00:00:02Z b\n"
+    assert cursor.feed(b"2024-01-01T00:00:01Z c\nZ d\n") == b"c\nZ d\n"
+    assert cursor.feed(b"Z e\n2024-01-01T00:00:01Z f\n") == b"Z e\nf\n"
+
+
+def test_the_end_of_a_log_is_known() -> None:
+    """By its last line, unless that shares its time with the one before."""
+    busy = busy_second(30_000)
+    cursor = k8r.LogCursor()
+    cursor.feed(b"".join(busy[:100]))
+    assert not cursor.is_costly
+    cursor.feed(b"".join(busy[100:]))
+    assert cursor.is_costly
+    assert cursor.is_at(b"".join(busy[-2:]))
+    assert cursor.is_at(busy[-1])
+    twin = busy[-1].replace(b"line", b"other")
+    for end in (b"", b"\n", busy[-2], twin + busy[-1], busy[-1] + b"2024-01-01T00:00:01Z x\n"):
+        assert not cursor.is_at(end), end
+    cursor.feed(b"2024-01-01T00:00:00.9Z beg")
+    assert not cursor.is_at(b"".join(busy[-2:]))
+    cursor.feed(b"un\n2024-01-01T00:00:02Z next second\n")
+    assert not cursor.is_costly
+
+
 def test_in_doubt() -> None:
     """A stream without the lines that were there before is no end."""
     cursor = k8r.LogCursor()
