@@ -160,10 +160,10 @@ TURN = 2.0
 """Seconds for which a log is followed where more are to be than may at once."""
 STREAM_CHUNK = 1 << 16
 GATHERING = 0.005
-"""Seconds between two reads of a busy stream. API servers send logs in pieces of 2 KiB,
-each of which costs its reader about as much as a batch of them does."""
+"""Seconds in which a busy stream may gather what comes next. API servers send logs in
+pieces of 2 KiB, and to be woken for each costs as much as the rest of the work."""
 BUSY = 4 * GATHERING
-"""Seconds since the last data for which a stream counts as busy."""
+"""Seconds that a read of a busy stream takes at most."""
 WAIT_EXPLAINED_AFTER = 2.0
 EXPLAIN_EVERY = 3.0
 LOOK_EVERY = 0.5
@@ -3596,39 +3596,34 @@ class ByteStream:
         self._response = response
         self._translate = translate
         self._ended = False
+        self._waits_since = float("inf")
 
     def __iter__(self) -> Iterator[bytes]:
-        busy, came = False, 0.0
-        while not self._ended:
-            if busy:
-                time.sleep(GATHERING)
-            pieces, trouble = self._batch()
-            busy, came = time.monotonic() - came < BUSY, time.monotonic()
-            if pieces:
-                yield b"".join(pieces)
-            if trouble:
-                raise self._translate(trouble) from trouble
-
-    def _batch(self) -> Tuple[List[bytes], Optional[Exception]]:
-        """What there is, at least one piece, and what went wrong after that."""
         # http.client's own reader, since urllib3's hands a chunk of the
         # transfer encoding over piece by piece in Python.
-        reader, pieces, size = self._response._fp, [], 0
-        try:
-            while size < STREAM_CHUNK and (not pieces or self._has_more()):
+        reader, busy = self._response._fp, False
+        while True:
+            if busy and not self._has_arrived():
+                time.sleep(GATHERING)
+            self._waits_since = time.monotonic()
+            try:
                 data = reader.read1(STREAM_CHUNK)
-                if not data:
-                    self._ended = True
-                    self._response.release_conn()
-                    break
-                pieces.append(data)
-                size += len(data)
-        except Exception as error:
-            return pieces, error
-        return pieces, None
+            except Exception as error:
+                raise self._translate(error) from error
+            busy, self._waits_since = self.is_busy, float("inf")
+            if not data:
+                self._ended = True
+                self._response.release_conn()
+                return
+            yield data
 
-    def _has_more(self) -> bool:
-        """Whether more has arrived; no, if in doubt."""
+    @property
+    def is_busy(self) -> bool:
+        """Whether its reader is at work, or has not waited for long."""
+        return time.monotonic() - self._waits_since < BUSY
+
+    def _has_arrived(self) -> bool:
+        """Whether a read need not wait; no, if in doubt."""
         import urllib3.util
 
         sock = getattr(getattr(self._response, "connection", None), "sock", None)
@@ -4253,8 +4248,11 @@ class Reader(threading.Thread):
     def stop(self) -> None:
         """Ask it to end; it may still be waiting to hand over its messages."""
         self.stopped.set()
+        self._cut()
+
+    def _cut(self, unless_busy: bool = False) -> None:
         stream = self._stream
-        if stream is not None:
+        if stream is not None and not (unless_busy and stream.is_busy):
             stream.interrupt()
 
     def tell(self, message: Message) -> None:
@@ -4459,8 +4457,9 @@ class Tail(Reader):
         may have gone down. The log has ended when the container was known to have
         ended before it was asked for, and there was nothing new: twice if there was
         nothing at all, for a server that takes its client to be gone ends so, too.
+        Of a container that still runs, two looks are enough where it is not followed.
         """
-        pauses, doubted = backoff(), False
+        pauses, doubted, looks = backoff(), False, 0
         while not self.stopped.is_set():
             last = self.ended.is_set() or not self._follow
             if last and self._is_at_end():
@@ -4470,19 +4469,23 @@ class Tail(Reader):
             if self._paused:
                 self.tell(Message("paused", self.name))
                 return
-            if whole and last and self._count == before and self._cursor.in_doubt and not doubted:
+            new = self._count > before
+            if whole and last and not new and self._cursor.in_doubt and not doubted:
                 doubted = True
                 continue
-            if whole is None or (whole and last and self._count == before):
+            looks += bool(whole)
+            enough = not new or (looks > 1 and not self.ended.is_set())
+            if whole is None or (whole and last and enough):
                 break
-            if self._count > before:
+            if new:
                 pauses, doubted = backoff(), False
-            if whole:
-                self.ended.wait(10.0 if self._restarts else 3.0)
-                if self._restarts and self.ended.is_set() and not self.replaced.is_set():
-                    break  # the log asked for now may be that of the next run
-            else:
+            if not whole:
                 (self.stopped if last else self.ended).wait(next(pauses))
+                continue
+            if not last:
+                self.ended.wait(10.0 if self._restarts else 3.0)
+            if self._restarts and self.ended.is_set() and not self.replaced.is_set():
+                break  # the log asked for now may be that of the next run
         self._emit(self._cursor.finish())
         self.tell(Message("end", self.name))
 
@@ -4505,14 +4508,15 @@ class Tail(Reader):
         """The container has ended, and maybe another has ``replaced`` it.
 
         The kubelet takes up to a second to notice that and to end a log that is
-        followed; what is left is had sooner by asking for it without following.
+        followed; what is left is had sooner by asking for it without following. Not
+        so if the reader is behind: then the kubelet knows when the log is at its end.
         """
         if replaced:
             self.replaced.set()
         known = self.ended.is_set()  # then the stream at hand is the last one already
         self.ended.set()
         if not known and not self._restarts:
-            self._cut()
+            self._cut(unless_busy=True)
 
     def pause(self) -> None:
         """End it for now, unless its log is at its end; "paused" is told."""
@@ -4523,11 +4527,6 @@ class Tail(Reader):
     def stop(self) -> None:
         super().stop()
         self.ended.set()
-
-    def _cut(self) -> None:
-        stream = self._stream
-        if stream is not None:
-            stream.interrupt()
 
     def _next_query(self, last: bool) -> Dict[str, Any]:
         """The query that goes on where the cursor is."""
@@ -4885,37 +4884,6 @@ class Run:
                 reader.join(max(0.0, until - self._clock()))
 
 
-class PrintedTail(Tail):
-    """Prints what it reads in the thread of its caller, since to hand each piece over
-    takes as long as to read it.
-    """
-
-    def __init__(
-        self, core: ApiGroup, pod: Object, logs: LogQuery, printer: LogPrinter, label: str
-    ) -> None:
-        super().__init__(queue.Queue(), core, pod, CONTAINER_NAME, logs)
-        self._printer = printer
-        self._label = label
-
-    def tell(self, message: Message) -> None:
-        if message.kind == "log":
-            self._printer.write(self.name, self._label, message.data)
-        else:
-            self._printer.end(self.name, self._label)
-
-
-def print_logs(core: ApiGroup, console: Console, subject: Subject, logs: LogQuery) -> None:
-    """Print the logs that there are, one pod after the other."""
-    pods, _ = core.list("pods", subject.pods_query, lambda pod: pod)
-    mine = sorted((pod for pod in pods if subject.mine(pod)), key=pod_age)
-    wanted = [pod for pod in mine if logs.wants(pod) and has_logs(pod)]
-    if not wanted:
-        console.warn(f"{subject.name} has no logs (yet): no pod has started")
-    printer = LogPrinter(console, subject.prefixed)
-    for pod in sorted(wanted, key=pod_index):
-        PrintedTail(core, pod, logs, printer, subject.label(pod)).read()
-
-
 def tail_container(key: str) -> str:
     """The container in a `tail_key`."""
     return key.split("/")[1]
@@ -4938,6 +4906,39 @@ def has_ended(pod: Object, key: str) -> bool:
                 return True
             return "terminated" in (status.get("state") or {})
     return False
+
+
+class PrintedTail(Tail):
+    """Prints what it reads in the thread of its caller, since to hand each piece over
+    takes as long as to read it.
+    """
+
+    def __init__(
+        self, core: ApiGroup, pod: Object, logs: LogQuery, printer: LogPrinter, label: str
+    ) -> None:
+        super().__init__(queue.Queue(), core, pod, CONTAINER_NAME, logs)
+        self._printer = printer
+        self._label = label
+        if has_ended(pod, self.name):
+            self.ended.set()
+
+    def tell(self, message: Message) -> None:
+        if message.kind == "log":
+            self._printer.write(self.name, self._label, message.data)
+        else:
+            self._printer.end(self.name, self._label)
+
+
+def print_logs(core: ApiGroup, console: Console, subject: Subject, logs: LogQuery) -> None:
+    """Print the logs that there are, one pod after the other."""
+    pods, _ = core.list("pods", subject.pods_query, lambda pod: pod)
+    mine = sorted((pod for pod in pods if subject.mine(pod)), key=pod_age)
+    wanted = [pod for pod in mine if logs.wants(pod) and has_logs(pod)]
+    if not wanted:
+        console.warn(f"{subject.name} has no logs (yet): no pod has started")
+    printer = LogPrinter(console, subject.prefixed)
+    for pod in sorted(wanted, key=pod_index):
+        PrintedTail(core, pod, logs, printer, subject.label(pod)).read()
 
 
 class Patience:

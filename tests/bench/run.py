@@ -51,7 +51,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--runs", type=int, default=10, help="of each side of a case (default: 10)")
-    parser.add_argument("--log-size", type=int, default=256, help="MiB of log (default: 256)")
+    parser.add_argument("--log-size", type=int, default=32, help="MiB of log (default: 32)")
     parser.add_argument("--save", metavar="NAME", help="keep table and samples in results/NAME.*")
     parser.add_argument(
         "case", nargs="*", help=f"groups ({', '.join(GROUPS)}) or cases (default: {USUAL})"

@@ -45,6 +45,18 @@ def ls(setting: Setting) -> Iterator[Row]:
     yield Row("`k8r ls` : `kubectl get jobs`, 10 Jobs", "s", *samples, at_most_times(3))
 
 
+def logs(setting: Setting) -> Iterator[Row]:
+    """`k8r logs` of a Job that has ended."""
+    run(setting.k8r("--job-name", "hi", "alpine", "--", "echo", "hi"))
+    samples = in_turn(
+        setting.runs,
+        lambda: run(setting.k8r("logs", "hi")),
+        lambda: run(setting.kubectl("logs", "job/hi")),
+    )
+    setting.remove_jobs()
+    yield Row("`k8r logs` : `kubectl logs`, one line", "s", *samples, NO_TARGET)
+
+
 def echo(setting: Setting) -> Iterator[Row]:
     """A run of echo, against both ways of kubectl."""
 
@@ -142,4 +154,4 @@ def wait_for_job(setting: Setting, name: str, script: str) -> Sample:
     return Sample(ended - stamped(setting.kubectl("logs", f"job/{name}")))
 
 
-CASES = [help_text, show_yaml, ls, echo, end_to_end]
+CASES = [help_text, show_yaml, ls, logs, echo, end_to_end]

@@ -262,6 +262,29 @@ def test_a_fast_log_that_ends_early(k8r: Cli, serve: Serve, trouble: Any) -> Non
     assert result.out == FAST_TEXT
 
 
+def test_a_reader_that_is_behind_is_not_cut_off(k8r: Cli, serve: Serve) -> None:
+    """The container has ended long before its log has been read, which goes on as it is."""
+    cluster = serve(PodScript(FAST[:400], run=0.3))
+    cluster.fault(FOLLOW, Split(2048, pause=0.005))
+    result = k8r("alpine", "--", "true")
+    assert result.code == 0, result.err
+    assert result.out == b"".join(line.data() for line in FAST[:400])
+    assert len(log_requests(cluster)) == 2
+
+
 def log_requests(cluster: FakeCluster) -> List[Request]:
     """The requests for logs, in their order."""
     return [request for request in cluster.requests if request.path.endswith("/log")]
+
+
+def test_logs_of_a_container_that_goes_on_writing(k8r: Cli, serve: Serve) -> None:
+    """Without -f there is an end: what was written until k8r asked for it."""
+    cluster = serve(PodScript(numbered(2000, delay=0.01)))
+    assert k8r("alpine", "-d", "--", "true").code == 0
+    cluster.wait(
+        lambda: any(pod["status"].get("phase") == "Running" for pod in cluster.objects("pods"))
+    )
+    result = k8r("logs", "alpine")
+    assert result.code == 0, result.err
+    assert text(2000).startswith(result.out) and result.out != text(2000)
+    assert len(log_requests(cluster)) == 2
