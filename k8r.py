@@ -29,7 +29,6 @@ from __future__ import annotations
 import argparse
 import base64
 import contextlib
-import dataclasses
 import enum
 import errno
 import io
@@ -293,8 +292,7 @@ class Interrupted(BaseException):
 # ==============================================================================
 
 
-@dataclasses.dataclass(frozen=True)
-class Environment:
+class Environment(NamedTuple):
     """What k8r takes from the process that it runs in."""
 
     stdin: BinaryIO
@@ -321,8 +319,7 @@ class Environment:
         return cls(stdin, stdout, sys.stderr or io.StringIO(), os.environ, cwd)
 
 
-@dataclasses.dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """Which cluster and namespace, as far as the command line says it."""
 
     namespace: Optional[str] = None
@@ -331,16 +328,14 @@ class Target:
     insecure: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
-class Resources:
+class Resources(NamedTuple):
     """Requests and limits, in Kubernetes quantities; empty where not asked for."""
 
     requests: Tuple[Tuple[str, str], ...] = ()
     limits: Tuple[Tuple[str, str], ...] = ()
 
 
-@dataclasses.dataclass(frozen=True)
-class GitOptions:
+class GitOptions(NamedTuple):
     """How a repository is cloned. ``secret`` names one with a token or a key."""
 
     ref: Optional[str] = None
@@ -350,8 +345,7 @@ class GitOptions:
     any_host_key: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
-class BuildOptions:
+class BuildOptions(NamedTuple):
     """How a Dockerfile is built, and where the image is pushed."""
 
     args: Tuple[Tuple[str, str], ...] = ()
@@ -359,8 +353,7 @@ class BuildOptions:
     platform: Optional[str] = None
 
 
-@dataclasses.dataclass(frozen=True)
-class RunOptions:
+class RunOptions(NamedTuple):
     """The options of `k8r run`, checked.
 
     ``timeout`` and ``grace`` are seconds; ``patch`` is merged into the pod
@@ -388,7 +381,7 @@ class RunOptions:
     build: BuildOptions = BuildOptions()
     secret_job: Optional[str] = None
     pull_secrets: Tuple[str, ...] = ()
-    patch: Object = dataclasses.field(default_factory=dict)
+    patch: Object = {}
     as_deployment: bool = False
     port: Optional[int] = None
     local: bool = False
@@ -399,8 +392,7 @@ class RunOptions:
         return self.show_yaml or self.local
 
 
-@dataclasses.dataclass(frozen=True)
-class Clone:
+class Clone(NamedTuple):
     """A repository to clone before the command runs. Holds no credentials:
     ``secret`` names the Secret that does.
     """
@@ -410,8 +402,7 @@ class Clone:
     secret: Optional[str] = None
 
 
-@dataclasses.dataclass(frozen=True)
-class SecretUse:
+class SecretUse(NamedTuple):
     """A Secret in a container: its files, and those of its keys that are variables."""
 
     name: str
@@ -419,8 +410,7 @@ class SecretUse:
     keys: Tuple[str, ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class Workload:
+class Workload(NamedTuple):
     """All that the manifests depend on. Equal workloads give equal manifests.
 
     ``base`` is the name without the `-1` of a second run; ``setup`` is shell
@@ -439,7 +429,7 @@ class Workload:
     clone: Optional[Clone] = None
     secrets: Tuple[SecretUse, ...] = ()
     pull_secrets: Tuple[str, ...] = ()
-    patch: Object = dataclasses.field(default_factory=dict)
+    patch: Object = {}
     as_deployment: bool = False
     port: Optional[int] = None
     num: int = 1
@@ -5118,7 +5108,7 @@ class LocalRun:
         setup = cloned_script(workspace, clone)
         if self._archive:
             setup = unpack_script(self._archive.chunks, workspace, self._path("source"))
-        command, args = command_line(dataclasses.replace(self._work, setup=setup), str)
+        command, args = command_line(self._work._replace(setup=setup), str)
         return LocalProcess([*command, *args], workspace, {**environ, **variables})
 
     def _take(self, timeout: float) -> None:
@@ -5213,10 +5203,10 @@ class Plan(NamedTuple):
 
     def named(self, name: str, run: str) -> Workload:
         """The workload under a name."""
-        work = dataclasses.replace(self.work, name=name, run_id=run)
+        work = self.work._replace(name=name, run_id=run)
         if work.clone and any(self.credentials):
-            clone = dataclasses.replace(work.clone, secret=clone_secret_name(work))
-            work = dataclasses.replace(work, clone=clone)
+            clone = work.clone._replace(secret=clone_secret_name(work))
+            work = work._replace(clone=clone)
         return work
 
     def children(self, work: Workload) -> Iterator[Object]:
@@ -5462,7 +5452,7 @@ class K8sRun:
             self.console.warn(printable(note))
         work = self._workload(options, DIRECTORY, options.base_image)
         setup = unpack_script(archive.chunks)
-        return Plan(dataclasses.replace(work, setup=setup, chunks=archive.chunks), archive)
+        return Plan(work._replace(setup=setup, chunks=archive.chunks), archive)
 
     def create_github_container(self, options: RunOptions) -> Plan:
         """Check a repository and plan its run in the base image."""
@@ -5476,9 +5466,7 @@ class K8sRun:
         if secret and not options.offline:
             secret = self._find_secret(secret, self.generate_job_name(options))
         work = self._workload(options, GITHUB, options.base_image)
-        work = dataclasses.replace(
-            work, setup=cloned_script(), clone=Clone(url, git_options, secret)
-        )
+        work = work._replace(setup=cloned_script(), clone=Clone(url, git_options, secret))
         return Plan(work, None, (user, password))
 
     def build_and_push_dockerfile(self, options: RunOptions) -> str:
@@ -5526,7 +5514,7 @@ class K8sRun:
             plan = self.create_github_container(options)
         else:
             plan = self.create_container_container(options)
-        return plan._replace(work=dataclasses.replace(plan.work, secrets=tuple(uses)))
+        return plan._replace(work=plan.work._replace(secrets=tuple(uses)))
 
     def manifests(self, plan: Plan) -> Iterator[Object]:
         """The objects of a run, in the order in which they can be created. Values

@@ -47,7 +47,6 @@ IMPURE_NAMES = {"open", "print", "input", "exec", "eval", "__import__", "globals
 PURE_MODULES = {
     "base64",
     "contextlib",
-    "dataclasses",
     "datetime",
     "difflib",
     "enum",

@@ -232,7 +232,7 @@ def test_nothing_is_empty(case: str) -> None:
 
 def test_names_fit(case: str) -> None:
     """Even the longest name leaves the ConfigMaps' names legal, and apart."""
-    long = k8r.dataclasses.replace(CASES[case], name="x" * 63)
+    long = CASES[case]._replace(name="x" * 63)
     names = [(item["kind"], item["metadata"]["name"]) for item in objects(long)]
     assert len(set(names)) == len(names)
     assert all(len(name) <= 253 for _, name in names)
@@ -240,7 +240,7 @@ def test_names_fit(case: str) -> None:
 
 def test_equal_workloads_give_equal_manifests(case: str) -> None:
     """Nothing else has a say, such as the time."""
-    assert objects(CASES[case]) == objects(k8r.dataclasses.replace(CASES[case]))
+    assert objects(CASES[case]) == objects(CASES[case]._replace())
 
 
 def test_archive_is_where_it_is_looked_for() -> None:
