@@ -3271,15 +3271,21 @@ def read_text(path: str, what: str) -> str:
         ) from error
 
 
-def read_patch(path: str) -> Object:
-    """The content of --patch FILE. Raises UsageError."""
+def read_yaml(path: str, what: str) -> Any:
+    """The content of a YAML file. Raises UsageError."""
     import yaml
 
+    text = read_text(path, what)
     try:
-        patch = yaml.safe_load(read_text(path, "the patch"))
+        return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
-        raise UsageError(f"the patch {path} is no YAML: {reason}", "check it") from error
+        raise UsageError(f"{what} {printable(path)} is no YAML: {reason}", "check it") from error
+
+
+def read_patch(path: str) -> Object:
+    """The content of --patch FILE. Raises UsageError."""
+    patch = read_yaml(path, "the patch")
     if not isinstance(patch, dict):
         raise UsageError(
             f"the patch {path} is no mapping", "it is merged into a pod template: spec: ..."
@@ -3291,19 +3297,6 @@ def read_patch(path: str) -> Object:
             "its top level is metadata and spec",
         )
     return patch
-
-
-def read_yaml(path: str) -> Any:
-    """The content of a YAML file; None if there is no such file. Raises UsageError."""
-    if not os.path.exists(path):
-        return None
-    import yaml
-
-    try:
-        return yaml.load(read_text(path, "the file"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(f"{printable(path)} is no YAML: {reason}", "repair it") from error
 
 
 def installation() -> str:
@@ -6496,7 +6489,7 @@ def parse_setting(action: argparse.Action, value: Any) -> Any:
 
 def read_settings(path: str, own: bool, known: Mapping[str, argparse.Action]) -> List[Setting]:
     """The defaults in a file, the user's ``own`` or a directory's. Raises UsageError."""
-    content = read_yaml(path) or {}
+    content = os.path.exists(path) and read_yaml(path, "the file") or {}
     if not isinstance(content, dict):
         raise UsageError(f"{printable(path)} is no mapping", "write one OPTION: VALUE on each line")
     settings = []

@@ -8,7 +8,7 @@ import pytest
 
 from apiserver import Cut, Down, FakeCluster, Gone, Match, PodScript, Request, Reset, Respond
 from apiserver import Stall, Timing, numbered
-from helpers import patched, text
+from helpers import foreign_job, patched, text
 
 if TYPE_CHECKING:
     from tests.conftest import Cli
@@ -133,3 +133,29 @@ def test_a_page_of_a_list_expires(k8r: Cli, serve: Serve) -> None:
     process = k8r.start("ls", "-o", "name", prefix=patched(LIST_PAGE=2))
     result = k8r.finish(process)
     assert result.text.split() == ["alpine", "alpine-1", "alpine-2"], result.err
+
+
+@pytest.mark.parametrize("num", [1, 12])
+def test_what_a_run_asks_for(k8r: Cli, serve: Serve, num: int) -> None:
+    """One list and one watch of the Job and of its pods, which a selector keeps to these, and
+    two requests for each log: a busy namespace costs a run nothing, and many pods little.
+    """
+    cluster = serve(PodScript(numbered(3), run=0.3))
+    for other in range(5):
+        cluster.create("jobs", foreign_job(f"other-{other}"))
+    result = k8r("alpine", "--num", str(num), "--", "true")
+    assert result.code == 0, result.err
+    mine = [request for request in cluster.requests if request.user_agent.startswith("k8r/")]
+    logs = [request for request in mine if request.path.endswith("/log")]
+    assert len(logs) <= 2 * num
+    rest = [(request.method, request.path.rpartition("/")[2], request.query) for request in mine]
+    rest = [(method, what, query) for method, what, query in rest if what != "log"]
+    narrowed = {"secrets": "labelSelector", "pods": "labelSelector", "jobs": "fieldSelector"}
+    assert all(narrowed[what] in query for method, what, query in rest if method == "GET")
+    kinds = [(method, what, "watch" in query) for method, what, query in rest]
+    assert kinds[:2] == [("GET", "secrets", False), ("POST", "jobs", False)]
+    assert sorted(kinds[2:6]) == [
+        ("GET", what, watch) for what in ("jobs", "pods") for watch in (False, True)
+    ]
+    # Once the Job itself has ended, its pods are listed once more.
+    assert kinds[6:] in ([], [("GET", "pods", False)])
