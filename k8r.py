@@ -158,6 +158,8 @@ STREAMS_AT_ONCE = 50
 TURN = 2.0
 """Seconds for which a log is followed where more are to be than may at once."""
 STREAM_CHUNK = 1 << 16
+HELD_AT_MOST = 1 << 18
+"""Bytes of a log that may wait to be printed."""
 GATHERING = 0.005
 """Seconds in which a busy stream may gather what comes next. API servers send logs in
 pieces of 2 KiB, and to be woken for each costs as much as the rest of the work."""
@@ -4210,7 +4212,8 @@ class Message(NamedTuple):
     """What the threads of a run tell the one that prints.
 
     ``kind`` is "added" or "deleted" (of ``resource``), "synced" (its list is
-    complete), "log", "end" or "paused" (of a log) or "error".
+    complete), "log", "end" or "paused" (of a log) or "error". What is new of a log
+    is ``data``, or the ``item`` has it.
     """
 
     kind: str
@@ -4400,7 +4403,9 @@ class LogQuery(NamedTuple):
 class Tail(Reader):
     """Reads one container's log to its end, over broken connections.
 
-    `pause` ends it early, with all that is needed for a `successor` to go on.
+    `pause` ends it early, with all that is needed for a `successor` to go on. A log comes
+    in small pieces, and to hand over each would cost more than the rest: the one who prints
+    is told once, and takes all that has come until then.
     """
 
     def __init__(
@@ -4416,7 +4421,12 @@ class Tail(Reader):
         self._pod = pod["metadata"]["name"]
         self._query = {"timestamps": "true", "container": container_name, **logs.parameters()}
         self._follow = logs.follow
-        self._count = 0  # bytes handed over
+        self._changed = threading.Condition()  # guards the next five, and the cursor
+        self._raw: List[bytes] = []  # what came since
+        self._fresh: List[bytes] = []  # what the container wrote of that
+        self._held = 0  # bytes of both
+        self._told = False
+        self._count = 0  # bytes of all that the container wrote
         self._restarts = pod["spec"].get("restartPolicy") != "Never"
         self._made_from = (pod, container_name, logs)
         self._paused = False
@@ -4469,7 +4479,7 @@ class Tail(Reader):
                 self.ended.wait(10.0 if self._restarts else 3.0)
             if self._restarts and self.ended.is_set() and not self.replaced.is_set():
                 break  # the log asked for now may be that of the next run
-        self._emit(self._cursor.finish())
+        self._finish()
         self.tell(Message("end", self.name))
 
     def _is_at_end(self) -> bool:
@@ -4539,17 +4549,52 @@ class Tail(Reader):
         try:
             if not self._paused:
                 for data in self._stream:
-                    self._emit(self._cursor.feed(data))
+                    self._hold(data)
         except ConnectionTrouble:
             return False
         finally:
             self._stream.close()
+            with self._changed:
+                self._digest()
         return True
 
-    def _emit(self, data: bytes) -> None:
-        if data:
-            self._count += len(data)
-            self.tell(Message("log", self.name, None, data))
+    # The hand-over
+
+    def take(self) -> bytes:
+        """What is new, for the one who prints."""
+        with self._changed:
+            self._digest()
+            data = b"".join(self._fresh)
+            self._fresh, self._held, self._told = [], 0, False
+            self._changed.notify()
+        return data
+
+    def _hold(self, data: bytes) -> None:
+        """Keep it until it is taken; where that takes long, there is no more for now."""
+        with self._changed:
+            self._raw.append(data)
+            self._held += len(data)
+            told, self._told = self._told, True
+        if not told:
+            self.tell(Message("log", self.name, self))
+        with self._changed:
+            while self._held > HELD_AT_MOST and not self.stopped.is_set():
+                self._changed.wait(LOOK_EVERY)
+
+    def _digest(self) -> None:
+        if self._raw:
+            fresh = self._cursor.feed(b"".join(self._raw))
+            self._raw = []
+            self._fresh.append(fresh)
+            self._count += len(fresh)
+
+    def _finish(self) -> None:
+        """Hand over what is left when the log has ended."""
+        with self._changed:
+            rest = self._cursor.finish()
+            self._fresh.append(rest)
+        if rest:
+            self.tell(Message("log", self.name, self))
 
 
 def tail_key(pod: Object, container_name: str) -> str:
@@ -4716,11 +4761,11 @@ class Run:
             self._take_pod(message)
 
     def _print(self, message: Message) -> None:
-        key = message.resource
+        key, data = message.resource, message.item.take()
         if tail_container(key) == CONTAINER_NAME:
-            self._printer.write(key, self._labels[key], message.data)
-        else:
-            self._console.foreign(message.data)
+            self._printer.write(key, self._labels[key], data)
+        elif data:
+            self._console.foreign(data)
 
     def _fail(self, message: Message) -> None:
         """A log that cannot be read is no reason to give up; a watch is."""
@@ -4891,25 +4936,24 @@ def has_ended(pod: Object, key: str) -> bool:
     return False
 
 
-class PrintedTail(Tail):
-    """Prints what it reads in the thread of its caller, since to hand each piece over
-    takes as long as to read it.
-    """
-
-    def __init__(
-        self, core: ApiGroup, pod: Object, logs: LogQuery, printer: LogPrinter, label: str
-    ) -> None:
-        super().__init__(queue.Queue(), core, pod, CONTAINER_NAME, logs)
-        self._printer = printer
-        self._label = label
-        if has_ended(pod, self.name):
-            self.ended.set()
-
-    def tell(self, message: Message) -> None:
-        if message.kind == "log":
-            self._printer.write(self.name, self._label, message.data)
-        else:
-            self._printer.end(self.name, self._label)
+def print_log(core: ApiGroup, pod: Object, label: str, logs: LogQuery, printer: LogPrinter) -> None:
+    """Print one pod's log."""
+    messages: queue.Queue[Message] = queue.Queue()
+    tail = Tail(messages, core, pod, CONTAINER_NAME, logs)
+    if has_ended(pod, tail.name):
+        tail.ended.set()
+    tail.start()
+    try:
+        for message in iter(messages.get, None):
+            if message.kind == "error":
+                raise message.item
+            if message.kind == "end":
+                break
+            printer.write(tail.name, label, tail.take())
+        printer.end(tail.name, label)
+    finally:
+        tail.stop()
+        tail.join()
 
 
 def print_logs(core: ApiGroup, console: Console, subject: Subject, logs: LogQuery) -> None:
@@ -4921,7 +4965,7 @@ def print_logs(core: ApiGroup, console: Console, subject: Subject, logs: LogQuer
         console.warn(f"{subject.name} has no logs (yet): no pod has started")
     printer = LogPrinter(console, subject.prefixed)
     for pod in sorted(wanted, key=pod_index):
-        PrintedTail(core, pod, logs, printer, subject.label(pod)).read()
+        print_log(core, pod, subject.label(pod), logs, printer)
 
 
 class Patience:
