@@ -210,7 +210,7 @@ def test_replace(run: Cli, kubectl: Kubectl) -> None:
 def test_timeout(run: Cli, kubectl: Kubectl) -> None:
     """--timeout: 124, the reason, and the output up to then."""
     started = time.monotonic()
-    ended = run(ALPINE, "--timeout", "3", *shell("echo before", GATE))
+    ended = run(ALPINE, "--timeout", "8", *shell("echo before", GATE))
     assert ended.code == 124
     assert ended.out == b"before\n"
     assert "DeadlineExceeded" in ended.err
@@ -229,7 +229,7 @@ def test_timeout_of_a_program_that_ignores_signals(run: Cli) -> None:
     put down to the deadline, not to k8r's patience.
     """
     started = time.monotonic()
-    ended = run(ALPINE, "--timeout", "3", *shell("trap '' TERM; echo before; sleep 100 & wait"))
+    ended = run(ALPINE, "--timeout", "8", *shell("trap '' TERM; echo before; sleep 100 & wait"))
     assert (ended.code, ended.out) == (124, b"before\n")
     assert "DeadlineExceeded" in ended.err
     assert elapsed(started) < 25
