@@ -28,7 +28,7 @@ STAMP = len("2026-01-01T00:00:00.000000000Z ")
 HTTP_1 = {"DISABLE_HTTP2": "true"}
 """What makes kubectl speak HTTP/1.1, as all of Python's HTTP clients at hand do: the API
 server takes longer then, whoever asks."""
-READY = 8.0
+READY = 5.0
 """Seconds for a pod to start and for somebody to begin to follow it."""
 
 FAST = Target(

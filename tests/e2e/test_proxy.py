@@ -29,11 +29,10 @@ if TYPE_CHECKING:
 
 FIRST = int(os.environ.get("K8R_PROXY_FIRST", "0"))
 SEEDS = int(os.environ.get("K8R_PROXY_SEEDS", "20"))
-AT_ONCE = 5
-CHUNK = 10
+AT_ONCE = 10
 CHUNKS = [
-    range(first, min(first + CHUNK, FIRST + SEEDS))
-    for first in range(FIRST, FIRST + SEEDS, CHUNK)
+    range(first, min(first + AT_ONCE, FIRST + SEEDS))
+    for first in range(FIRST, FIRST + SEEDS, AT_ONCE)
 ]
 IMPATIENT = {"READ_TIMEOUT": 3.0, "FIRST_PATIENCE": 60.0}
 """k8r's constants in random runs: a dead connection costs less time, and faults
@@ -245,7 +244,7 @@ def test_random_seeds(
     record_property("faults", dict(field.faults))
     assert not wrong, "\n".join(wrong)
     nothing_left(kubectl)
-    if len(seeds) == CHUNK:
+    if len(seeds) == AT_ONCE:
         assert [kind for kind in KINDS if not field.faults[kind]] == []
 
 
