@@ -165,6 +165,8 @@ GATHERING = 0.005
 pieces of 2 KiB, and to be woken for each costs as much as the rest of the work."""
 BUSY = 4 * GATHERING
 """Seconds that a read of a busy stream takes at most."""
+LULL = 0.2
+"""The same of a log that is costly to resume, since a server may be busy, too."""
 WAIT_EXPLAINED_AFTER = 2.0
 EXPLAIN_EVERY = 3.0
 LOOK_EVERY = 0.5
@@ -1182,7 +1184,7 @@ class LogCursor:
         self._last = b""  # the second of the last line
         self._before = False  # whether the line lies before the first one
         self._replay: Optional[Tuple[bytes, int, int]] = None
-        self._tail = b""  # the last line as it came, if that was among whole ones
+        self._tail = b""  # the last line as it came, or the start of a long one
         self._volume = 0  # about the bytes since the start of its second
 
     def is_at(self, end: bytes) -> bool:
@@ -1235,7 +1237,8 @@ class LogCursor:
                     self._head = data
                     break
                 self._begin(stamp)
-                data = data[stamp.end() :] if stamp and not self._keep else data
+                if stamp and not self._keep:
+                    self._tail, data = stamp.group(), data[stamp.end() :]
             piece, newline, data = data.partition(b"\n")
             out.append(self._piece(piece + newline))
         return b"".join(out)
@@ -1297,6 +1300,8 @@ class LogCursor:
     def _piece(self, piece: bytes) -> bytes:
         fresh = piece[max(self._drop - self._given, 0) :]
         self._given += len(piece)
+        if self._given <= LONG_LINE:
+            self._tail += piece
         if piece.endswith(b"\n"):
             self._inside = False
             self._long = self._given > LONG_LINE
@@ -3595,17 +3600,16 @@ class ByteStream:
                 data = reader.read1(STREAM_CHUNK)
             except Exception as error:
                 raise self._translate(error) from error
-            busy, self._waits_since = self.is_busy, float("inf")
+            busy, self._waits_since = self.waits_less_than(BUSY), float("inf")
             if not data:
                 self._ended = True
                 self._response.release_conn()
                 return
             yield data
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether its reader is at work, or has not waited for long."""
-        return time.monotonic() - self._waits_since < BUSY
+    def waits_less_than(self, seconds: float) -> bool:
+        """Whether its reader is at work, or has waited for a shorter time."""
+        return time.monotonic() - self._waits_since < seconds
 
     def _has_arrived(self) -> bool:
         """Whether a read need not wait; no, if in doubt."""
@@ -4236,10 +4240,12 @@ class Reader(threading.Thread):
         self.stopped.set()
         self._cut()
 
-    def _cut(self, unless_busy: bool = False) -> None:
+    def _cut(self, unless_within: float = 0.0) -> None:
+        """End the stream, unless it has brought something in the last seconds."""
         stream = self._stream
-        if stream is not None and not (unless_busy and stream.is_busy):
-            stream.interrupt()
+        if stream is None or (unless_within and stream.waits_less_than(unless_within)):
+            return
+        stream.interrupt()
 
     def tell(self, message: Message) -> None:
         """Hand over a message, unless nobody listens any more."""
@@ -4509,7 +4515,7 @@ class Tail(Reader):
         known = self.ended.is_set()  # then the stream at hand is the last one already
         self.ended.set()
         if not known and not self._restarts:
-            self._cut(unless_busy=True)
+            self._cut(unless_within=LULL if self._cursor.is_costly else BUSY)
 
     def pause(self) -> None:
         """End it for now, unless its log is at its end; "paused" is told."""

@@ -408,8 +408,25 @@ def test_the_end_of_a_log_is_known() -> None:
         assert not cursor.is_at(end), end
     cursor.feed(b"2024-01-01T00:00:00.9Z beg")
     assert not cursor.is_at(b"".join(busy[-2:]))
+    assert not cursor.is_at(busy[-1] + b"2024-01-01T00:00:00.9Z begun\n")
     cursor.feed(b"un\n2024-01-01T00:00:02Z next second\n")
     assert not cursor.is_costly
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_the_end_of_a_log_is_known_however_it_came(keep: bool) -> None:
+    """Also if its last line came in parts, but not if that is a long one."""
+    first, last = busy_second(2)
+    for size in range(1, len(last) + 1):
+        cursor = k8r.LogCursor(keep)
+        for start in range(0, len(last), size):
+            assert not cursor.is_at(first + last)
+            cursor.feed((first if start == 0 else b"") + last[start : start + size])
+        assert cursor.is_at(first + last)
+    cursor = k8r.LogCursor(keep)
+    long = last[:-1] + b"x" * 20_000 + b"\n"
+    cursor.feed(long)
+    assert not cursor.is_at(long)
 
 
 def test_in_doubt() -> None:
