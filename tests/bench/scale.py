@@ -97,6 +97,7 @@ def own_user(setting: Setting) -> Iterator[Dict[str, str]]:
         yield {"KUBECONFIG": str(path)}
     finally:
         kubectl("delete", "flowschema", USER)
+        kubectl("-n", setting.namespace, "delete", f"serviceaccount/{USER}", f"rolebinding/{USER}")
 
 
 class OpenLogs(threading.Thread):
