@@ -38,10 +38,14 @@ def span(values: List[float], unit: str = "") -> str:
 
 
 def table_of(rows: Rows) -> Iterator[str]:
-    """The lines of a table: medians of a result, and what they span where there are several."""
+    """The lines of a table: medians of a result, and what they span where there are several.
+    What was counted, and has no unit, stays in the results.
+    """
     yield line(["", "k8r", "the other", "ratio", "k8r's peak"])
     yield line(["---"] * 5)
     for case, same in rows.items():
+        if not same[0].unit:
+            continue
         ours = [median(row.ours) for row in same]
         theirs = [median(row.theirs) for row in same if row.theirs]
         ratios = [row.ratio for row in same if row.ratio is not None]
