@@ -1221,16 +1221,13 @@ class LogCursor:
         self._head = b""
         out = []
         while data:
-            if not (self._inside or self._long):
-                whole, newline, rest = data.rpartition(b"\n")
-                if newline and not has_long_line(whole):
-                    block = whole + newline
-                    known = self._replay and self._is_known(block)
-                    if known or not self._replay:
-                        lines = self._lines(block)
-                        out.append(b"" if known else lines)
-                        data = rest
-                        continue
+            block = self._whole_lines(data)
+            if block:
+                self._pass(block)
+                if not self._replay:
+                    out.append(block if self._keep else bare_lines(block, self._last))
+                data = data[len(block) :]
+                continue
             if not self._inside:
                 stamp = STAMP.match(data)
                 if not stamp and len(data) < LONGEST_STAMP and b"\n" not in data:
@@ -1255,8 +1252,20 @@ class LogCursor:
         rest, self._head = self._head, b""
         return rest
 
-    def _lines(self, block: bytes) -> bytes:
-        """Whole lines, without a step of Python for each of them."""
+    def _whole_lines(self, data: bytes) -> bytes:
+        """What can be passed without a step of Python for each line: whole ones, none of
+        them long, and where a second comes again, all of them seen before.
+        """
+        if self._inside or self._long:
+            return b""
+        whole, newline, _ = data.rpartition(b"\n")
+        if not newline or has_long_line(whole):
+            return b""
+        block = whole + newline
+        return block if not self._replay or self._is_known(block) else b""
+
+    def _pass(self, block: bytes) -> None:
+        """Move on over whole lines."""
         start = block.rfind(b"\n", 0, -1) + 1
         last = STAMP.match(block, start)
         if last:
@@ -1267,7 +1276,6 @@ class LogCursor:
             self._enter(last)
             begin = b"" if known else self._second
             self._seen += block.count(b"\n" + begin, 0, -1) + block.startswith(begin)
-        return block if self._keep else bare_lines(block, self._last)
 
     def _is_known(self, block: bytes) -> bool:
         """Whether whole lines are all of the one second that was read before, and among
@@ -3615,8 +3623,12 @@ class ByteStream:
         """Whether a read need not wait; no, if in doubt."""
         import urllib3.util
 
-        sock = getattr(getattr(self._response, "connection", None), "sock", None)
+        sock = self._sock
         return sock is not None and urllib3.util.wait_for_read(sock, timeout=0)
+
+    @property
+    def _sock(self) -> Any:
+        return getattr(getattr(self._response, "connection", None), "sock", None)
 
     def interrupt(self) -> None:
         """End it from another thread: the one that reads is woken, and closes it.
@@ -3627,7 +3639,7 @@ class ByteStream:
         """
         import socket
 
-        sock = getattr(getattr(self._response, "connection", None), "sock", None)
+        sock = self._sock
         if isinstance(sock, socket.socket) and not self._ended:
             with contextlib.suppress(OSError):
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
@@ -4427,11 +4439,10 @@ class Tail(Reader):
         self._pod = pod["metadata"]["name"]
         self._query = {"timestamps": "true", "container": container_name, **logs.parameters()}
         self._follow = logs.follow
-        self._changed = threading.Condition()  # guards the next five, and the cursor
+        self._changed = threading.Condition()  # guards the next four, and the cursor
         self._raw: List[bytes] = []  # what came since
         self._fresh: List[bytes] = []  # what the container wrote of that
-        self._held = 0  # bytes of both
-        self._told = False
+        self._held = 0  # bytes of both; the one who prints knows of them
         self._count = 0  # bytes of all that the container wrote
         self._restarts = pod["spec"].get("restartPolicy") != "Never"
         self._made_from = (pod, container_name, logs)
@@ -4571,17 +4582,17 @@ class Tail(Reader):
         with self._changed:
             self._digest()
             data = b"".join(self._fresh)
-            self._fresh, self._held, self._told = [], 0, False
+            self._fresh, self._held = [], 0
             self._changed.notify()
         return data
 
     def _hold(self, data: bytes) -> None:
         """Keep it until it is taken; where that takes long, there is no more for now."""
         with self._changed:
+            first = not self._held
             self._raw.append(data)
             self._held += len(data)
-            told, self._told = self._told, True
-        if not told:
+        if first:
             self.tell(Message("log", self.name, self))
         with self._changed:
             while self._held > HELD_AT_MOST and not self.stopped.is_set():

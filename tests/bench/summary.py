@@ -10,7 +10,6 @@ from typing import Any, Dict, Iterator, List
 from measuring import RESULTS, ROOT, Row, Sample, Target, figure, line, median, peak
 
 README = ROOT / "README.md"
-ROUNDS = ["round-1", "round-2", "round-3"]
 TABLE = re.compile(r"(<!-- figures: ([\w, -]+) -->\n)(?:\|.*\n)*")
 """A table, with the names of the results that it shows in the line above."""
 Rows = Dict[str, List[Row]]

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Union
 
 import pytest
 
-from apiserver import Cut, Delay, FakeCluster, Line, Match, PodScript, Request, Respond, Reset
-from apiserver import Split, Stall, numbered
+from apiserver import Cut, Delay, FakeCluster, Line, Match, PodScript, Respond, Reset, Split, Stall
+from apiserver import numbered
 from helpers import by_index, foreign_job, job, patched, pods_log, resume_when_watched, text
 
 if TYPE_CHECKING:
@@ -244,7 +244,7 @@ def test_the_end_of_a_fast_log_costs_two_lines(k8r: Cli, serve: Serve, command: 
         result = k8r("logs", "alpine")
     assert result.code == 0, result.err
     assert result.out == FAST_TEXT
-    asked_for = [request.query.get("tailLines") for request in log_requests(cluster)]
+    asked_for = [request.query.get("tailLines") for request in cluster.matching("GET", "/log$")]
     assert asked_for[-1] == "2"  # before that a run may have been behind when its pod ended
     assert len(asked_for) == 2 or command == "run"
 
@@ -269,12 +269,7 @@ def test_a_reader_that_is_behind_is_not_cut_off(k8r: Cli, serve: Serve) -> None:
     result = k8r("alpine", "--", "true")
     assert result.code == 0, result.err
     assert result.out == b"".join(line.data() for line in FAST[:400])
-    assert len(log_requests(cluster)) == 2
-
-
-def log_requests(cluster: FakeCluster) -> List[Request]:
-    """The requests for logs, in their order."""
-    return [request for request in cluster.requests if request.path.endswith("/log")]
+    assert cluster.count("GET", "/log$") == 2
 
 
 def test_logs_of_a_container_that_goes_on_writing(k8r: Cli, serve: Serve) -> None:
@@ -287,4 +282,4 @@ def test_logs_of_a_container_that_goes_on_writing(k8r: Cli, serve: Serve) -> Non
     result = k8r("logs", "alpine")
     assert result.code == 0, result.err
     assert text(2000).startswith(result.out) and result.out != text(2000)
-    assert len(log_requests(cluster)) == 2
+    assert cluster.count("GET", "/log$") == 2
