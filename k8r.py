@@ -3594,26 +3594,40 @@ class ByteStream:
         self._response = response
         self._translate = translate
         self._ended = False
+        self._busy = False  # whether the last read hardly waited
+        self._poll: Any = None
         self._waits_since = float("inf")
 
     def __iter__(self) -> Iterator[bytes]:
-        # http.client's own reader, since urllib3's hands a chunk of the
-        # transfer encoding over piece by piece in Python.
-        reader, busy = self._response._fp, False
-        while True:
-            if busy and not self._has_arrived():
+        trouble: Optional[Exception] = None
+        while not (self._ended or trouble):
+            pieces: List[bytes] = []
+            if self._busy and not self._has_arrived():
                 time.sleep(GATHERING)
-            self._waits_since = time.monotonic()
             try:
-                data = reader.read1(STREAM_CHUNK)
+                self._gather(pieces)
             except Exception as error:
-                raise self._translate(error) from error
-            busy, self._waits_since = self.waits_less_than(BUSY), float("inf")
+                trouble = error
+            if pieces:
+                yield b"".join(pieces)
+        if trouble:
+            raise self._translate(trouble) from trouble
+        self._response.release_conn()
+
+    def _gather(self, pieces: List[bytes]) -> None:
+        """Wait for a piece, and take along what has arrived after it."""
+        size = 0
+        while not size or (size < STREAM_CHUNK and self._has_arrived()):
+            self._waits_since = time.monotonic()
+            # http.client's own reader, since urllib3's hands a chunk of the
+            # transfer encoding over piece by piece in Python.
+            data = self._response._fp.read1(STREAM_CHUNK)
+            self._busy, self._waits_since = self.waits_less_than(BUSY), float("inf")
             if not data:
                 self._ended = True
-                self._response.release_conn()
                 return
-            yield data
+            pieces.append(data)
+            size += len(data)
 
     def waits_less_than(self, seconds: float) -> bool:
         """Whether its reader is at work, or has waited for a shorter time."""
@@ -3621,10 +3635,13 @@ class ByteStream:
 
     def _has_arrived(self) -> bool:
         """Whether a read need not wait; no, if in doubt."""
-        import urllib3.util
+        if self._poll is None:
+            import select
 
-        sock = self._sock
-        return sock is not None and urllib3.util.wait_for_read(sock, timeout=0)
+            self._poll = select.poll()
+            if self._sock is not None:
+                self._poll.register(self._sock, select.POLLIN)
+        return bool(self._poll.poll(0))
 
     @property
     def _sock(self) -> Any:

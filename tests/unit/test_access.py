@@ -88,19 +88,56 @@ class Deciphering(socket.socket):
         raise AssertionError("the socket reads on without decryption")
 
 
+def stream_of(sock: socket.socket, piece: int) -> k8r.ByteStream:
+    """The answer that comes over a socket, in pieces of so many bytes, and breaks off."""
+
+    def read1(size: int) -> bytes:
+        data = sock.recv(min(piece, size))
+        if not data:
+            raise ConnectionError("cut off")
+        return data
+
+    response = types.SimpleNamespace(
+        connection=types.SimpleNamespace(sock=sock), _fp=types.SimpleNamespace(read1=read1)
+    )
+    return k8r.ByteStream(response, lambda error: k8r.ConnectionTrouble(str(error)))
+
+
+def test_a_stream_gives_at_once_what_has_arrived() -> None:
+    """Not piece by piece, and what came before it broke off is not lost."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        stream = iter(stream_of(ours, piece=1))
+        theirs.sendall(b"abc")
+        assert next(stream) == b"abc"
+        theirs.sendall(b"de")
+        theirs.close()
+        assert next(stream) == b"de"
+        with pytest.raises(k8r.ConnectionTrouble):
+            next(stream)
+
+
+def test_a_stream_does_not_wait_for_more() -> None:
+    """A line is there when it is, and a flood comes in parts."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        stream = iter(stream_of(ours, piece=1 << 15))
+        theirs.sendall(b"a")
+        assert next(stream) == b"a"
+        theirs.sendall(b"b")
+        assert next(stream) == b"b"
+        threading.Thread(target=theirs.sendall, args=(b"x" * (1 << 20),)).start()
+        sizes = []
+        while sum(sizes) < 1 << 20:
+            sizes.append(len(next(stream)))
+        assert max(sizes) <= k8r.STREAM_CHUNK + (1 << 15)
+
+
 def test_a_stream_is_interrupted_below_the_encryption() -> None:
     """The reader is woken, and the socket stays its own to close."""
     ours, theirs = socket.socketpair()
     sock = Deciphering(fileno=ours.detach())
-    response = types.SimpleNamespace(
-        connection=types.SimpleNamespace(sock=sock),
-        _fp=types.SimpleNamespace(read1=lambda size: sock.recv(size) or fail()),
-    )
-
-    def fail() -> bytes:
-        raise ConnectionError("cut off")
-
-    stream = k8r.ByteStream(response, lambda error: k8r.ConnectionTrouble(str(error)))
+    stream = stream_of(sock, piece=1 << 16)
     threading.Timer(0.1, stream.interrupt).start()
     with pytest.raises(k8r.ConnectionTrouble):
         list(stream)
