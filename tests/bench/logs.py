@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 import time
-from typing import Any, Dict, Iterator, List, Optional, Set
+from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
 
 from measuring import NO_TARGET, Row, Sample, Samples, Target, cpu, in_turn, kubectl, run
 from setting import Setting
@@ -100,37 +100,67 @@ def pod_of(setting: Setting, name: str) -> Dict[str, Any]:
     return setting.until(probe, f"the pod of {name}")[0]
 
 
+class Logs:
+    """What reads one log: k8r, kubectl, and kubectl as if it were made like k8r."""
+
+    def __init__(self, setting: Setting, follow: bool) -> None:
+        self._setting = setting
+        self._words = ["logs", "-f"] if follow else ["logs"]
+        self.ours, self.theirs, self.alike = (Sink(setting) for _ in range(3))
+        self.like_ours: Samples = []
+
+    def by_k8r(self, job: str, begin: Optional[float] = None) -> Sample:
+        """What k8r takes."""
+        return self.ours.throughput(self._setting.k8r(*self._words, job), begin)
+
+    def by_kubectl(self, pod: str, begin: Optional[float] = None) -> Sample:
+        """What kubectl takes."""
+        return self.theirs.throughput(self._setting.kubectl(*self._words, pod), begin)
+
+    def by_kubectl_like_ours(self, pod: str, begin: Optional[float] = None) -> Sample:
+        """What kubectl takes by HTTP/1.1 with timestamps, whose bytes do not count."""
+        command = self._setting.kubectl(*self._words, "--timestamps", pod)
+        sample = self.alike.throughput(command, begin, HTTP_1)
+        self.like_ours.append(sample._replace(value=sample.value / (1 + STAMP / LINE)))
+        return self.like_ours[-1]
+
+    def rows(self, samples: Tuple[Samples, Samples]) -> Iterator[Row]:
+        """The comparison that there is a target for, and the one that explains it."""
+        words, size = " ".join(self._words), max(self.ours.sizes) >> 20
+        wanted = {digest_of(self._setting.log_size << 20)}
+        facts = {
+            "same": self.ours.digests in (wanted, self.theirs.digests),
+            "whole": self.ours.digests == wanted,
+            "bytes": sorted(self.ours.sizes),
+            "other_bytes": sorted(self.theirs.sizes),
+            "other_whole": self.theirs.digests == wanted,
+        }
+        yield Row(f"`k8r {words}` : `kubectl {words}`, {size} MiB", "MiB/s", *samples, FAST, facts)
+        case = f"the same : `kubectl {words} --timestamps` by HTTP/1.1, without their bytes"
+        yield Row(case, "MiB/s", samples[0], self.like_ours[-self._setting.runs :], NO_TARGET)
+
+
 def follow(setting: Setting) -> Iterator[Row]:
     """A container writes as fast as it can; each follower has one of its own."""
-    sinks = [Sink(setting), Sink(setting)]
+    logs = Logs(setting, follow=True)
     names = iter(f"follow-{number}" for number in range(10_000))
 
-    def measure(sink: Sink, ours: bool) -> Sample:
+    def measure(by: Callable[[str, float], Sample], pods: bool) -> Sample:
         name, at = next(names), time.time() + READY
         start_writer(setting, name, at)
         pod = pod_of(setting, name)["metadata"]["name"]
         if time.time() > at - 2:
             raise SystemExit("the machine is too busy: a pod has not started in time")
-        words = ["logs", "-f", name if ours else pod]
-        sample = sink.throughput(setting.k8r(*words) if ours else setting.kubectl(*words), at)
+        sample = by(pod if pods else name, at)
         setting.remove_jobs()
         return sample
 
-    samples = in_turn(
-        setting.runs,
-        lambda: measure(sinks[0], True),
-        lambda: measure(sinks[1], False),
-        warm=setting.runs > 1,
-    )
-    wanted = digest_of(setting.log_size << 20)
-    facts = {
-        "same": sinks[0].digests == {wanted},
-        "bytes": sorted(sinks[0].sizes),
-        "other_bytes": sorted(sinks[1].sizes),
-        "other_same": sinks[1].digests == {wanted},
-    }
-    case = f"`k8r logs -f` : `kubectl logs -f`, {setting.log_size} MiB"
-    yield Row(case, "MiB/s", *samples, FAST, facts)
+    def theirs() -> Sample:
+        measure(logs.by_kubectl_like_ours, True)
+        return measure(logs.by_kubectl, True)
+
+    ours = functools.partial(measure, logs.by_k8r, False)
+    yield from logs.rows(in_turn(setting.runs, ours, theirs, warm=setting.runs > 1))
 
 
 def fetch(setting: Setting) -> Iterator[Row]:
@@ -138,29 +168,16 @@ def fetch(setting: Setting) -> Iterator[Row]:
     start_writer(setting, "fetch", 0)
     pod = pod_of(setting, "fetch")["metadata"]["name"]
     run(setting.kubectl("wait", "--for=condition=complete", "--timeout=300s", "job/fetch"))
-    sink = Sink(setting)
-    old: Samples = []
+    logs = Logs(setting, follow=False)
 
     def theirs() -> Sample:
-        command = setting.kubectl("logs", "--timestamps", pod)
-        old.append(Sink(setting).throughput(command, env=HTTP_1))
-        return sink.throughput(setting.kubectl("logs", pod))
+        logs.by_kubectl_like_ours(pod)
+        return logs.by_kubectl(pod)
 
-    samples = in_turn(
-        setting.runs,
-        lambda: sink.throughput(setting.k8r("logs", "fetch")),
-        theirs,
-        warm=setting.runs > 1,
-    )
+    ours = functools.partial(logs.by_k8r, "fetch")
+    samples = in_turn(setting.runs, ours, theirs, warm=setting.runs > 1)
     setting.remove_jobs()
-    whole = sink.digests == {digest_of(setting.log_size << 20)}
-    facts = {"same": len(sink.digests) == 1, "bytes": sorted(sink.sizes), "whole": whole}
-    case = f"`k8r logs` : `kubectl logs`, {max(sink.sizes) >> 20} MiB"
-    yield Row(case, "MiB/s", *samples, FAST, facts)
-    larger = 1 + STAMP / LINE
-    case = "the same : `kubectl logs --timestamps` by HTTP/1.1, without the timestamps' bytes"
-    bare = [sample._replace(value=sample.value / larger) for sample in old[-setting.runs :]]
-    yield Row(case, "MiB/s", samples[0], bare, NO_TARGET)
+    yield from logs.rows(samples)
 
 
 CASES = [follow, fetch]
