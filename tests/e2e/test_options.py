@@ -197,6 +197,16 @@ def test_a_patch(run: Cli, kubectl: Kubectl, workdir: Path) -> None:
     assert {"workspace", "source", "scratch"} <= volumes
 
 
+def test_credentials_for_the_api(run: Cli, workdir: Path) -> None:
+    """The command finds a token only where the patch names an account, or asks for one."""
+    look = ["--", "sh", "-c", "test -s /var/run/secrets/kubernetes.io/serviceaccount/token"]
+    assert run(ALPINE, *look).code == 1
+    for spec in ("serviceAccountName: default", "automountServiceAccountToken: true"):
+        (workdir / "patch.yaml").write_text(f"spec: {{{spec}}}")
+        ended = run(ALPINE, "--patch", "patch.yaml", *look)
+        assert ended.code == 0, ended.err
+
+
 def test_a_patch_that_removes(k8r: Cli, workdir: Path) -> None:
     """null takes something out."""
     (workdir / "patch.yaml").write_text("spec: {enableServiceLinks: null}")

@@ -418,6 +418,22 @@ def test_patch_of_a_pod() -> None:
     assert patched["metadata"]["labels"] == plain["metadata"]["labels"]
 
 
+@pytest.mark.parametrize(
+    "patch, mounted",
+    [
+        ({}, False),
+        ({"spec": {"nodeSelector": {"a": "b"}}}, False),
+        ({"spec": {"serviceAccountName": "robot"}}, None),
+        ({"spec": {"automountServiceAccountToken": True}}, True),
+        ({"spec": {"serviceAccountName": "robot", "automountServiceAccountToken": False}}, False),
+    ],
+)
+def test_credentials_for_the_api(patch: Any, mounted: Any) -> None:
+    """Only a pod whose account was asked for has any, or one that was told to."""
+    spec = k8r.pod_template(work(patch=patch), "Never")["spec"]
+    assert spec.get("automountServiceAccountToken") is mounted
+
+
 # Secrets
 
 
