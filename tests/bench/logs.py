@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 import time
-from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Set
 
 from measuring import NO_TARGET, Row, Sample, Samples, Target, cpu, in_turn, kubectl, run
 from setting import Setting
@@ -100,67 +100,71 @@ def pod_of(setting: Setting, name: str) -> Dict[str, Any]:
     return setting.until(probe, f"the pod of {name}")[0]
 
 
+By = Callable[[str, str, Optional[float]], Sample]
+"""Reads the log of a Job, whose pod is the second, and which is written from that time on."""
+
+
 class Logs:
     """What reads one log: k8r, kubectl, and kubectl as if it were made like k8r."""
 
     def __init__(self, setting: Setting, follow: bool) -> None:
         self._setting = setting
         self._words = ["logs", "-f"] if follow else ["logs"]
-        self.ours, self.theirs, self.alike = (Sink(setting) for _ in range(3))
-        self.like_ours: Samples = []
+        self._ours, self._theirs, self._alike = (Sink(setting) for _ in range(3))
 
-    def by_k8r(self, job: str, begin: Optional[float] = None) -> Sample:
+    def by_k8r(self, job: str, _pod: str, begin: Optional[float]) -> Sample:
         """What k8r takes."""
-        return self.ours.throughput(self._setting.k8r(*self._words, job), begin)
+        return self._ours.throughput(self._setting.k8r(*self._words, job), begin)
 
-    def by_kubectl(self, pod: str, begin: Optional[float] = None) -> Sample:
+    def by_kubectl(self, _job: str, pod: str, begin: Optional[float]) -> Sample:
         """What kubectl takes."""
-        return self.theirs.throughput(self._setting.kubectl(*self._words, pod), begin)
+        return self._theirs.throughput(self._setting.kubectl(*self._words, pod), begin)
 
-    def by_kubectl_like_ours(self, pod: str, begin: Optional[float] = None) -> Sample:
+    def by_kubectl_like_ours(self, _job: str, pod: str, begin: Optional[float]) -> Sample:
         """What kubectl takes by HTTP/1.1 with timestamps, whose bytes do not count."""
         command = self._setting.kubectl(*self._words, "--timestamps", pod)
-        sample = self.alike.throughput(command, begin, HTTP_1)
-        self.like_ours.append(sample._replace(value=sample.value / (1 + STAMP / LINE)))
-        return self.like_ours[-1]
+        sample = self._alike.throughput(command, begin, HTTP_1)
+        return sample._replace(value=sample.value / (1 + STAMP / LINE))
 
-    def rows(self, samples: Tuple[Samples, Samples]) -> Iterator[Row]:
+    def rows(self, measure: Callable[[By], Sample]) -> Iterator[Row]:
         """The comparison that there is a target for, and the one that explains it."""
-        words, size = " ".join(self._words), max(self.ours.sizes) >> 20
+        runs = self._setting.runs
+        like_ours: Samples = []
+
+        def theirs() -> Sample:
+            like_ours.append(measure(self.by_kubectl_like_ours))
+            return measure(self.by_kubectl)
+
+        samples = in_turn(runs, lambda: measure(self.by_k8r), theirs, warm=runs > 1)
+        words, size = " ".join(self._words), max(self._ours.sizes) >> 20
         wanted = {digest_of(self._setting.log_size << 20)}
         facts = {
-            "same": self.ours.digests in (wanted, self.theirs.digests),
-            "whole": self.ours.digests == wanted,
-            "bytes": sorted(self.ours.sizes),
-            "other_bytes": sorted(self.theirs.sizes),
-            "other_whole": self.theirs.digests == wanted,
+            "same": self._ours.digests in (wanted, self._theirs.digests),
+            "whole": self._ours.digests == wanted,
+            "bytes": sorted(self._ours.sizes),
+            "other_bytes": sorted(self._theirs.sizes),
+            "other_whole": self._theirs.digests == wanted,
         }
         yield Row(f"`k8r {words}` : `kubectl {words}`, {size} MiB", "MiB/s", *samples, FAST, facts)
         case = f"the same : `kubectl {words} --timestamps` by HTTP/1.1, without their bytes"
-        yield Row(case, "MiB/s", samples[0], self.like_ours[-self._setting.runs :], NO_TARGET)
+        yield Row(case, "MiB/s", samples[0], like_ours[-runs:], NO_TARGET)
 
 
 def follow(setting: Setting) -> Iterator[Row]:
     """A container writes as fast as it can; each follower has one of its own."""
-    logs = Logs(setting, follow=True)
     names = iter(f"follow-{number}" for number in range(10_000))
 
-    def measure(by: Callable[[str, float], Sample], pods: bool) -> Sample:
+    def measure(by: By) -> Sample:
         name, at = next(names), time.time() + READY
         start_writer(setting, name, at)
         pod = pod_of(setting, name)["metadata"]["name"]
         if time.time() > at - 2:
             raise SystemExit("the machine is too busy: a pod has not started in time")
-        sample = by(pod if pods else name, at)
+        sample = by(name, pod, at)
         setting.remove_jobs()
         return sample
 
-    def theirs() -> Sample:
-        measure(logs.by_kubectl_like_ours, True)
-        return measure(logs.by_kubectl, True)
-
-    ours = functools.partial(measure, logs.by_k8r, False)
-    yield from logs.rows(in_turn(setting.runs, ours, theirs, warm=setting.runs > 1))
+    yield from Logs(setting, follow=True).rows(measure)
 
 
 def fetch(setting: Setting) -> Iterator[Row]:
@@ -168,16 +172,8 @@ def fetch(setting: Setting) -> Iterator[Row]:
     start_writer(setting, "fetch", 0)
     pod = pod_of(setting, "fetch")["metadata"]["name"]
     run(setting.kubectl("wait", "--for=condition=complete", "--timeout=300s", "job/fetch"))
-    logs = Logs(setting, follow=False)
-
-    def theirs() -> Sample:
-        logs.by_kubectl_like_ours(pod)
-        return logs.by_kubectl(pod)
-
-    ours = functools.partial(logs.by_k8r, "fetch")
-    samples = in_turn(setting.runs, ours, theirs, warm=setting.runs > 1)
+    yield from Logs(setting, follow=False).rows(lambda by: by("fetch", pod, None))
     setting.remove_jobs()
-    yield from logs.rows(samples)
 
 
 CASES = [follow, fetch]
