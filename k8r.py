@@ -6048,17 +6048,7 @@ class Parser(argparse.ArgumentParser):
         raise Answer(self.format_help())
 
     def error(self, message: str) -> NoReturn:
-        words = re.fullmatch(r"unrecognized arguments: (.+)", message)
-        if words:
-            raise self._unknown(words.group(1).split()[0])
         raise UsageError(message, f"see {self.prog} --help")
-
-    def _unknown(self, word: str) -> UsageError:
-        if word.startswith("-"):
-            option = word.partition("=")[0]
-            hint = did_you_mean(option, sorted(all_options(self)), f"see {self.prog} --help")
-            return UsageError(f"there is no option {option}", hint)
-        return UsageError(f"what is '{word}' for?", "the command goes after --: SOURCE -- COMMAND")
 
 
 def subcommands(parser: argparse.ArgumentParser) -> Dict[str, argparse.ArgumentParser]:
@@ -6493,13 +6483,37 @@ def parse_args(argv: Sequence[str], parser: Optional[MainParser] = None) -> argp
     if position is not None and words[position] not in SUBCOMMANDS:
         check_mistyped(words[position], command)
         words.insert(0, "run")
-    args = parser.parse_args(words)
+    elif has_options_of_subcommands(words[:position], parser):
+        words.insert(0, "run" if position is None else words.pop(position))
+    args, unknown = parser.parse_known_args(words)
+    if unknown:
+        raise unknown_word(unknown[0], args.subcommand, parser)
     if args.act is None:
         raise UsageError("what shall run?", "for instance k8r ./ -- COMMAND; see k8r --help")
     if command is not None and args.act is not cmd_run:
         raise UsageError(f"k8r {args.subcommand} takes no command", "leave out the --")
     args.command = command
     return args
+
+
+def has_options_of_subcommands(words: Iterable[str], parser: MainParser) -> bool:
+    """Whether there are options among the words that only subcommands have."""
+    own = {option for action in parser._actions for option in action.option_strings}
+    return not (all_options(parser) - own).isdisjoint(word.partition("=")[0] for word in words)
+
+
+def unknown_word(word: str, subcommand: Optional[str], parser: MainParser) -> UsageError:
+    """For a word that is no option of the subcommand, nor one of its arguments."""
+    if not word.startswith("-"):
+        return UsageError(f"what is '{word}' for?", "the command goes after --: SOURCE -- COMMAND")
+    option, parsers = word.partition("=")[0], subcommands(parser)
+    owners = [f"k8r {name}" for name in parsers if option in all_options(parsers[name])]
+    if owners and subcommand:
+        hint = f"that is for {', '.join(owners)}"
+        return UsageError(f"k8r {subcommand} has no option {option}", hint)
+    asked = parsers[subcommand] if subcommand else parser
+    hint = did_you_mean(option, sorted(all_options(asked)), f"see {asked.prog} --help")
+    return UsageError(f"there is no option {option}", hint)
 
 
 def check_mistyped(word: str, command: Optional[Sequence[str]]) -> None:

@@ -253,7 +253,14 @@ BAD = [
     (["run", "--detatch", "./"], "there is no option --detatch", "did you mean --detach?"),
     (["logs", "x", "--folow"], "there is no option --folow", "did you mean --follow?"),
     (["rm", "--don"], "there is no option --don", "did you mean --done?"),
-    (["ls", "--zzzzz"], "there is no option --zzzzz", "--help"),
+    (["ls", "--zzzzz"], "there is no option --zzzzz", "see k8r ls --help"),
+    (["secret", "--don"], "there is no option --don", "see k8r secret --help"),
+    (["--verson"], "there is no option --verson", "did you mean --version?"),
+    (["ls", "--num", "4"], "k8r ls has no option --num", "that is for k8r run"),
+    (["--num", "4", "ls"], "k8r ls has no option --num", "that is for k8r run"),
+    (["logs", "x", "--done"], "k8r logs has no option --done", "that is for k8r delete, k8r rm"),
+    (["--num", "4"], "SOURCE", "k8r run --help"),
+    (["-d"], "SOURCE", "k8r run --help"),
     (["./", "--num"], "--num", "--help"),
     (["./", "--num", "0", "--", "x"], "'0' is no count", ""),
     (["./", "--num", "x", "--", "x"], "argument --num: 'x' is no count", ""),
@@ -436,6 +443,23 @@ def check_refusal(done: Any, message: str, hint: str) -> None:
 def test_bad_input_of_a_fresh_process(k8r: Any, argv: List[str], message: str, hint: str) -> None:
     """The same without the fork."""
     check_refusal(k8r(*argv), message, hint)
+
+
+@pytest.mark.parametrize(
+    "before, subcommand, after",
+    [
+        (["--num", "3"], "run", ["alpine"]),
+        (["-n", "x", "-q"], "run", ["alpine"]),
+        (["-f"], "logs", ["x"]),
+        (["--tail=3"], "logs", ["-n", "y", "x"]),
+        (["--done"], "rm", []),
+    ],
+)
+def test_options_may_stand_before_the_subcommand(
+    before: List[str], subcommand: str, after: List[str]
+) -> None:
+    """As with the options for all commands, their place does not matter."""
+    assert parse(*before, subcommand, *after) == parse(subcommand, *before, *after)
 
 
 def test_too_long_for_linux() -> None:
