@@ -31,6 +31,7 @@ import base64
 import contextlib
 import enum
 import errno
+import gc
 import io
 import itertools
 import json
@@ -7098,7 +7099,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
 def script() -> NoReturn:
     """The entry point of the installed command."""
-    sys.exit(main())
+    code = main()
+    # All ends with the process: the collector need not look through it once more first.
+    gc.freeze()
+    sys.exit(code)
 
 
 if __name__ == "__main__":

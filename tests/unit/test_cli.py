@@ -530,6 +530,15 @@ def test_examples_of_the_help_are_understood(monkeypatch: pytest.MonkeyPatch) ->
             options(*words)
 
 
+def test_the_end_is_quick() -> None:
+    """When the interpreter ends, the garbage collector has nothing left to look through."""
+    code = "import atexit, gc, k8r; atexit.register(lambda: print(gc.get_freeze_count() > 9000))\n"
+    env = {"PYTHONPATH": os.path.dirname(module.__file__)}
+    words = [sys.executable, "-c", code + "k8r.script()", "--version"]
+    done = subprocess.run(words, env=env, stdout=subprocess.PIPE, check=True)
+    assert done.stdout.endswith(b"True\n")
+
+
 def test_version(k8r: Any) -> None:
     """The version is on stdout."""
     done = k8r("--version")
