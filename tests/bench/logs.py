@@ -25,9 +25,6 @@ for start in range(0, size // {LINE}, {LINES}):
 """
 """Waits for a time, then writes numbered lines as fast as it can."""
 STAMP = len("2026-01-01T00:00:00.000000000Z ")
-HTTP_1 = {"DISABLE_HTTP2": "true"}
-"""What makes kubectl speak HTTP/1.1, as all of Python's HTTP clients at hand do: the API
-server takes longer then, whoever asks."""
 READY = 5.0
 """Seconds for a pod to start and for somebody to begin to follow it."""
 
@@ -57,16 +54,11 @@ class Sink:
         self.digests: Set[str] = set()
         self.sizes: Set[int] = set()
 
-    def throughput(
-        self,
-        command: List[str],
-        begin: Optional[float] = None,
-        env: Optional[Dict[str, str]] = None,
-    ) -> Sample:
+    def throughput(self, command: List[str], begin: Optional[float] = None) -> Sample:
         """MiB/s of a command, from its start or from a later time on."""
         with open(self._path, "wb") as file:
             began = time.time()
-            sample = run(command, stdout=file, env=env)
+            sample = run(command, stdout=file)
             seconds = sample.value - max(0.0, (begin or 0.0) - began)
         size = self._path.stat().st_size
         self._note(size)
@@ -105,12 +97,12 @@ By = Callable[[str, str, Optional[float]], Sample]
 
 
 class Logs:
-    """What reads one log: k8r, kubectl, and kubectl as if it were made like k8r."""
+    """What reads one log: k8r, kubectl, and kubectl with the timestamps that k8r asks for."""
 
     def __init__(self, setting: Setting, follow: bool) -> None:
         self._setting = setting
         self._words = ["logs", "-f"] if follow else ["logs"]
-        self._ours, self._theirs, self._alike = (Sink(setting) for _ in range(3))
+        self._ours, self._theirs, self._stamped = (Sink(setting) for _ in range(3))
 
     def by_k8r(self, job: str, _pod: str, begin: Optional[float]) -> Sample:
         """What k8r takes."""
@@ -120,19 +112,19 @@ class Logs:
         """What kubectl takes."""
         return self._theirs.throughput(self._setting.kubectl(*self._words, pod), begin)
 
-    def by_kubectl_like_ours(self, _job: str, pod: str, begin: Optional[float]) -> Sample:
-        """What kubectl takes by HTTP/1.1 with timestamps, whose bytes do not count."""
+    def with_timestamps(self, _job: str, pod: str, begin: Optional[float]) -> Sample:
+        """What kubectl takes with timestamps, whose bytes do not count."""
         command = self._setting.kubectl(*self._words, "--timestamps", pod)
-        sample = self._alike.throughput(command, begin, HTTP_1)
+        sample = self._stamped.throughput(command, begin)
         return sample._replace(value=sample.value / (1 + STAMP / LINE))
 
     def rows(self, measure: Callable[[By], Sample]) -> Iterator[Row]:
         """The comparison that there is a target for, and the one that explains it."""
         runs = self._setting.runs
-        like_ours: Samples = []
+        stamped: Samples = []
 
         def theirs() -> Sample:
-            like_ours.append(measure(self.by_kubectl_like_ours))
+            stamped.append(measure(self.with_timestamps))
             return measure(self.by_kubectl)
 
         samples = in_turn(runs, lambda: measure(self.by_k8r), theirs, warm=runs > 1)
@@ -146,8 +138,8 @@ class Logs:
             "other_whole": self._theirs.digests == wanted,
         }
         yield Row(f"`k8r {words}` : `kubectl {words}`, {size} MiB", "MiB/s", *samples, FAST, facts)
-        case = f"the same : `kubectl {words} --timestamps` by HTTP/1.1, without their bytes"
-        yield Row(case, "MiB/s", samples[0], like_ours[-runs:], NO_TARGET)
+        case = f"the same : `kubectl {words} --timestamps`, without their bytes"
+        yield Row(case, "MiB/s", samples[0], stamped[-runs:], NO_TARGET)
 
 
 def follow(setting: Setting) -> Iterator[Row]:
