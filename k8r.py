@@ -3454,7 +3454,8 @@ class Console:
 
     def error(self, error: K8rError) -> None:
         """Say what went wrong and what to do."""
-        self._line(error.message + (f"; {error.hint}" if error.hint else ""))
+        mark = "" if error.message.endswith("?") else ";"
+        self._line(error.message + (f"{mark} {error.hint}" if error.hint else ""))
 
     def progress(self, text: str) -> None:
         """Show a state on a terminal, in place of the one before; "" for none."""
@@ -6034,6 +6035,15 @@ class K8sRun:
 # ==============================================================================
 
 SUBCOMMANDS = ("run", "ls", "logs", "delete", "rm", "secret", "config", "env", "update")
+OTHERS_WORDS = {
+    "help": "--help",
+    "version": "--version",
+    **dict.fromkeys(("get", "jobs", "list", "ps", "status"), "ls"),
+    **dict.fromkeys(("cancel", "kill", "remove", "stop", "uninstall"), "delete"),
+    **dict.fromkeys(("apply", "create", "exec", "launch", "start", "submit"), "run"),
+    "upgrade": "update",
+}
+"""What other programs call a command: with `k8r help` nobody wants a stranger's image."""
 COMPLETE = "__complete"
 """The word with which a shell asks for what a command line may go on with."""
 
@@ -6519,15 +6529,16 @@ def unknown_word(word: str, subcommand: Optional[str], parser: MainParser) -> Us
 
 def check_mistyped(word: str, command: Optional[Sequence[str]]) -> None:
     """Raise UsageError for `k8r lgos NAME`, which would run an image of that name."""
-    if command is not None:
+    if command is not None or re.search(r"[/:.]", word):
         return
     import difflib
 
     close = difflib.get_close_matches(word, SUBCOMMANDS, 1, 0.7)
-    if close and not re.search(r"[/:.]", word):
+    meant = OTHERS_WORDS.get(word) or "".join(close)
+    if meant:
         raise UsageError(
             f"there is no command '{word}'",
-            f"did you mean {close[0]}? An image of that name: k8r run {word}",
+            f"did you mean {meant}? An image of that name: k8r run {word}",
         )
 
 
@@ -6806,7 +6817,7 @@ def cmd_logs(k8s: K8sRun, args: argparse.Namespace) -> int:
 
 
 def cmd_delete(k8s: K8sRun, args: argparse.Namespace) -> int:
-    """Remove Jobs: all that can be, then complain about the first that cannot."""
+    """Remove Jobs: all that can be, then complain about those that cannot."""
     if bool(args.names) + args.all + args.done != 1:
         raise UsageError("what is to be removed?", "give names, or --done, or --all")
     names = args.names or (k8s.finished_jobs() if args.done else [])
@@ -6821,10 +6832,10 @@ def cmd_delete(k8s: K8sRun, args: argparse.Namespace) -> int:
                 failures.append(k8s.no_job(name))
         except K8rError as error:
             failures.append(error)
-    for failure in failures[1:]:
+    for failure in failures[:-1]:
         k8s.console.error(failure)
     if failures:
-        raise failures[0]
+        raise failures[-1]
     return ExitCode.OK
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Dict, List
 
 import pytest
@@ -135,6 +136,13 @@ def test_twice(run: Cli, kubectl: Kubectl) -> None:
     assert second.code == 125 and "alpine" in second.err
     assert "Traceback" not in second.err
     nothing_left(kubectl)
+
+
+def test_names_that_nothing_has(run: Cli) -> None:
+    """Each is complained about, in their order."""
+    ended = run("rm", "one", "two", "three")
+    assert ended.code == 125
+    assert re.findall(r"no job '(\w+)'", ended.err) == ["one", "two", "three"]
 
 
 def test_a_similar_name_is_suggested(run: Cli, kubectl: Kubectl) -> None:

@@ -246,6 +246,12 @@ BAD = [
     (["ls", "--", "x"], "ls takes no command", "leave out"),
     (["lgos", "x"], "there is no command 'lgos'", "did you mean logs?"),
     (["delet", "x"], "there is no command 'delet'", "did you mean delete?"),
+    (["help"], "there is no command 'help'", "did you mean --help? An image of that name"),
+    (["help", "run"], "there is no command 'help'", "did you mean --help?"),
+    (["version"], "there is no command 'version'", "did you mean --version?"),
+    (["ps", "-a"], "there is no command 'ps'", "did you mean ls?"),
+    (["-n", "x", "stop", "y"], "there is no command 'stop'", "did you mean delete?"),
+    (["submit", "./"], "there is no command 'submit'", "did you mean run?"),
     (["--nmespace", "x", "ls"], "--nmespace", "did you mean --namespace?"),
     (["ls", "--nmespace", "x"], "there is no option --nmespace", "did you mean --namespace?"),
     (["./", "--timout", "3", "--", "x"], "there is no option --timout", "did you mean --timeout?"),
@@ -431,9 +437,10 @@ def test_bad_input(ended: Any, argv: List[str], message: str, hint: str) -> None
 
 def check_refusal(done: Any, message: str, hint: str) -> None:
     """A refusal is one line with a message and a hint, and nothing else."""
-    assert re.fullmatch(r"k8r: [^\n]+; [^\n]+\n", done.err), done.err
-    assert message in done.err, done.err
-    assert hint in done.err.partition(";")[2], done.err
+    line = re.fullmatch(r"k8r: ([^\n]+?)(?:;|(?<=\?)) ([^\n]+)\n", done.err)
+    assert line, done.err
+    assert message in line[1], done.err
+    assert hint in line[2], done.err
     assert "internal error" not in done.err
     assert not done.out
     assert done.code == 2
@@ -470,7 +477,8 @@ def test_too_long_for_linux() -> None:
 
 def test_mistyped_command_may_be_an_image() -> None:
     """What has a tag, a path or a command is meant as an image."""
-    for argv in (["log:1"], ["team/logs"], ["lgos", "--", "x"], ["run", "lgos"], ["alpine"]):
+    images = (["log:1"], ["team/logs"], ["lgos", "--", "x"], ["run", "help"], ["ps", "--", "x"])
+    for argv in (*images, ["alpine"]):
         assert parse(*argv).source == ([*argv[1:], argv[0]][0] if argv[0] == "run" else argv[0])
 
 
