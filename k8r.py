@@ -591,7 +591,7 @@ def candidate_names(base: str, num: int) -> Iterator[str]:
 def parse_count(text: str) -> int:
     """A whole number of at least 1. Raises UsageError."""
     if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < 1:
-        raise UsageError(f"'{text}' is no count", "give a whole number, 1 or more")
+        raise UsageError(f"'{text}' is no count", "give a whole number from 1 to 999999999")
     return int(text)
 
 
@@ -605,7 +605,7 @@ def parse_port(text: str) -> int:
 def parse_number(text: str) -> int:
     """A whole number of at least 0. Raises UsageError."""
     if not re.fullmatch(r"[0-9]{1,9}", text):
-        raise UsageError(f"'{text}' is no number", "give a whole number, 0 or more")
+        raise UsageError(f"'{text}' is no number", "give a whole number from 0 to 999999999")
     return int(text)
 
 
@@ -649,6 +649,8 @@ def check_argument(what: str, text: str) -> None:
         raise UsageError(f"{what} contains a NUL byte", "put it into a file of the directory")
 
 
+FEW_BYTES = 1 << 16
+"""With less no container starts, and its node's words for that are hard to understand."""
 MEMORY_UNITS = {"": "", "k": "Ki", "m": "Mi", "g": "Gi", "t": "Ti"}
 
 
@@ -666,6 +668,10 @@ def parse_memory(text: str) -> str:
         unit = MEMORY_UNITS.get(short, "?")
     if unit == "?" or float(number) == 0:
         raise UsageError(f"'{text}' is no amount of memory", "write 512Mi, 2gb or 2gb-8gb")
+    if not unit and float(number) < FEW_BYTES:
+        raise UsageError(
+            f"'{text}' is an amount of bytes, too few for a program", f"write {number}gb"
+        )
     return number + unit
 
 
@@ -753,6 +759,8 @@ def detect_source_type(text: str, path_type: str) -> str:
     ``path_type`` is what the file system has under that name: "directory",
     "file", or "" for nothing.
     """
+    if not text:  # from a variable that is not set, say; as a path it would be the directory here
+        raise UsageError("SOURCE is empty", "this directory is ./")
     if path_type == DIRECTORY:
         return DIRECTORY
     if path_type and is_dockerfile(text):
@@ -1641,6 +1649,8 @@ def explain_events(events: Sequence[Object]) -> Optional[Wait]:
         if reason in ("FailedMount", "FailedAttachVolume"):
             return Wait(f"a volume is missing: {message}", "not found" in message)
         if reason == "FailedCreatePodSandBox":
+            # Each try has an id of its own, and would be told as something new.
+            message = re.sub(r"\b[0-9a-f]{64}\b", "...", message)
             return Wait(f"the node cannot start it: {message}", False)
         # Events of one second come in any order.
         if reason == "Pulling" and event_time(event) > past:

@@ -295,6 +295,7 @@ BAD = [
     (["delete", "--done", "--all"], "what is to be removed?", "--done"),
     (["./gone", "--", "x"], "there is no directory './gone'", "spelling"),
     (["gone/", "--show-yaml"], "there is no directory 'gone/'", "spelling"),
+    (["", "--", "x"], "SOURCE is empty", "./"),
     (["No Image", "--", "x"], "no directory, git URL, Dockerfile or container image", "./"),
     (["./", "--port", "80", "--", "x"], "--port is for Deployments", "--as-deployment"),
     (["./", "--as-deployment", "--retry", "1", "--", "x"], "takes no --retry", ""),

@@ -491,6 +491,11 @@ IMAGE = "docker.io/library/alpine:latest"
             [event("FailedCreatePodSandBox", "no network")],
             ("the node cannot start it: no network", False),
         ),
+        (
+            pod(waiting("ContainerCreating"), "Pending"),
+            [event("FailedCreatePodSandBox", f'sandbox "{"0f" * 32}": plugin failed')],
+            ('the node cannot start it: sandbox "...": plugin failed', False),
+        ),
         # The last event that says something counts.
         (
             pod(waiting("ContainerCreating"), "Pending"),

@@ -275,7 +275,8 @@ def test_variable_counts_with_its_name() -> None:
         ("1Ti", "1Ti"),
         ("1tb", "1Ti"),
         ("1000000", "1000000"),
-        ("100b", "100"),
+        ("1000000b", "1000000"),
+        ("65536", "65536"),
     ],
 )
 def test_memory(text: str, quantity: str) -> None:
@@ -287,6 +288,13 @@ def test_memory(text: str, quantity: str) -> None:
 def test_no_memory(text: str) -> None:
     """Nothing that the cluster would refuse, or take for something else."""
     assert "is no amount of memory" in refused(k8r.parse_memory, text).message
+
+
+@pytest.mark.parametrize("text", ["4", "512", "1b", "1.5", "65535"])
+def test_bytes_are_hardly_meant(text: str) -> None:
+    """What has no unit, and is too little for any program."""
+    error = refused(k8r.parse_memory, text)
+    assert "too few" in error.message and error.hint == f"write {text.rstrip('b')}gb"
 
 
 @pytest.mark.parametrize("text", ["2", "0.5", "500m", "1.25", "64"])
@@ -358,7 +366,6 @@ def test_image(text: str, name: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "",
         "Alpine",
         "alpine:",
         ":latest",
