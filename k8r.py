@@ -5745,10 +5745,7 @@ class K8sRun:
             raise K8rError(
                 f"{name} has not finished", f"to stop and remove it: {self.again('rm -f', name)}"
             )
-        uid = root["metadata"]["uid"]
-        subject.group.delete(subject.resource, name, {"preconditions": {"uid": uid}})
-        if force:
-            self._clear_stuck_pods(name)
+        self._delete(subject, force)
         if secrets:
             self.delete_job_secrets(base_name(root))
         return True
@@ -5898,8 +5895,10 @@ class K8sRun:
 
     def _remove_old(self, name: str) -> None:
         """For --replace: remove a Job and wait until its name is free."""
-        if not self.delete_job(name):
+        subject = self._find_job(name)  # not a Deployment, whose name does not stand in the way
+        if subject is None:
             return
+        self._delete(subject, True)
         until = self.env.clock() + PATIENCE
         for pause in backoff():
             if self.batch_v1.get("jobs", name) is None:
@@ -5934,15 +5933,15 @@ class K8sRun:
 
     def _follow_job(self, root: Object, options: RunOptions, logs: LogQuery) -> int:
         """Follow a Job, and clean up after it as the options say."""
-        name = root["metadata"]["name"]
+        subject = job_subject(self.batch_v1, root)
         try:
-            code = self._follow(job_subject(self.batch_v1, root), options, logs).code
+            code = self._follow(subject, options, logs).code
         except CannotStart:
-            self.delete_job(name)
+            self._delete(subject, True)
             raise
         self._hint(code, options)
         if options.remove:
-            self.delete_job(name)
+            self._delete(subject, True)
         if options.remove_secrets:
             self.delete_job_secrets(options.secret_job or base_name(root))
         return code
@@ -5972,15 +5971,15 @@ class K8sRun:
 
     def _find(self, name: str) -> Optional[Subject]:
         """A Job or Deployment that k8r has made."""
-        root = self.batch_v1.get("jobs", name)
-        if is_ours(root):
-            assert root is not None
-            return job_subject(self.batch_v1, root)
+        subject = self._find_job(name)
+        if subject:
+            return subject
         root = self.apps_v1.get("deployments", name)
-        if is_ours(root):
-            assert root is not None
-            return deployment_subject(self.apps_v1, root, False)
-        return None
+        return deployment_subject(self.apps_v1, root, False) if root and is_ours(root) else None
+
+    def _find_job(self, name: str) -> Optional[Subject]:
+        root = self.batch_v1.get("jobs", name)
+        return job_subject(self.batch_v1, root) if root and is_ours(root) else None
 
     def _subject(self, name: str) -> Subject:
         subject = self._find(name)
@@ -6021,6 +6020,14 @@ class K8sRun:
             if job and row["type"] == "job":
                 uid = job["metadata"]["uid"]
                 row.update(by_pods(row, job, [pod for pod in pods if belongs_to(pod, uid)]))
+
+    def _delete(self, subject: Subject, force: bool) -> None:
+        """Delete it with all that it owns; by ``force`` also pods that do not end."""
+        uid = {"uid": subject.root["metadata"]["uid"]}
+        with contextlib.suppress(Conflict):  # by now something else has its name
+            subject.group.delete(subject.resource, subject.name, {"preconditions": uid})
+        if force:
+            self._clear_stuck_pods(subject.name)
 
     def _clear_stuck_pods(self, name: str) -> None:
         """Remove pods that were to end long ago, without waiting for their node."""

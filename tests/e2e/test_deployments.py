@@ -307,6 +307,19 @@ def test_a_job_of_that_name(run: Cli, kubectl: Kubectl) -> None:
     assert kubectl.names("deployments") == []
 
 
+def test_a_job_beside_it(run: Cli, kubectl: Kubectl) -> None:
+    """A Job may have its name, and what becomes of the Job is not its concern."""
+    assert run(ALPINE, "--as-deployment", "-d", *stay(":")).code == 0
+    uid = kubectl.get("deployment", "alpine")["metadata"]["uid"]
+    for options in ([], ["--replace"], ["--replace", "--rm"]):
+        ended = run(ALPINE, "--job-name", "alpine", *options, "--", "echo", "hi")
+        assert (ended.code, ended.out) == (0, b"hi\n"), ended.err
+        assert kubectl.get("deployment", "alpine")["metadata"]["uid"] == uid
+    until(lambda: kubectl.names("jobs") == [], "no Job")
+    assert run(ALPINE, "--replace", "--", "true").code == 0
+    assert kubectl.get("deployment", "alpine")["metadata"]["uid"] == uid
+
+
 @pytest.mark.parametrize(
     "option",
     [("--parallel", "2"), ("--timeout", "60"), ("--retry", "2"), ("--rm",), ("--replace",)]

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List
 
 import pytest
 
-from apiserver import Cut, Delay, Down, FakeCluster, Match, PodScript, Reset, Respond, Stall
-from apiserver import numbered
-from helpers import gone, job, left, patched
+from apiserver import Cut, Delay, Down, FakeCluster, Match, PodScript, Request, Reset, Respond
+from apiserver import Stall, numbered
+from helpers import foreign_job, gone, job, left, patched
 
 if TYPE_CHECKING:
     from tests.conftest import Cli
@@ -158,6 +158,29 @@ def test_case_24_a_deletion_whose_answer_is_lost(
     assert gone(cluster), left(cluster)
     again = k8r("rm", "-f", "work")
     assert again.code == 125 and "no job 'work'" in again.err
+
+
+@pytest.mark.parametrize("successor", [False, True])
+def test_rm_removes_its_own_job_alone(k8r: Cli, cluster: FakeCluster, successor: bool) -> None:
+    """It has vanished when --rm comes to it: neither a Deployment of its name is removed,
+    nor the Job that somebody has made in its place.
+    """
+    assert k8r("alpine", "--as-deployment", "-d", "--", "true").code == 0
+    asks = Match(path="/jobs/alpine$")
+    vanished = []
+
+    def vanish(request: Request) -> None:
+        if asks.accepts(request) and request.method in ("GET", "DELETE") and not vanished:
+            vanished.append(request.path)
+            cluster.delete("jobs", "alpine")
+            if successor:
+                cluster.create("jobs", foreign_job("alpine", suspend=True))
+
+    cluster.hook(vanish)
+    result = k8r("alpine", "--rm", "--", "true")
+    assert vanished and result.code == 0, result.err
+    assert [item["metadata"]["name"] for item in cluster.objects("deployments")] == ["alpine"]
+    assert len(cluster.objects("jobs")) == successor
 
 
 def test_rm_leaves_nothing(k8r: Cli, cluster: FakeCluster, large_project: Path) -> None:
