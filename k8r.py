@@ -1134,6 +1134,41 @@ def trouble_hint(text: str) -> str:
     return "check the network and the server in the kubeconfig, or use another --context"
 
 
+class ChunkedBody:
+    """Decodes a body in the chunked transfer coding (RFC 9112, section 7.1)."""
+
+    def __init__(self) -> None:
+        self._left = 0  # bytes of the chunk that are to come
+        self._line = b""  # the start of a line: one between two chunks, or a trailer
+        self._last = False  # whether all chunks are over
+        self.ended = False
+
+    def feed(self, raw: bytes) -> bytes:
+        """Take raw bytes, in any pieces, give back what they carry. Raises ValueError."""
+        raw, self._line = self._line + raw, b""
+        data, start = [], 0
+        while start < len(raw) and not self.ended:
+            if self._left:
+                data.append(raw[start : start + self._left])
+                start += len(data[-1])
+                self._left -= len(data[-1])
+                continue
+            end = raw.find(b"\n", start) + 1
+            if not end:
+                self._line = raw[start:]
+                break
+            self._end_line(raw[start:end].strip())
+            start = end
+        return b"".join(data)
+
+    def _end_line(self, line: bytes) -> None:
+        if self._last:
+            self.ended = not line
+        elif line:  # not the end of a chunk's data
+            self._left = int(line.partition(b";")[0], 16)
+            self._last = not self._left
+
+
 # Logs
 
 _SECOND, _FRACTION = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", rb"(?:\.\d+)?(Z|[+-]\d\d:\d\d) "
@@ -3612,6 +3647,8 @@ class ByteStream:
 
     def __init__(self, response: Any, translate: Callable[[Exception], ConnectionTrouble]) -> None:
         self._response = response
+        self._body = response._fp
+        self._chunks = ChunkedBody() if self._body.chunked else None
         self._translate = translate
         self._ended = False
         self._busy = False  # whether the last read hardly waited
@@ -3628,26 +3665,37 @@ class ByteStream:
                 self._gather(pieces)
             except Exception as error:
                 trouble = error
-            if pieces:
-                yield b"".join(pieces)
+            data = b"".join(pieces)
+            if data:
+                yield data
         if trouble:
             raise self._translate(trouble) from trouble
+        self._body.close()
         self._response.release_conn()
 
     def _gather(self, pieces: List[bytes]) -> None:
         """Wait for a piece, and take along what has arrived after it."""
         size = 0
-        while not size or (size < STREAM_CHUNK and self._has_arrived()):
+        while not self._ended and (not size or (size < STREAM_CHUNK and self._has_arrived())):
             self._waits_since = time.monotonic()
-            # http.client's own reader, since urllib3's hands a chunk of the
-            # transfer encoding over piece by piece in Python.
-            data = self._response._fp.read1(STREAM_CHUNK)
+            data = self._read()
             self._busy, self._waits_since = self.waits_less_than(BUSY), float("inf")
-            if not data:
-                self._ended = True
-                return
             pieces.append(data)
             size += len(data)
+
+    def _read(self) -> bytes:
+        """Wait for something, and no more than that."""
+        if self._chunks is None:
+            data: bytes = self._body.read1(STREAM_CHUNK)
+            self._ended = not data
+            return data
+        # http.client would read on from the end of a chunk until there is the next one.
+        raw = self._body.fp.read1(STREAM_CHUNK)
+        if not raw:
+            raise ConnectionError("the answer has broken off")
+        data = self._chunks.feed(raw)
+        self._ended = self._chunks.ended
+        return data
 
     def waits_less_than(self, seconds: float) -> bool:
         """Whether its reader is at work, or has waited for a shorter time."""

@@ -165,6 +165,14 @@ def test_output_arrives_while_it_is_written(run: Cli, kubectl: Kubectl) -> None:
     assert (ended.code, ended.out) == (6, b"released\n")
 
 
+def test_a_burst_arrives_as_a_whole(run: Cli, kubectl: Kubectl) -> None:
+    """Its last line does not wait for what is written after it."""
+    process = run.start(ALPINE, *shell("seq 1 40000", GATE))
+    assert read_until(process.stdout, b"\n40000\n", 20).count(b"\n") == 40_000
+    kubectl.release(kubectl.running_pod("alpine"), 0)
+    assert run.finish(process).out == b"released\n"
+
+
 def test_detached(run: Cli, kubectl: Kubectl) -> None:
     """-d prints the name alone; logs -f comes back to it, and to its exit code."""
     started = run(ALPINE, "-d", *shell("echo begun", GATE))

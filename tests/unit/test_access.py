@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import http.client
+import itertools
 import socket
 import threading
 import types
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, Iterator, List, Tuple, Type
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import k8r
 
@@ -88,59 +93,127 @@ class Deciphering(socket.socket):
         raise AssertionError("the socket reads on without decryption")
 
 
-def stream_of(sock: socket.socket, piece: int) -> k8r.ByteStream:
-    """The answer that comes over a socket, in pieces of so many bytes, and breaks off."""
+HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
-    def read1(size: int) -> bytes:
-        data = sock.recv(min(piece, size))
-        if not data:
-            raise ConnectionError("cut off")
-        return data
 
+def chunk(data: bytes) -> bytes:
+    """Data as a server sends a piece of a body."""
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+@contextlib.contextmanager
+def streaming(
+    head: bytes = HEAD, kind: Type[socket.socket] = socket.socket
+) -> Iterator[Tuple[k8r.ByteStream, socket.socket]]:
+    """An answer whose head has come over a socket, as http.client reads it, and the server's
+    end of that.
+    """
+    pair = socket.socketpair()
+    ours, theirs = kind(fileno=pair[0].detach()), pair[1]
+    theirs.sendall(head)
+    ours.settimeout(1)
+    body = http.client.HTTPResponse(ours)
+    body.begin()
     response = types.SimpleNamespace(
-        connection=types.SimpleNamespace(sock=sock), _fp=types.SimpleNamespace(read1=read1)
+        connection=types.SimpleNamespace(sock=ours), _fp=body, release_conn=lambda: None
     )
-    return k8r.ByteStream(response, lambda error: k8r.ConnectionTrouble(str(error)))
+    with ours, theirs, contextlib.closing(body):
+        yield k8r.ByteStream(response, lambda error: k8r.ConnectionTrouble(str(error))), theirs
 
 
 def test_a_stream_gives_at_once_what_has_arrived() -> None:
-    """Not piece by piece, and what came before it broke off is not lost."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        stream = iter(stream_of(ours, piece=1))
-        theirs.sendall(b"abc")
-        assert next(stream) == b"abc"
-        theirs.sendall(b"de")
+    """Not chunk by chunk, and what came before it broke off is not lost."""
+    with streaming() as (stream, theirs):
+        parts = iter(stream)
+        lines = [b"%05d\n" % number for number in range(5000)]
+        theirs.sendall(b"".join(map(chunk, lines)))
+        found = [next(parts)]
+        while sum(map(len, found)) < 30_000:
+            found.append(next(parts))
+        assert b"".join(found) == b"".join(lines)
+        assert len(found) <= 5
+        theirs.sendall(chunk(b"abc") + b"4\r\nde")
         theirs.close()
-        assert next(stream) == b"de"
+        assert next(parts) == b"abcde"
         with pytest.raises(k8r.ConnectionTrouble):
-            next(stream)
+            next(parts)
 
 
-def test_a_stream_does_not_wait_for_more() -> None:
-    """A line is there when it is, and a flood comes in parts."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        stream = iter(stream_of(ours, piece=1 << 15))
-        theirs.sendall(b"a")
-        assert next(stream) == b"a"
-        theirs.sendall(b"b")
-        assert next(stream) == b"b"
-        threading.Thread(target=theirs.sendall, args=(b"x" * (1 << 20),)).start()
-        sizes = []
-        while sum(sizes) < 1 << 20:
-            sizes.append(len(next(stream)))
-        assert max(sizes) <= k8r.STREAM_CHUNK + (1 << 15)
+@pytest.mark.parametrize("size", [3, 8186, 8187, 20_000], ids=str)
+@pytest.mark.parametrize("rest", range(len(b"\r\n2\r\n") + 1))
+def test_a_stream_does_not_wait_for_the_next_chunk(size: int, rest: int) -> None:
+    """However much has arrived of what lies between two chunks, also where http.client's
+    buffer of 8 KiB ends with the first.
+    """
+    with streaming() as (stream, theirs):
+        parts = iter(stream)
+        first, others = chunk(b"x" * size), chunk(b"de") + chunk(b"")
+        split = len(first) - 2 + rest
+        theirs.sendall((first + others)[:split])
+        data = b""
+        while len(data) < size:
+            data += next(parts)
+        assert data == b"x" * size
+        theirs.sendall((first + others)[split:])
+        assert list(parts) == [b"de"]
+
+
+@given(
+    st.lists(st.binary(min_size=1, max_size=40), max_size=8),
+    st.sampled_from([b"", b";name", b'; name="a b"']),
+    st.sampled_from([b"", b"Name: value\r\n", b"A: b\r\nC: d\r\n"]),
+    st.lists(st.integers(1, 30), min_size=1),
+)
+def test_chunks_come_in_any_pieces(
+    chunks: List[bytes], extension: bytes, trailers: bytes, sizes: List[int]
+) -> None:
+    """What they carry comes out at once, and the end of the body is known at its last byte."""
+    extended = (chunk(data).replace(b"\r\n", extension + b"\r\n", 1) for data in chunks)
+    raw = b"".join(extended) + b"0" + extension + b"\r\n" + trailers + b"\r\n"
+    body, found, start = k8r.ChunkedBody(), b"", 0
+    for size in itertools.cycle(sizes):
+        if start >= len(raw):
+            break
+        assert not body.ended
+        found += body.feed(raw[start : start + size])
+        start += size
+    assert found == b"".join(chunks)
+    assert body.ended
+
+
+def test_no_chunk() -> None:
+    """What is no body in chunks is an error."""
+    with pytest.raises(ValueError):
+        k8r.ChunkedBody().feed(b"<html>\r\n")
+
+
+def test_a_stream_of_known_length() -> None:
+    """A short log comes in one piece, and not in chunks."""
+    with streaming(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n") as (stream, theirs):
+        parts = iter(stream)
+        theirs.sendall(b"abc")
+        assert next(parts) == b"abc"
+        theirs.sendall(b"de")
+        assert list(parts) == [b"de"]
+
+
+def test_a_flood_comes_in_parts() -> None:
+    """What is read at a time is bounded."""
+    with streaming() as (stream, theirs):
+        flood = chunk(b"x" * (1 << 15)) * 32
+        threading.Thread(target=theirs.sendall, args=(flood,)).start()
+        sizes: List[int] = []
+        for data in stream:
+            sizes.append(len(data))
+            if sum(sizes) == 1 << 20:
+                break
+        assert max(sizes) <= 2 * k8r.STREAM_CHUNK
 
 
 def test_a_stream_is_interrupted_below_the_encryption() -> None:
     """The reader is woken, and the socket stays its own to close."""
-    ours, theirs = socket.socketpair()
-    sock = Deciphering(fileno=ours.detach())
-    stream = stream_of(sock, piece=1 << 16)
-    threading.Timer(0.1, stream.interrupt).start()
-    with pytest.raises(k8r.ConnectionTrouble):
-        list(stream)
-    assert sock.fileno() >= 0
-    for each in (sock, theirs):
-        each.close()
+    with streaming(kind=Deciphering) as (stream, _):
+        threading.Timer(0.1, stream.interrupt).start()
+        with pytest.raises(k8r.ConnectionTrouble):
+            list(stream)
+        assert stream._sock.fileno() >= 0
