@@ -478,8 +478,8 @@ def test_too_long_for_linux() -> None:
 
 def test_mistyped_command_may_be_an_image() -> None:
     """What has a tag, a path or a command is meant as an image."""
-    images = (["log:1"], ["team/logs"], ["lgos", "--", "x"], ["run", "help"], ["ps", "--", "x"])
-    for argv in (*images, ["alpine"]):
+    images = (["log:1"], ["team/logs"], ["lgos", "--", "x"], ["ps", "--", "x"], ["alpine"])
+    for argv in (*images, ["run", "lgos"], ["run", "help"]):
         assert parse(*argv).source == ([*argv[1:], argv[0]][0] if argv[0] == "run" else argv[0])
 
 
