@@ -6149,14 +6149,6 @@ def all_options(parser: argparse.ArgumentParser, valued: bool = False) -> Set[st
     return {option for action in actions for option in action.option_strings}
 
 
-class VersionAction(argparse.Action):
-    """`--version`, as `Parser.print_help` does it."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        commit = commit_of(installation())
-        raise Answer(f"k8r {__version__}" + (f" ({commit})" if commit else "") + "\n")
-
-
 class MainParser(Parser):
     """The parser of the top level, whose help is this file's docstring."""
 
@@ -6222,7 +6214,6 @@ def add_run(subparsers: Any) -> None:
         help="run a directory or an image",
         description="Run COMMAND in the cluster, show its output, end with its exit code.",
     )
-    parser.set_defaults(act=cmd_run)
     parser.add_argument(
         "source", metavar="SOURCE", help="a directory, git URL, Dockerfile or container image"
     )
@@ -6410,7 +6401,6 @@ def add_ls(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "ls", help="list what k8r runs", description="List the Jobs and Deployments made by k8r."
     )
-    parser.set_defaults(act=cmd_ls)
     parser.add_argument(
         "-o",
         "--output",
@@ -6431,7 +6421,6 @@ def add_logs(subparsers: Any) -> None:
         description="Show the output of a Job's pods. With -f also the rest of it, and end with "
         "the Job's exit code.",
     )
-    parser.set_defaults(act=cmd_logs)
     parser.add_argument("name", metavar="NAME", help="the Job")
     parser.add_argument("-f", "--follow", action="store_true", help="go on until the Job ends")
     parser.add_argument(
@@ -6458,7 +6447,6 @@ def add_delete(subparsers: Any) -> None:
         help="remove jobs",
         description="Remove Jobs with their pods, logs and ConfigMaps.",
     )
-    parser.set_defaults(act=cmd_delete)
     parser.add_argument("names", metavar="NAME", nargs="*", help="Jobs")
     parser.add_argument("--all", action="store_true", help="all Jobs made by k8r")
     parser.add_argument("--done", action="store_true", help="all of them that have ended")
@@ -6476,7 +6464,6 @@ def add_secret(subparsers: Any) -> None:
         description="Keep a secret for all Jobs of a directory. They find it in the file "
         "/k8r/secret/NAME/KEY and in the variable NAME_KEY.",
     )
-    parser.set_defaults(act=cmd_secret)
     parser.add_argument("name", metavar="NAME", nargs="?", help="the secret's name")
     parser.add_argument(
         "value",
@@ -6502,7 +6489,6 @@ def add_config(subparsers: Any) -> None:
         description=f"Show the defaults of options: the user's ($XDG_CONFIG_HOME/{USER_CONFIG}), "
         f"this directory's ({DIRECTORY_CONFIG}), and those of variables such as K8R_BASE_IMAGE.",
     )
-    parser.set_defaults(act=cmd_config)
     parser.add_argument(
         "--show", action="store_true", help="all options that have one, and where it comes from"
     )
@@ -6517,7 +6503,6 @@ def add_env(subparsers: Any) -> None:
         description="Print text for bash, zsh or sh: the function k8r, and its completion. "
         'In your rc file: eval "$(k8r env)"',
     )
-    parser.set_defaults(act=cmd_env)
     add_global_options(parser)
 
 
@@ -6529,7 +6514,6 @@ def add_update(subparsers: Any) -> None:
         description="Bring a k8r that install.sh has installed up to date. The present version "
         "stays if the new one does not start.",
     )
-    parser.set_defaults(act=cmd_update)
     parser.add_argument("branch", metavar="BRANCH", nargs="?", help="from this branch on")
     add_global_options(parser)
 
@@ -6537,9 +6521,9 @@ def add_update(subparsers: Any) -> None:
 def build_parser(defaults: Mapping[str, Any] = {}) -> MainParser:
     """The whole command line. ``defaults`` are those of the configuration."""
     parser = MainParser(prog="k8r")
-    parser.add_argument("--version", action=VersionAction, nargs=0, help=argparse.SUPPRESS)
+    parser.add_argument("--version", action="store_true", help=argparse.SUPPRESS)
     add_global_options(parser, top=True)
-    parser.set_defaults(quiet=False, act=None)
+    parser.set_defaults(quiet=False)
     subparsers = parser.add_subparsers(parser_class=Parser, dest="subcommand")
     adders = (add_run, add_ls, add_logs, add_delete, add_secret, add_config, add_env, add_update)
     for add in adders:
@@ -6564,9 +6548,9 @@ def parse_args(argv: Sequence[str], parser: Optional[MainParser] = None) -> argp
     args, unknown = parser.parse_known_args(words)
     if unknown:
         raise unknown_word(unknown[0], args.subcommand, parser)
-    if args.act is None:
+    if args.subcommand is None and not args.version:
         raise UsageError("what shall run?", "for instance k8r ./ -- COMMAND; see k8r --help")
-    if command is not None and args.act is not cmd_run:
+    if command is not None and args.subcommand != "run":
         raise UsageError(f"k8r {args.subcommand} takes no command", "leave out the --")
     args.command = command
     return args
@@ -7118,6 +7102,25 @@ def complete(words: Sequence[str], env: Environment, console: Console) -> int:
 # ==============================================================================
 
 
+COMMANDS: Dict[str, Callable[[K8sRun, argparse.Namespace], int]] = {
+    "run": cmd_run,
+    "ls": cmd_ls,
+    "logs": cmd_logs,
+    "delete": cmd_delete,
+    "rm": cmd_delete,
+    "secret": cmd_secret,
+    "config": cmd_config,
+    "env": cmd_env,
+    "update": cmd_update,
+}
+
+
+def describe_version() -> str:
+    """What --version prints: the release, and the commit where it is known."""
+    commit = commit_of(installation())
+    return f"k8r {__version__}" + (f" ({commit})" if commit else "")
+
+
 def dispatch(words: Sequence[str], env: Environment, console: Console) -> int:
     """Parse a command line and do what it says; the exit status."""
     if words[:1] == [COMPLETE]:
@@ -7125,11 +7128,14 @@ def dispatch(words: Sequence[str], env: Environment, console: Console) -> int:
     try:
         parser = build_parser()
         args = parse_args(words, parser)
-        if args.act not in (cmd_env, cmd_update):
+        if args.subcommand not in ("env", "update", None):
             defaults = defaults_of(settings(env, configurable(parser)))
             args = parse_args(words, build_parser(defaults)) if defaults else args
     except Answer as answer:
         console.data(str(answer).encode())
+        return ExitCode.OK
+    if args.version:
+        console.text(describe_version())
         return ExitCode.OK
     k8s = K8sRun(
         args.namespace,
@@ -7140,8 +7146,7 @@ def dispatch(words: Sequence[str], env: Environment, console: Console) -> int:
         console=Console(env, args.quiet, args.verbose, args.color),
     )
     try:
-        code: int = args.act(k8s, args)
-        return code
+        return COMMANDS[args.subcommand](k8s, args)
     finally:
         k8s.console.progress("")
 

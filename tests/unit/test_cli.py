@@ -60,7 +60,7 @@ def test_run_is_implied(argv: List[str]) -> None:
         refused(*argv)
         return
     args = parse(*argv)
-    assert args.act is module.cmd_run
+    assert args.subcommand == "run"
     assert (args.source, args.command) == ("./", ["make"])
 
 
@@ -162,7 +162,7 @@ def test_global_options(argv: List[str], name: str, value: Any, command: List[st
 def test_bundled_options() -> None:
     """The last of a bundle of short options may take a value, as in argparse itself."""
     args = parse("-vn", "team", "ls")
-    assert (args.act, args.namespace, args.verbose) == (module.cmd_ls, "team", True)
+    assert (args.subcommand, args.namespace, args.verbose) == ("ls", "team", True)
     args = parse("-dn", "team", "./", "--", "make")
     assert (args.source, args.namespace, args.detach) == ("./", "team", True)
 
@@ -183,8 +183,8 @@ def test_later_options_win() -> None:
 def test_option_values_are_no_commands() -> None:
     """A namespace may be called ls, and a command line may hold anything."""
     args = parse("-n", "ls", "logs", "x")
-    assert (args.namespace, args.act) == ("ls", module.cmd_logs)
-    assert parse("--context", "run", "ls").act is module.cmd_ls
+    assert (args.namespace, args.subcommand) == ("ls", "logs")
+    assert parse("--context", "run", "ls").subcommand == "ls"
     made = options("./", "--", "k8r", "ls", "--", "-n", "x", "--help")
     assert made.command == ("k8r", "ls", "--", "-n", "x", "--help")
 
@@ -535,7 +535,7 @@ def test_examples_of_the_help_are_understood(monkeypatch: pytest.MonkeyPatch) ->
     assert len(examples) >= 8
     for example in examples:
         words = example.split()[1:]
-        if "run" not in words and parse(*words).act is module.cmd_run:
+        if "run" not in words and parse(*words).subcommand == "run":
             options(*words)
 
 
