@@ -71,8 +71,35 @@ from typing import (
 
 __version__ = "0.1.0"
 
+# The rooms, from top to bottom. Each calls only those above it (tests/unit/test_floor_plan.py).
+#
+#   room           what it holds                                        what it touches outside
+#   Constants                                                           nothing
+#   Errors         what several rooms share                             nothing
+#   Types                                                               nothing
+#   Text           sizes, ages, amounts and widths for people           nothing
+#   Values         what the user writes: names, sizes, images, secrets  nothing
+#   Manifests      what the cluster is given                            nothing
+#   Objects        what the cluster says: verdicts, waiting, lists      nothing
+#   Output         console, status line, logs, tables, YAML             stdout, stderr
+#   Sources        directories, repositories, files                     files, git, HTTP
+#   Images         building, pushing, loading, containers here          docker, kind, k3d, minikube
+#   Access         kubeconfig, credentials, TLS                         files, credential plugins
+#   Cluster        requests and answers of the API server               the network
+#   Log lines      a place in a log from which to go on                 nothing
+#   Streams        threads that read watches and logs                   (Cluster)
+#   Following      a run from its start to its verdict                  (Streams, Output)
+#   Local runs     a run on this machine                                processes, temporary files
+#   Creating       a Job or Deployment with all that it needs           (Cluster)
+#   K8sRun         the facade: a method for each thing k8r does         (the rooms above)
+#   Parser         the command line; it knows no command                nothing
+#   Configuration  defaults from files and variables                    files
+#   Commands       a function for each command; completion              (K8sRun)
+#   Main           the table of commands, the ladder of excepts         signals, the exit status
+
+
 # ==============================================================================
-# 1. Constants
+# Constants
 # ==============================================================================
 
 Object = Dict[str, Any]
@@ -100,96 +127,22 @@ DEPLOYMENT = "deployment"
 
 DEFAULT_IMAGE = "alpine:latest"
 DEFAULT_GIT_IMAGE = "alpine/git:latest"
-DEFAULT_REGISTRY = "gcr.io"
-DEFAULT_PROJECT = "default-project"
 CONTAINER_NAME = "main"
 CLONE_NAME = "clone"
-WORKSPACE = "/workspace"
-ARCHIVE_MOUNT = "/k8r/source"
-SECRET_MOUNT = "/k8r/secret"
-GIT_SECRET_MOUNT = "/k8r/git-secret"
-GIT_HOME = "/k8r/git-home"
 STARTUP_SCRIPT = "k8s-startup.sh"
-IGNORE_FILE = ".k8rignore"
-UNWANTED = (".git", ".venv", "node_modules", "__pycache__")
-RESTRICTED_UID = 65534
-SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+
+DIRECTORY_CONFIG = ".k8r.yaml"
+USER_CONFIG = "k8r/config.yaml"
 
 MIB = 1 << 20
-CHUNK_SIZE = MIB
-"""Bytes in one ConfigMap. The API server counts binaryData decoded and takes
-at most 1 MiB of it (kubernetes/kubernetes, pkg/apis/core/validation:
-MaxSecretSize)."""
-ARCHIVE_LIMIT = 64 * MIB
 SECRET_LIMIT = MIB
-ARGUMENT_LIMIT = 131_071
-"""Bytes in one argument or environment string: Linux' MAX_ARG_STRLEN less the
-terminating NUL (execve(2))."""
-NAME_LIMIT = 63
-"""Bytes in a DNS label (RFC 1123); a Job's name is a label value of its pods."""
-TAR_MTIME = 315_532_800
-"""1980-01-01, the earliest time that a zip archive can hold: a fixed time makes
-equal directories equal archives, and Python's zip and wheel tools accept it."""
-
-LOOKUP_TIMEOUT = 5.0
-"""Seconds to wait for a git server before leaving it to the cluster."""
-STABLE_AFTER = 5
-"""Seconds that a Deployment's pod must run to count as available: without a
-probe Kubernetes would call one that crashes at once available, too. The
-kubelet's first restart comes at once, so that it may look well for some 3 s."""
-PLUGIN_TIMEOUT = 120.0
-"""Seconds that a credential plugin may take; somebody may be logging in."""
-CONNECT_TIMEOUT = 5.0
-READ_TIMEOUT = 25.0
-"""Seconds without a byte after which a connection counts as dead. Watches and
-quiet logs are then opened again, which costs one request."""
-FIRST_PATIENCE = 3.0
-"""Seconds to retry a server that has never answered."""
 PATIENCE = 300.0
 """Seconds to retry a server that has answered before."""
-HURRY = 5.0
-"""The same, when the user has asked k8r to stop."""
-OVERLOAD_RETRIES = 6
-LONGEST_PAUSE = 30.0
-LIST_PAGE = 500
-FEW = 20
-"""Jobs whose pods `ls` looks at one by one."""
-UPLOADS_AT_ONCE = 4
 STREAMS_AT_ONCE = 50
-TURN = 2.0
-"""Seconds for which a log is followed where more are to be than may at once."""
 STREAM_CHUNK = 1 << 16
-HELD_AT_MOST = 1 << 18
-"""Bytes of a log that may wait to be printed."""
-GATHERING = 0.005
-"""Seconds in which a busy stream may gather what comes next. API servers send logs in
-pieces of 2 KiB, and to be woken for each costs as much as the rest of the work."""
-BUSY = 4 * GATHERING
-"""Seconds that a read of a busy stream takes at most."""
-LULL = 0.2
-"""The same of a log that is costly to resume, since a server may be busy, too."""
-WAIT_EXPLAINED_AFTER = 2.0
-EXPLAIN_EVERY = 3.0
 LOOK_EVERY = 0.5
-DEFAULT_GRACE = 60
-BAR = 20
-"""Columns of a progress bar."""
-SHOWN_AFTER = 1.0
-"""Seconds that something takes before its progress is shown."""
 REDRAW_EVERY = 0.1
-COMPLETION_TIMEOUT = 2
-"""Seconds for which a shell may have to wait at the Tab key."""
-LONGEST_FAREWELL = 2.0
-"""Seconds to wait for threads whose requests the server does not answer."""
-STOP_GRACE = 5.0
-"""Seconds that a local program may take to end after SIGTERM."""
-PIPE_SIZE = MIB
-"""The most bytes that an unprivileged program's pipe holds on Linux (pipe(7))."""
-DEADLINE_SLACK = 30.0
-"""Seconds that the cluster may take to report a deadline of its own."""
-TTL_AFTER_RM = 600
-"""Seconds after which the cluster itself removes a finished `--rm` Job, should
-k8r not live to do it."""
+DEFAULT_GRACE = 60
 
 
 class ExitCode(enum.IntEnum):
@@ -203,7 +156,7 @@ class ExitCode(enum.IntEnum):
 
 
 # ==============================================================================
-# 2. Errors
+# Errors
 # ==============================================================================
 
 
@@ -293,7 +246,7 @@ class Interrupted(BaseException):
 
 
 # ==============================================================================
-# 3. Types
+# Types
 # ==============================================================================
 
 
@@ -475,15 +428,22 @@ class Wait(NamedTuple):
 
 
 # ==============================================================================
-# 4. Parsing
-# ==============================================================================
 # Text
+# ==============================================================================
+
+BAR = 20
+"""Columns of a progress bar."""
 
 
 def printable(text: str) -> str:
     """A file name fit for a terminal: odd bytes and control characters escaped."""
     safe = os.fsencode(text).decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in safe)
+
+
+def redact(text: str) -> str:
+    """The same text without the credentials that a URL in it may have."""
+    return re.sub(r"(?<=://)[^/\s]*@", "***@", text)
 
 
 def format_size(size: int) -> str:
@@ -498,17 +458,43 @@ def format_size(size: int) -> str:
     return f"{amount:.1f} {unit}"
 
 
+def format_bar(done: int, total: int) -> str:
+    """`[#####.....]`, and the share in percent."""
+    share = min(done / total, 1.0) if total else 1.0
+    full = int(share * BAR)
+    return f"[{'#' * full}{'.' * (BAR - full)}] {share:4.0%}"
+
+
+def format_age(seconds: float) -> str:
+    """`12s`, `5m`, `3h`, `4d`, as kubectl writes an age."""
+    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if seconds >= 2 * size or (unit == "m" and seconds >= 120):
+            return f"{int(seconds // size)}{unit}"
+    return f"{max(int(seconds), 0)}s"
+
+
+def parse_timestamp(text: str) -> float:
+    """Seconds since the epoch of `2024-01-02T03:04:05Z`; 0 if it is none."""
+    import datetime
+
+    try:
+        parsed = datetime.datetime.strptime(text[:19], "%Y-%m-%dT%H:%M:%S")
+    except ValueError:
+        return 0.0
+    return parsed.replace(tzinfo=datetime.timezone.utc).timestamp()
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 file`, `2 files`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def did_you_mean(word: str, words: Iterable[str], otherwise: str) -> str:
     """A hint that names the nearest of the words that there are."""
     import difflib
 
     close = difflib.get_close_matches(word, list(words), 1)
     return f"did you mean {close[0]}?" if close else otherwise
-
-
-def plural(count: int, noun: str) -> str:
-    """`1 file`, `2 files`."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def columns_of(character: str) -> int:
@@ -530,14 +516,24 @@ def clip(text: str, columns: int) -> Tuple[str, int]:
     return text, width
 
 
-def format_bar(done: int, total: int) -> str:
-    """`[#####.....]`, and the share in percent."""
-    share = min(done / total, 1.0) if total else 1.0
-    full = int(share * BAR)
-    return f"[{'#' * full}{'.' * (BAR - full)}] {share:4.0%}"
+UNITS = {unit: 1000.0**power for power, unit in enumerate("num kMGTPE", -3)}
+UNITS.update({f"{unit}i": 1024.0**power for power, unit in enumerate("KMGTPE", 1)})
 
+
+def quantity(text: str) -> float:
+    """The number that a Kubernetes quantity stands for; 0 for what is none."""
+    match = re.fullmatch(r"([0-9.]+)([A-Za-z]*)", text)
+    return float(match.group(1)) * UNITS.get(match.group(2) or " ", 0.0) if match else 0.0
+
+
+# ==============================================================================
+# Values
+# ==============================================================================
 
 # Names
+
+NAME_LIMIT = 63
+"""Bytes in a DNS label (RFC 1123); a Job's name is a label value of its pods."""
 
 
 def dns_label(text: str, limit: int = NAME_LIMIT) -> str:
@@ -585,7 +581,7 @@ def candidate_names(base: str, num: int) -> Iterator[str]:
             yield name
 
 
-# Values of options
+# Numbers and sizes
 
 
 def parse_count(text: str) -> int:
@@ -621,32 +617,6 @@ def parse_duration(text: str) -> int:
     if not 0 < seconds < 1 << 31:
         raise UsageError(f"'{text}' is no duration", "write 90, 30m, 1h30m or 2d")
     return seconds
-
-
-def parse_variable(text: str, environ: Mapping[str, str]) -> Tuple[str, str]:
-    """`KEY=VALUE`, or `KEY` to take the value from here. Raises UsageError."""
-    key, equals, value = text.partition("=")
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key, re.ASCII):
-        raise UsageError(f"'{key}' is no name for a variable", "use letters, digits and '_'")
-    if not equals:
-        if key not in environ:
-            raise UsageError(f"the variable {key} is not set here", f"write --env {key}=VALUE")
-        value = environ[key]
-    check_argument(f"the variable {key}", f"{key}={value}")
-    return key, value
-
-
-def check_argument(what: str, text: str) -> None:
-    """Raise UsageError if Linux could not hand ``text`` to a program."""
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise UsageError(f"{what} is no UTF-8", "put it into a file of the directory")
-    if len(text.encode()) > ARGUMENT_LIMIT:
-        raise UsageError(
-            f"{what} is longer than {ARGUMENT_LIMIT} bytes",
-            "put it into a file of the directory",
-        )
-    if "\0" in text:
-        raise UsageError(f"{what} contains a NUL byte", "put it into a file of the directory")
 
 
 FEW_BYTES = 1 << 16
@@ -692,16 +662,6 @@ def parse_range(text: str, parse: Callable[[str], str]) -> Tuple[str, str]:
     return low, high
 
 
-UNITS = {unit: 1000.0**power for power, unit in enumerate("num kMGTPE", -3)}
-UNITS.update({f"{unit}i": 1024.0**power for power, unit in enumerate("KMGTPE", 1)})
-
-
-def quantity(text: str) -> float:
-    """The number that a Kubernetes quantity stands for; 0 for what is none."""
-    match = re.fullmatch(r"([0-9.]+)([A-Za-z]*)", text)
-    return float(match.group(1)) * UNITS.get(match.group(2) or " ", 0.0) if match else 0.0
-
-
 def parse_resources(mem: Optional[str], cpu: Optional[str], gpu: Optional[int]) -> Resources:
     """Requests and limits from --mem, --cpu and --gpu. Raises UsageError."""
     requests: List[Tuple[str, str]] = []
@@ -734,7 +694,6 @@ IMAGE = re.compile(
     r"(?:@[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,})?",
     re.ASCII,
 )
-
 
 GIT_URL = re.compile(
     r"(?:https?|ssh|git)://\S+|[A-Za-z0-9_][\w.-]*@[\w.-]+:(?!/)\S+", re.ASCII | re.IGNORECASE
@@ -799,11 +758,6 @@ def check_git_url(url: str) -> None:
         )
 
 
-def redact(text: str) -> str:
-    """The same text without the credentials that a URL in it may have."""
-    return re.sub(r"(?<=://)[^/\s]*@", "***@", text)
-
-
 def image_name(image: str) -> str:
     """The last part of an image's repository: `python` of `docker.io/python:3`."""
     match = IMAGE.fullmatch(image)
@@ -842,33 +796,52 @@ def parse_ref(text: str) -> str:
     return text
 
 
-def parse_refs(answer: bytes) -> Dict[str, str]:
-    """The refs that a git server advertises, name to commit.
+# Variables and secrets
 
-    The format is git's smart HTTP protocol (gitprotocol-http(5)): pkt-lines,
-    each with its length in four hexadecimal digits, "0000" between parts.
-    Raises ValueError if it is something else.
+ARGUMENT_LIMIT = 131_071
+"""Bytes in one argument or environment string: Linux' MAX_ARG_STRLEN less the
+terminating NUL (execve(2))."""
+
+
+def parse_variable(text: str, environ: Mapping[str, str]) -> Tuple[str, str]:
+    """`KEY=VALUE`, or `KEY` to take the value from here. Raises UsageError."""
+    key, equals, value = text.partition("=")
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key, re.ASCII):
+        raise UsageError(f"'{key}' is no name for a variable", "use letters, digits and '_'")
+    if not equals:
+        if key not in environ:
+            raise UsageError(f"the variable {key} is not set here", f"write --env {key}=VALUE")
+        value = environ[key]
+    check_argument(f"the variable {key}", f"{key}={value}")
+    return key, value
+
+
+def check_argument(what: str, text: str) -> None:
+    """Raise UsageError if Linux could not hand ``text`` to a program."""
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise UsageError(f"{what} is no UTF-8", "put it into a file of the directory")
+    if len(text.encode()) > ARGUMENT_LIMIT:
+        raise UsageError(
+            f"{what} is longer than {ARGUMENT_LIMIT} bytes",
+            "put it into a file of the directory",
+        )
+    if "\0" in text:
+        raise UsageError(f"{what} contains a NUL byte", "put it into a file of the directory")
+
+
+def parse_env_file(text: str, name: str, environ: Mapping[str, str]) -> List[Tuple[str, str]]:
+    """The variables of an env file, as docker reads it: `KEY=VALUE` or `KEY` on
+    a line, `#` for comments, nothing is unquoted. Raises UsageError with the
+    number of the line that is wrong.
     """
-    refs: Dict[str, str] = {}
-    position = 0
-    while position < len(answer):
-        length = int(answer[position : position + 4], 16)
-        line = answer[position + 4 : position + max(length, 4)]
-        position += max(length, 4)
-        match = re.match(rb"([0-9a-f]{40,64}) ([^\0\n]+)", line)
-        if match:
-            refs[match.group(2).decode("utf-8", "replace")] = match.group(1).decode()
-    return refs
-
-
-def has_ref(refs: Mapping[str, str], ref: str) -> bool:
-    """Whether a server has a ref; any commit may be there without a name."""
-    if re.fullmatch(r"[0-9a-fA-F]{4,64}", ref):
-        return True
-    return any(name in refs for name in (ref, f"refs/heads/{ref}", f"refs/tags/{ref}"))
-
-
-# Secrets and variables
+    variables: List[Tuple[str, str]] = []
+    for number, line in enumerate(re.split(r"\r?\n", text), 1):
+        if line.strip() and not line.lstrip().startswith("#"):
+            try:
+                variables.append(parse_variable(line.lstrip(), environ))
+            except UsageError as error:
+                raise UsageError(f"{name}, line {number}: {error.message}", error.hint) from error
+    return variables
 
 
 def variable_name(secret: str, key: str) -> str:
@@ -943,1023 +916,17 @@ def check_secret_data(name: str, data: Mapping[str, bytes]) -> None:
         )
 
 
-def parse_env_file(text: str, name: str, environ: Mapping[str, str]) -> List[Tuple[str, str]]:
-    """The variables of an env file, as docker reads it: `KEY=VALUE` or `KEY` on
-    a line, `#` for comments, nothing is unquoted. Raises UsageError with the
-    number of the line that is wrong.
-    """
-    variables: List[Tuple[str, str]] = []
-    for number, line in enumerate(re.split(r"\r?\n", text), 1):
-        if line.strip() and not line.lstrip().startswith("#"):
-            try:
-                variables.append(parse_variable(line.lstrip(), environ))
-            except UsageError as error:
-                raise UsageError(f"{name}, line {number}: {error.message}", error.hint) from error
-    return variables
-
-
-# The command line
-
-
-def split_command(argv: Sequence[str]) -> Tuple[List[str], Optional[List[str]]]:
-    """Cut a command line at its first `--`; None where there is none."""
-    if "--" not in argv:
-        return list(argv), None
-    at = list(argv).index("--")
-    return list(argv[:at]), list(argv[at + 1 :])
-
-
-def first_word(argv: Sequence[str], valued: Set[str]) -> Optional[int]:
-    """The position of the first word that is no option nor an option's value.
-
-    ``valued`` are the options that take one.
-    """
-    skip = False
-    for position, word in enumerate(argv):
-        if skip:
-            skip = False
-        elif word.startswith("-") and word != "-":
-            skip = word in valued or ends_with_option(word, valued)
-        else:
-            return position
-    return None
-
-
-def ends_with_option(word: str, valued: Set[str]) -> bool:
-    """Whether short options are written together, and the last takes a value."""
-    letters = [f"-{letter}" for letter in word[1:]]
-    return (
-        word[:2] != "--"
-        and letters[-1] in valued
-        and not any(letter in valued for letter in letters[:-1])
-    )
-
-
-# Kubeconfig
-
-
-def is_named_list(value: Any) -> bool:
-    """Whether this is a list of objects that have names, such as containers."""
-    return isinstance(value, list) and all(
-        isinstance(item, dict) and "name" in item for item in value
-    )
-
-
-def merge_kubeconfigs(parts: Iterable[Tuple[str, Object]]) -> Object:
-    """Merge kubeconfigs by kubectl's rules: of equal names the first counts.
-
-    ``parts`` are directory and content of each file; relative paths in it are
-    relative to that directory. Raises K8rError if one is malformed.
-    """
-    merged: Object = {"clusters": [], "users": [], "contexts": [], "current-context": ""}
-    for folder, part in parts:
-        merged["current-context"] = merged["current-context"] or part.get("current-context", "")
-        for section, kind in (("clusters", "cluster"), ("users", "user"), ("contexts", "context")):
-            names = {entry["name"] for entry in merged[section]}
-            if not is_named_list(part.get(section) or []):
-                raise K8rError(
-                    f"the kubeconfig's '{section}' is no list of named entries", "repair it"
-                )
-            for entry in part.get(section) or []:
-                if entry["name"] not in names:
-                    body = absolute_paths(entry.get(kind) or {}, folder)
-                    merged[section].append({"name": entry["name"], kind: body})
-    return merged
-
-
-def absolute_paths(body: Object, folder: str) -> Object:
-    """Resolve the file names in a cluster's or user's entry against ``folder``."""
-    body = dict(body)
-    for key in ("certificate-authority", "client-certificate", "client-key", "tokenFile"):
-        if body.get(key):
-            body[key] = os.path.join(folder, body[key])
-    plugin = body.get("exec")
-    if plugin and "/" in str(plugin.get("command", "")):
-        body["exec"] = dict(plugin, command=os.path.join(folder, plugin["command"]))
-    return body
-
-
-def pick_context(merged: Object, context: Optional[str]) -> Object:
-    """Reduce a merged kubeconfig to one context. Raises UsageError or K8rError."""
-    contexts = {entry["name"]: entry["context"] for entry in merged["contexts"]}
-    name = context or merged["current-context"]
-    known = ", ".join(sorted(contexts)) or "none"
-    if not name:
-        raise UsageError("the kubeconfig has no current context", f"use --context, one of: {known}")
-    if name not in contexts:
-        raise UsageError(f"there is no context '{name}' in the kubeconfig", f"there are: {known}")
-    picked: Object = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": name,
-        "contexts": [{"name": name, "context": contexts[name]}],
-    }
-    for section, kind in (("clusters", "cluster"), ("users", "user")):
-        wanted = contexts[name].get(kind)
-        entries = [entry for entry in merged[section] if entry["name"] == wanted]
-        if not entries and (kind == "cluster" or wanted):
-            raise UsageError(
-                f"context '{name}' names the {kind} '{wanted}', which the kubeconfig lacks",
-                "repair the kubeconfig or use another --context",
-            )
-        picked[section] = entries or [{"name": "", "user": {}}]
-    picked["contexts"][0]["context"].setdefault("user", "")
-    return picked
-
-
-# Answers of the API server
-
-
-def api_error(status: int, body: bytes, method: str, namespace: str) -> ApiError:
-    """Translate an error answer. ``body`` is a Status object, or any text."""
-    try:
-        answer = json.loads(body)
-    except ValueError:
-        answer = {}
-    answer = answer if isinstance(answer, dict) else {}
-    text = str(answer.get("message") or "") or body.decode("utf-8", "replace").strip()
-    text = text or f"HTTP status {status}"
-    details = answer.get("details") or {}
-    if status == 401:
-        return Unauthorized(
-            "the cluster does not accept your credentials (Unauthorized)",
-            "log in again, or check the user in the kubeconfig",
-            status,
-        )
-    if status == 403:
-        return forbidden(text)
-    if status == 404:
-        if details.get("kind") == "namespaces":
-            return NotFound(
-                f"the namespace '{namespace}' does not exist",
-                "check --namespace, or create it: kubectl create namespace " + namespace,
-                status,
-            )
-        return NotFound(text, "", status)
-    if status in (408, 429) or status >= 500:
-        return Overloaded(f"the API server cannot serve k8r now: {text}", "try again later", status)
-    kinds: Dict[int, Type[ApiError]] = {409: Conflict, 410: Gone}
-    return kinds.get(status, ApiError)(f"the API server refused to {method}: {text}", "", status)
-
-
-def forbidden(text: str) -> ApiError:
-    """A 403 in words. RBAC's own text names verb, resource and namespace."""
-    match = re.search(
-        r'cannot (\w+) resource "([^"]+)"'
-        r'(?: in API group "[^"]*")?(?: in the namespace "([^"]+)")?',
-        text,
-    )
-    if not match:
-        return ApiError(f"the cluster refused: {text}", "", 403)
-    verb, resource, namespace = match.groups()
-    where = f" in namespace {namespace}" if namespace else ""
-    return ApiError(
-        f"you have no permission to {verb} {resource}{where}",
-        "ask your administrator for the Role in k8r's README",
-        403,
-    )
-
-
-def trouble_hint(text: str) -> str:
-    """What to do about a connection that cannot be made, from its error's text."""
-    if "KEY_VALUES_MISMATCH" in text:
-        return "the client certificate in the kubeconfig does not belong to its key; log in again"
-    if "Missing Authority Key Identifier" in text or "not marked critical" in text:
-        return (
-            "the cluster's CA certificate breaks RFC 5280, which Python 3.13 and newer check; "
-            "run k8r with Python 3.12, renew the CA, or use --insecure"
-        )
-    if "CERTIFICATE" in text.upper():
-        return "check certificate-authority in the kubeconfig, or use --insecure"
-    return "check the network and the server in the kubeconfig, or use another --context"
-
-
-class ChunkedBody:
-    """Decodes a body in the chunked transfer coding (RFC 9112, section 7.1)."""
-
-    def __init__(self) -> None:
-        self._left = 0  # bytes of the chunk that are to come
-        self._line = b""  # the start of a line: one between two chunks, or a trailer
-        self._last = False  # whether all chunks are over
-        self.ended = False
-
-    def feed(self, raw: bytes) -> bytes:
-        """Take raw bytes, in any pieces, give back what they carry. Raises ValueError."""
-        raw, self._line = self._line + raw, b""
-        data, start = [], 0
-        while start < len(raw) and not self.ended:
-            if self._left:
-                data.append(raw[start : start + self._left])
-                start += len(data[-1])
-                self._left -= len(data[-1])
-                continue
-            end = raw.find(b"\n", start) + 1
-            if not end:
-                self._line = raw[start:]
-                break
-            self._end_line(raw[start:end].strip())
-            start = end
-        return b"".join(data)
-
-    def _end_line(self, line: bytes) -> None:
-        if self._last:
-            self.ended = not line
-        elif line:  # not the end of a chunk's data
-            self._left = int(line.partition(b";")[0], 16)
-            self._last = not self._left
-
-
-# Logs
-
-_SECOND, _FRACTION = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", rb"(?:\.\d+)?(Z|[+-]\d\d:\d\d) "
-STAMP = re.compile(b"(%s)%s" % (_SECOND, _FRACTION))
-LONGEST_STAMP = 40
-LONG_LINE = 8192
-"""Bytes of a line that is surely one entry of the container's log file; the
-limit of containerd and CRI-O is twice that."""
-
-
-def bare_lines(block: bytes, second: bytes) -> bytes:
-    """Lines without their timestamps. To search for a literal is several times faster,
-    so the ``second`` of one line, if any, is tried first: in a fast log all are of one.
-    """
-    stamps = re.compile(b"\n%s%s" % (second or _SECOND, _FRACTION))
-    text, count = stamps.subn(b"\n", b"\n" + block)
-    if second and count < block.count(b"\n"):
-        return bare_lines(block, b"")
-    return text[1:]
-
-
-def has_long_line(block: bytes) -> bool:
-    """Whether a line may be too long for one entry; cheap, and on the safe side."""
-    windows = range(0, len(block) - LONG_LINE + 1, LONG_LINE)
-    return any(block.find(b"\n", start, start + LONG_LINE) < 0 for start in windows)
-
-
-class LogCursor:
-    """A place in a container's log from which reading can be resumed.
-
-    The log is asked for with timestamps. `feed` takes it as it comes, in any
-    pieces, and gives back the bytes that the container wrote. After a broken
-    connection `resume` gives the `sinceTime` to ask from; `feed` then drops
-    what was seen before. The API's sinceTime has a granularity of one second,
-    so the cursor counts the lines seen since the start of a second, and the
-    bytes seen of a line that has not ended.
-
-    The container runtime writes a line of over 16 KiB as several entries, each
-    with a time of its own. Asked from a second in between, the API gives the
-    rest of the line; so the cursor never counts from a second that begins right
-    after a long line.
-    """
-
-    def __init__(self, keep_stamps: bool = False, from_middle: bool = False) -> None:
-        self._keep = keep_stamps
-        # The time of the first line, if the log does not come from its beginning:
-        # what lies before that comes along when it is asked for from a second.
-        self._first: Optional[bytes] = None if from_middle else b""
-        self._head = b""  # the start of a line, too short to hold its timestamp
-        self._second = b""
-        self._zone = b""
-        self._seen = 0  # whole lines of that second in this stream
-        self._inside = False  # whether a line was begun that has not ended
-        self._given = 0  # bytes of that line in this stream
-        self._drop = 0  # bytes at its start that are not wanted again
-        self._long = False  # whether the last line may have several entries
-        self._last = b""  # the second of the last line
-        self._before = False  # whether the line lies before the first one
-        self._replay: Optional[Tuple[bytes, int, int]] = None
-        self._tail = b""  # the last line as it came, or the start of a long one
-        self._volume = 0  # about the bytes since the start of its second
-
-    def is_at(self, end: bytes) -> bool:
-        """Whether the log's last two lines, with timestamps, end in the last one that was
-        read. Lines of one time, which CRI-O gives to all that it reads at once, could be
-        taken for each other.
-        """
-        before, _, line = end[:-1].rpartition(b"\n")
-        stamp = STAMP.match(line)
-        if not stamp or before.startswith(stamp.group()):
-            return False
-        return line + b"\n" == self._tail
-
-    @property
-    def is_costly(self) -> bool:
-        """Whether to resume means to read much again."""
-        return self._volume > MIB
-
-    def resume(self) -> Optional[str]:
-        """Prepare for a new stream; None if it must start at the beginning."""
-        last, lines, begun = self._last, self._seen, 0
-        if self._replay:
-            last, lines, begun = self._replay
-        elif self._inside:
-            begun = max(self._given, self._drop)
-        self._replay = (last, lines, begun) if self._second else None
-        self._long = False
-        self._seen, self._head, self._inside = 0, b"", False
-        return (self._second + self._zone).decode() or None
-
-    def feed(self, data: bytes) -> bytes:
-        """Take raw bytes, give back the container's."""
-        data = self._head + data
-        self._head = b""
-        out = []
-        while data:
-            block = self._whole_lines(data)
-            if block:
-                self._pass(block)
-                if not self._replay:
-                    out.append(block if self._keep else bare_lines(block, self._last))
-                data = data[len(block) :]
-                continue
-            if not self._inside:
-                stamp = STAMP.match(data)
-                if not stamp and len(data) < LONGEST_STAMP and b"\n" not in data:
-                    self._head = data
-                    break
-                self._begin(stamp)
-                if stamp and not self._keep:
-                    self._tail, data = stamp.group(), data[stamp.end() :]
-            piece, newline, data = data.partition(b"\n")
-            out.append(self._piece(piece + newline))
-        return b"".join(out)
-
-    @property
-    def in_doubt(self) -> bool:
-        """Whether this stream lacked lines that others had, or no stream had any."""
-        if self._replay:
-            return self._seen < self._replay[1]
-        return not self._last and not self._inside
-
-    def finish(self) -> bytes:
-        """What is left when the log has ended."""
-        rest, self._head = self._head, b""
-        return rest
-
-    def _whole_lines(self, data: bytes) -> bytes:
-        """What can be passed without a step of Python for each line: whole ones, none of
-        them long, and where a second comes again, all of them seen before.
-        """
-        if self._inside or self._long:
-            return b""
-        whole, newline, _ = data.rpartition(b"\n")
-        if not newline or has_long_line(whole):
-            return b""
-        block = whole + newline
-        return block if not self._replay or self._is_known(block) else b""
-
-    def _pass(self, block: bytes) -> None:
-        """Move on over whole lines."""
-        start = block.rfind(b"\n", 0, -1) + 1
-        last = STAMP.match(block, start)
-        if last:
-            self._tail = block[start:]
-            self._note_first(STAMP.match(block))
-            known = last.group(1) == self._last
-            self._volume = self._volume * known + len(block)
-            self._enter(last)
-            begin = b"" if known else self._second
-            self._seen += block.count(b"\n" + begin, 0, -1) + block.startswith(begin)
-
-    def _is_known(self, block: bytes) -> bool:
-        """Whether whole lines are all of the one second that was read before, and among
-        those that were seen. Where lines were long or lie before the first, nobody knows.
-        """
-        assert self._replay
-        last, lines, _ = self._replay
-        if self._first or last != self._second or not block.startswith(last):
-            return False
-        count = block.count(b"\n")
-        return self._seen + count <= lines and block.count(b"\n" + last) == count - 1
-
-    def _begin(self, stamp: Optional[re.Match[bytes]]) -> None:
-        self._inside, self._given, self._drop, self._tail = True, 0, 0, b""
-        if stamp:
-            self._note_first(stamp)
-            self._enter(stamp)
-        self._before = bool(stamp and self._first and stamp.group() < self._first)
-        if self._before:
-            self._drop = sys.maxsize
-        elif self._replay:
-            last, lines, begun = self._replay
-            if self._last > last:
-                self._replay = None
-            elif self._seen < lines:
-                self._drop = sys.maxsize
-            else:
-                self._drop, self._replay = begun, None
-
-    def _piece(self, piece: bytes) -> bytes:
-        fresh = piece[max(self._drop - self._given, 0) :]
-        self._given += len(piece)
-        if self._given <= LONG_LINE:
-            self._tail += piece
-        if piece.endswith(b"\n"):
-            self._inside = False
-            self._long = self._given > LONG_LINE
-            self._seen += not self._before
-        return fresh
-
-    def _note_first(self, stamp: Optional[re.Match[bytes]]) -> None:
-        if stamp and self._first is None:
-            self._first = stamp.group()
-
-    def _enter(self, stamp: re.Match[bytes]) -> None:
-        second, zone = stamp.groups()
-        if second != self._last and not self._long:
-            self._second, self._zone, self._seen = second, zone, 0
-        self._last = second
-
-
-# Pods and Jobs
-
-
-def annotations_of(item: Object) -> Dict[str, str]:
-    """The annotations of an object, which may have none."""
-    return item["metadata"].get("annotations") or {}
-
-
-def pod_index(pod: Object) -> int:
-    """The completion index of a Job's pod, 0 where it has none."""
-    return int(annotations_of(pod).get(INDEX_ANNOTATION, 0))
-
-
-def container_statuses(pod: Object) -> List[Object]:
-    """The statuses of init and other containers, in the order they run."""
-    status = pod.get("status") or {}
-    return [
-        *(status.get("initContainerStatuses") or []),
-        *(status.get("containerStatuses") or []),
-    ]
-
-
-def belongs_to(pod: Object, uid: str) -> bool:
-    """Whether a pod is owned by the object with that uid."""
-    owners = pod["metadata"].get("ownerReferences") or []
-    return any(owner.get("uid") == uid for owner in owners)
-
-
-def main_state(pod: Object) -> Object:
-    """The state of the container that runs the user's command."""
-    for status in container_statuses(pod):
-        if status["name"] == CONTAINER_NAME:
-            state: Object = status.get("state") or {}
-            return state
-    return {}
-
-
-def has_started(pod: Object) -> bool:
-    """Whether the user's command runs or has run."""
-    return bool({"running", "terminated"} & set(main_state(pod)))
-
-
-def has_logs(pod: Object) -> bool:
-    """Whether the user's command has run, be it in a container restarted since."""
-    restarted = any(status.get("lastState") for status in container_statuses(pod))
-    return restarted or has_started(pod)
-
-
-def pod_outcome(pod: Object) -> Optional[Outcome]:
-    """How a pod ended; None while it has not, or if it will be tried again here."""
-    status = pod.get("status") or {}
-    if pod["spec"].get("restartPolicy") != "Never" and status.get("phase") != "Failed":
-        return None
-    for container in container_statuses(pod):
-        ended = (container.get("state") or {}).get("terminated")
-        if not ended:
-            break
-        code = int(ended.get("exitCode", 0))
-        if code or container["name"] == CONTAINER_NAME:
-            reason = str(status.get("reason") or ended.get("reason") or "")
-            if reason == START_ERROR and ended.get("message"):
-                reason += f": {cause(ended.get('message', ''))}"
-            plain = reason in ("Error", "Completed")
-            return Outcome(code, "" if plain else reason, container["name"])
-    if status.get("phase") == "Failed":
-        return Outcome(ExitCode.FAILED, str(status.get("reason") or "the pod failed"))
-    return None
-
-
-def job_condition(job: Object, kind: str) -> Optional[Object]:
-    """The condition of that type if it is true."""
-    for condition in (job.get("status") or {}).get("conditions") or []:
-        if condition["type"] == kind and condition["status"] == "True":
-            found: Object = condition
-            return found
-    return None
-
-
-def job_failure(job: Object) -> Optional[Object]:
-    """The condition that says that a Job has failed. FailureTarget comes first,
-    up to a pod's grace time before Failed does.
-    """
-    return job_condition(job, "Failed") or job_condition(job, "FailureTarget")
-
-
-def job_end(job: Object) -> str:
-    """The condition that says that a Job has ended, or is about to; "" without one."""
-    ends = (kind for kind in ("Complete", "Failed", "FailureTarget") if job_condition(job, kind))
-    return next(ends, "")
-
-
-def is_finished(job: Object) -> bool:
-    """Whether a Job has ended; only these two conditions say so."""
-    return bool(job_condition(job, "Complete") or job_condition(job, "Failed"))
-
-
-def pod_counts(root: Object, pods: Iterable[Object]) -> str:
-    """How far a run is: `1 pending, 2 running, 3 of 8 done, 1 failed`."""
-    counts = {"pending": 0, "running": 0, "done": 0, "failed": 0}
-    for pod in pods:
-        outcome = pod_outcome(pod)
-        if outcome:
-            counts["failed" if outcome.code else "done"] += 1
-        else:
-            counts["running" if has_started(pod) else "pending"] += 1
-    total = int(root["spec"].get("completions") or 1)
-    words = {"done": f"of {total} done"} if total > 1 else {}
-    parts = [f"{number} {words.get(word, word)}" for word, number in counts.items() if number]
-    return ", ".join(parts) or "no pod yet"
-
-
-def latest_outcomes(pods: Iterable[Object], retry: int, final: bool) -> Dict[int, Outcome]:
-    """For each index that is decided: success, or the last of all its failures.
-    Once the Job has ended (``final``), there are no further ones.
-    """
-    decided: Dict[int, Outcome] = {}
-    failures: Dict[int, int] = {}
-    for pod in sorted(pods, key=pod_age):
-        outcome, index = pod_outcome(pod), pod_index(pod)
-        if outcome is None or (index in decided and decided[index].code == 0):
-            continue
-        if outcome.code and pod["metadata"].get("deletionTimestamp") and not final:
-            continue  # somebody has ended it: whether it counts is the Job's to say
-        failures[index] = failures.get(index, 0) + (outcome.code != 0)
-        if outcome.code == 0 or failures[index] > retry or final:
-            decided[index] = outcome
-    return decided
-
-
-def pod_age(pod: Object) -> Tuple[str, int, str]:
-    """A key that sorts pods by creation, attempts of one index in their order."""
-    metadata = pod["metadata"]
-    return metadata.get("creationTimestamp") or "", pod_index(pod), metadata["name"]
-
-
-def may_be_over(root: Object, ended: int) -> bool:
-    """Whether a `verdict` may be had with so many pods that have ended, which costs
-    a look at each pod: every index needs one, unless the Job itself has ended.
-    """
-    return (
-        is_deployment(root)
-        or job_end(root) != ""
-        or ended >= int(root["spec"].get("completions") or 1)
-    )
-
-
-def verdict(job: Object, pods: Sequence[Object]) -> Optional[Verdict]:
-    """Judge a run by its Job and pods; None while it is not decided.
-
-    The states of the containers decide as soon as each index has succeeded or
-    used up its retries. The Job's own condition follows some two seconds later
-    and decides the rest: deadlines, pods that were deleted, quotas.
-    """
-    name = job["metadata"]["name"]
-    spec = job["spec"]
-    count = int(spec.get("completions") or 1)
-    retry = int(spec.get("backoffLimitPerIndex", spec.get("backoffLimit", 6)))
-    failed = job_failure(job)
-    decided = latest_outcomes(pods, retry, bool(failed))
-    if len(decided) < count and not failed:
-        if job_condition(job, "Complete"):
-            return Verdict(ExitCode.OK, f"{name} succeeded")
-        return None
-    if failed and failed["type"] == "FailureTarget" and len(decided) < count:
-        if failed.get("reason") != "DeadlineExceeded":
-            return None  # the pods' own words are still on their way
-    if failed and failed.get("reason") == "DeadlineExceeded":
-        return timed_out(name, spec.get("activeDeadlineSeconds"))
-    return summary(name, count, decided, str(failed.get("reason") or "") if failed else "")
-
-
-def timed_out(name: str, limit: Optional[int]) -> Verdict:
-    """The end of a run that has taken too long."""
-    return Verdict(ExitCode.TIMEOUT, f"{name} timed out after {limit} s (DeadlineExceeded)")
-
-
-def summary(name: str, count: int, decided: Mapping[int, Outcome], reason: str) -> Verdict:
-    """Put the outcomes of all indexes into one verdict."""
-    bad = {index: decided[index] for index in sorted(decided) if decided[index].code}
-    good = len(decided) - len(bad)
-    if good == count:
-        return Verdict(ExitCode.OK, f"{name} succeeded")
-    if not bad:
-        return Verdict(ExitCode.FAILED, f"{name} failed ({reason or 'its pods are gone'})")
-    code = next(iter(bad.values())).code
-    if count == 1:
-        return Verdict(code, f"{name} failed: {bad[min(bad)]}")
-    shown = [f"index {index}: {outcome}" for index, outcome in bad.items()]
-    more = f"; and {len(shown) - 10} more" if len(shown) > 10 else ""
-    return Verdict(code, f"{name}: {good} of {count} succeeded; {'; '.join(shown[:10])}{more}")
-
-
-def is_deployment(root: Object) -> bool:
-    """Whether this is a Deployment and no Job. The items of a list lack a kind."""
-    return "replicas" in root["spec"]
-
-
-def is_rolled_out(item: Object) -> bool:
-    """Whether a Deployment's pods are all of its latest template, and available."""
-    status, wanted = item.get("status") or {}, int(item["spec"].get("replicas", 1))
-    return (
-        int(status.get("observedGeneration") or 0) >= int(item["metadata"].get("generation", 0))
-        and int(status.get("updatedReplicas") or 0) == wanted
-        and int(status.get("availableReplicas") or 0) == wanted
-        and int(status.get("replicas") or 0) == wanted
-    )
-
-
-def pod_suffix(pod: Object) -> str:
-    """What tells a Deployment's pods apart: the last part of the name."""
-    return str(pod["metadata"]["name"]).rpartition("-")[2]
-
-
-# Waiting
-
-START_ERROR = "StartError"
-"""The reason of a container whose command is not there, or cannot be run."""
-
-HOPELESS = {
-    "ErrImagePull",
-    "ImagePullBackOff",
-    "InvalidImageName",
-    "ErrImageNeverPull",
-    "RegistryUnavailable",
-    "CreateContainerConfigError",
-    "CreateContainerError",
-    "RunContainerError",
-}
-"""Reasons of a waiting container (kubernetes, pkg/kubelet/images and
-kuberuntime) that time alone does not mend."""
-
-
-def is_idle(pod: Object) -> bool:
-    """Whether a pod has yet to show that it runs; one that crashes does not."""
-    if pod_outcome(pod):
-        return False
-    restarted = any(int(status.get("restartCount") or 0) for status in container_statuses(pod))
-    return restarted or not has_started(pod)
-
-
-def is_under_way(root: Object) -> bool:
-    """Whether a Deployment has been rolled out; then its troubles are its own."""
-    return is_deployment(root) and is_rolled_out(root)
-
-
-WRAPPINGS = [
-    re.compile(pattern, re.S)
-    for pattern in (
-        r'^Back-off pulling image "[^"]*"(: ErrImagePull)?(: )?',
-        r"^rpc error: code = \w+ desc = ",
-        r'^failed to pull and unpack image "[^"]*": ',
-        r'^failed to resolve reference "[^"]*": ',
-        r"^.*unable to start container process: (error during container init: )?",
-        r'^(Error creating: )?pods "[^"]*" is forbidden: ',
-        r' \(pod: "[^"]*", container: .*\)$',
-        r": unknown$",
-    )
-]
-"""What kubelet, container runtime and controllers put around the cause of a trouble.
-Some of it differs each time."""
-
-REMEDIES = (
-    (r"PodSecurity|runAsNonRoot", "--restricted may help"),
-    (r"must specify .*memory", "give --mem"),
-    (r"must specify .*cpu", "give --cpu"),
-)
-
-
-def cause(message: str) -> str:
-    """The words of a message that say what is wrong, and which option may mend it."""
-    for wrapping in WRAPPINGS:
-        message = wrapping.sub("", message)
-    remedies = [remedy for pattern, remedy in REMEDIES if re.search(pattern, message)]
-    return message + (f" ({'; '.join(remedies)})" if remedies else "")
-
-
-def explain_root(root: Object, events: Sequence[Object]) -> Optional[Wait]:
-    """Why a Job or a Deployment has no pod."""
-    if root["spec"].get("suspend"):
-        return Wait("the Job is suspended, a queue may be holding it back", False)
-    refusals = [event for event in events if event.get("reason") == "FailedCreate"]
-    failure = job_condition(root, "ReplicaFailure") or (refusals and refusals[-1])
-    if failure:
-        return Wait(f"the cluster refuses its pod: {cause(failure.get('message', ''))}", True)
-    return None
-
-
-def explain_pod(
-    pod: Object, events: Sequence[Object], nodes: Sequence[Object] = ()
-) -> Optional[Wait]:
-    """Why a pod does not run, in words; ``nodes`` are the cluster's, if known."""
-    for status in container_statuses(pod):
-        wait = explain_container(pod, status)
-        if wait:
-            return wait
-    refusal = unschedulable(pod)
-    claim = re.search(r'persistentvolumeclaim "([^"]*)" not found', refusal)
-    if claim:
-        return Wait(f'the volume claim "{claim.group(1)}" does not exist', True)
-    if refusal:
-        return Wait(explain_unschedulable(pod, refusal, nodes), False)
-    return explain_events(events)
-
-
-def explain_events(events: Sequence[Object]) -> Optional[Wait]:
-    """What the latest event that matters says of a pod that is being started."""
-    pulled = [e for e in events if e.get("reason") in ("Pulled", "Created", "Started")]
-    past = max(map(event_time, pulled), default="")
-    for event in reversed(events):
-        reason, message = event.get("reason"), str(event.get("message", ""))
-        if reason in ("FailedMount", "FailedAttachVolume"):
-            return Wait(f"a volume is missing: {message}", "not found" in message)
-        if reason == "FailedCreatePodSandBox":
-            # Each try has an id of its own, and would be told as something new.
-            message = re.sub(r"\b[0-9a-f]{64}\b", "...", message)
-            return Wait(f"the node cannot start it: {message}", False)
-        # Events of one second come in any order.
-        if reason == "Pulling" and event_time(event) > past:
-            return Wait(f"the node pulls its image: {message}", False)
-    return None
-
-
-def event_time(event: Object) -> str:
-    """When an event was last seen; of the newer kind only the first time is set."""
-    return str(event.get("lastTimestamp") or event.get("eventTime") or "")
-
-
-def explain_container(pod: Object, status: Object) -> Optional[Wait]:
-    """What keeps a container from running, if it is the container itself."""
-    state, image = status.get("state") or {}, status.get("image", "")
-    waiting, name = state.get("waiting") or {}, status["name"]
-    own, reason = name == CONTAINER_NAME, waiting.get("reason", "")
-    what = cause(waiting.get("message", ""))
-    ended = (status.get("lastState") or {}).get("terminated")
-    if ended:
-        return Wait(
-            explain_restarts(ended, "its command" if own else f"init container {name}"), True
-        )
-    if "running" in state and not own and name in map(name_of, init_containers(pod)):
-        return Wait(f"init container {name} runs", False)
-    if reason not in HOPELESS:
-        return None
-    whose = "" if own else f" of init container {name}"
-    if reason == "InvalidImageName":
-        return Wait(f"'{image}' is no valid image name", True)
-    if reason == "ErrImageNeverPull":
-        return Wait(f"the image {image}{whose} is not present on the node: {what}", True)
-    if "Image" in reason or reason == "RegistryUnavailable":
-        return Wait(f"the image {image}{whose} cannot be pulled: {what or reason}", True)
-    return Wait(f"its container{whose} cannot be made ({reason}): {what}", True)
-
-
-def explain_restarts(ended: Object, what: str) -> str:
-    """Why a container of a Deployment is restarted again and again."""
-    if ended.get("reason") == START_ERROR:
-        return f"{what} cannot be started: {cause(ended.get('message', ''))}"
-    code = int(ended.get("exitCode", 0))
-    text = f"{what} ends again and again: exit code {code} ({ended.get('reason', '')})"
-    return text if code else text + "; a Deployment's command must not end"
-
-
-def name_of(item: Object) -> str:
-    """The name of a container."""
-    return str(item["name"])
-
-
-def init_containers(pod: Object) -> List[Object]:
-    """The containers that run, and end, before the command does. Those that are to be
-    restarted always are sidecars, and stay.
-    """
-    every = pod["spec"].get("initContainers") or []
-    return [item for item in every if item.get("restartPolicy") != "Always"]
-
-
-def unschedulable(pod: Object) -> str:
-    """The scheduler's words for why no node takes a pod, "" if it has said none."""
-    for condition in (pod.get("status") or {}).get("conditions") or []:
-        if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
-            return str(condition.get("message", ""))
-    return ""
-
-
-LACKING = re.compile(r"Insufficient ([^\s,]+[^\s,.])")
-
-
-def explain_unschedulable(pod: Object, refusal: str, nodes: Sequence[Object] = ()) -> str:
-    """What a pod asks of a node beside what the nodes have, and the scheduler's words."""
-    words = re.sub(r"( no new claims to deallocate,)? preemption: .*", "", refusal).rstrip(". ")
-    lacking = list(dict.fromkeys(LACKING.findall(words)))
-    what = f"no node has enough {' and '.join(lacking)}" if lacking else "no node can take it"
-    wanted, facts = asked(pod), []
-    if wanted:
-        parts = [f"{name} {amount(name, wanted[name])}" for name in sorted(wanted)]
-        facts.append(f"asked: {', '.join(parts)}")
-    if lacking and nodes:
-        have = ", ".join(f"{name} {largest(nodes, name)}" for name in lacking)
-        facts.append(f"the largest node: {have}")
-    if pod["spec"].get("nodeSelector") and not lacking:
-        pairs = sorted(pod["spec"]["nodeSelector"].items())
-        facts.append(f"wanted: {', '.join(f'{key}={value}' for key, value in pairs)}")
-    return f"{what}: {words}" + (f" ({'; '.join(facts)})" if facts else "")
-
-
-def asked(pod: Object) -> Dict[str, str]:
-    """What a pod asks of a node, resource by resource."""
-    wanted: Dict[str, str] = {}
-    for container in pod["spec"].get("containers") or []:
-        wanted.update((container.get("resources") or {}).get("limits") or {})
-        wanted.update((container.get("resources") or {}).get("requests") or {})
-    return wanted
-
-
-def largest(nodes: Iterable[Object], resource: str) -> str:
-    """The most of a resource that a node has for pods, "0" if none has any."""
-    amounts = [
-        str(((node.get("status") or {}).get("allocatable") or {}).get(resource, "0"))
-        for node in nodes
-    ]
-    return amount(resource, max(amounts, key=quantity))
-
-
-def amount(resource: str, text: str) -> str:
-    """A quantity for people; the API server has made 5k of 5000 CPUs."""
-    number = quantity(text)
-    return format_size(int(number)) if resource == "memory" else f"{number:.12g}"
-
-
-# Listing
-
-
-def labels_of(item: Optional[Object]) -> Dict[str, str]:
-    """The labels of an object, which may have none or be none."""
-    return ((item or {}).get("metadata") or {}).get("labels") or {}
-
-
-def is_ours(item: Optional[Object]) -> bool:
-    """Whether k8r has made that object."""
-    return labels_of(item).get(LABEL_CREATED_BY) == CREATED_BY
-
-
-def run_id(item: Object) -> str:
-    """The id of the run that an object belongs to."""
-    return str(annotations_of(item).get(ANNOTATION_RUN_ID) or "")
-
-
-def base_name(root: Object) -> str:
-    """The name of a run without the `-1` of a second one."""
-    return str(annotations_of(root).get(ANNOTATION_BASE) or root["metadata"]["name"])
-
-
-def secret_use(item: Object) -> SecretUse:
-    """How a secret of the user is used, from its metadata."""
-    metadata = item["metadata"]
-    keys = json.loads(annotations_of(item).get(ANNOTATION_KEYS) or "[]")
-    return SecretUse(metadata["labels"][LABEL_SECRET], metadata["name"], tuple(keys))
-
-
-def secret_row(item: Object) -> Object:
-    """What `k8r secret --list` says of a secret."""
-    use = secret_use(item)
-    return {
-        "name": use.name,
-        "job": item["metadata"]["labels"].get(LABEL_JOB, ""),
-        "object": use.object_name,
-        "variables": sorted(secret_variables(use)),
-        "created": item["metadata"].get("creationTimestamp", ""),
-    }
-
-
-def job_row(job: Object) -> Object:
-    """What `k8r ls` says of a Job, as plain data."""
-    status, spec = job.get("status") or {}, job["spec"]
-    return {
-        "name": job["metadata"]["name"],
-        "type": "job",
-        "source": labels_of(job).get(LABEL_SOURCE_TYPE, ""),
-        "desired": int(spec.get("completions") or 1),
-        "running": int(status.get("ready", status.get("active")) or 0),
-        "complete": int(status.get("succeeded") or 0),
-        "failed": int(status.get("failed") or 0),
-        "status": job_status(job),
-        "created": job["metadata"].get("creationTimestamp", ""),
-        **container_row(job),
-    }
-
-
-def row_and_job(job: Object) -> Tuple[Object, Optional[Object]]:
-    """The row of a Job, and the Job itself if its pods know more than it does."""
-    row = job_row(job)
-    return row, job if row["status"] == "Running" and row["running"] == 0 else None
-
-
-def by_pods(row: Object, job: Object, pods: Sequence[Object]) -> Object:
-    """What changes in the row of a Job without a running pod by what its pods say:
-    they know their end two seconds before the Job does.
-    """
-    ended = [outcome.code for outcome in map(pod_outcome, pods) if outcome]
-    changes: Object = {
-        "complete": max(row["complete"], ended.count(0)),
-        "failed": max(row["failed"], len(ended) - ended.count(0)),
-    }
-    judged = verdict(job, pods)
-    waiting = [pod for pod in pods if not pod_outcome(pod) and not has_started(pod)]
-    if judged:
-        changes["status"] = "Failed" if judged.code else "Complete"
-    elif waiting:
-        changes["status"] = f"Pending ({pending_reason(waiting[0])[1]})"
-    return changes
-
-
-def container_row(root: Object) -> Object:
-    """What a Job or Deployment runs: the image and the user's command."""
-    for item in root["spec"]["template"]["spec"].get("containers") or []:
-        if item["name"] == CONTAINER_NAME:
-            words = item.get("args") or item.get("command") or []
-            return {"image": item.get("image", ""), "command": words}
-    return {"image": "", "command": []}
-
-
-def job_status(job: Object) -> str:
-    """One word for a Job's state, with the reason of a failure."""
-    failed = job_failure(job)
-    if failed:
-        return f"Failed ({failed.get('reason')})"
-    if job_condition(job, "Complete") or job_condition(job, "SuccessCriteriaMet"):
-        return "Complete"
-    if job["metadata"].get("deletionTimestamp"):
-        return "Terminating"
-    if job["spec"].get("suspend"):
-        return "Suspended"
-    return "Running"
-
-
-def pending_reason(pod: Object) -> Tuple[str, str]:
-    """The run that a pending pod belongs to, and one word for why it waits."""
-    reason = "Pending"
-    for condition in (pod.get("status") or {}).get("conditions") or []:
-        if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            reason = condition.get("reason") or reason
-    for status in container_statuses(pod):
-        reason = ((status.get("state") or {}).get("waiting") or {}).get("reason") or reason
-    return labels_of(pod).get(LABEL_JOB, ""), reason
-
-
-def deployment_row(item: Object) -> Object:
-    """What `k8r ls` says of a Deployment."""
-    status, desired = item.get("status") or {}, int(item["spec"].get("replicas", 1))
-    ready = int(status.get("readyReplicas") or 0)
-    stuck = [
-        condition
-        for condition in status.get("conditions") or []
-        if condition["type"] == "Progressing" and condition["status"] == "False"
-    ]
-    return {
-        "name": item["metadata"]["name"],
-        "type": "deployment",
-        "source": labels_of(item).get(LABEL_SOURCE_TYPE, ""),
-        "desired": desired,
-        "running": ready,
-        "complete": 0,
-        "failed": 0,
-        "status": f"Failed ({stuck[0].get('reason')})" if stuck else "Running",
-        "created": item["metadata"].get("creationTimestamp", ""),
-        **container_row(item),
-    }
-
-
-def format_age(seconds: float) -> str:
-    """`12s`, `5m`, `3h`, `4d`, as kubectl writes an age."""
-    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
-        if seconds >= 2 * size or (unit == "m" and seconds >= 120):
-            return f"{int(seconds // size)}{unit}"
-    return f"{max(int(seconds), 0)}s"
-
-
-def parse_timestamp(text: str) -> float:
-    """Seconds since the epoch of `2024-01-02T03:04:05Z`; 0 if it is none."""
-    import datetime
-
-    try:
-        parsed = datetime.datetime.strptime(text[:19], "%Y-%m-%dT%H:%M:%S")
-    except ValueError:
-        return 0.0
-    return parsed.replace(tzinfo=datetime.timezone.utc).timestamp()
-
-
 # ==============================================================================
-# 5. Manifests
+# Manifests
 # ==============================================================================
+
+# Shell text
+
+WORKSPACE = "/workspace"
+ARCHIVE_MOUNT = "/k8r/source"
+SECRET_MOUNT = "/k8r/secret"
+GIT_SECRET_MOUNT = "/k8r/git-secret"
+GIT_HOME = "/k8r/git-home"
 
 UNPACK = """\
 cd {workspace} || exit 125
@@ -2055,7 +1022,6 @@ server gives away named ones only. Credentials reach git and ssh by files
 that nobody else reads, and never by an argument, a variable or .git/config.
 The command may run as another user than the clone, hence the last line."""
 
-
 LOCAL_CLONE = """\
 set -eu
 home={home}
@@ -2097,6 +1063,15 @@ def cloned_script(workspace: str = "", clone: str = "") -> str:
     script = (COPY if clone else "") + CLONED + STARTUP
     workspace, clone = shlex.quote(workspace or WORKSPACE), shlex.quote(clone)
     return script.format(workspace=workspace, clone=clone, startup=STARTUP_SCRIPT)
+
+
+# Pods
+
+RESTRICTED_UID = 65534
+STABLE_AFTER = 5
+"""Seconds that a Deployment's pod must run to count as available: without a
+probe Kubernetes would call one that crashes at once available, too. The
+kubelet's first restart comes at once, so that it may look well for some 3 s."""
 
 
 def prune(value: Object) -> Object:
@@ -2344,6 +1319,13 @@ def pod_template(work: Workload, restart: str) -> Object:
     return merged
 
 
+def is_named_list(value: Any) -> bool:
+    """Whether this is a list of objects that have names, such as containers."""
+    return isinstance(value, list) and all(
+        isinstance(item, dict) and "name" in item for item in value
+    )
+
+
 def merge(base: Any, patch: Any) -> Any:
     """Merge a patch into JSON data: objects by key, lists of named things by
     name, anything else is replaced; null removes (as in RFC 7396).
@@ -2359,6 +1341,9 @@ def merge(base: Any, patch: Any) -> Any:
             items[item["name"]] = merge(items.get(item["name"]), item)
         return list(items.values())
     return patch
+
+
+# Objects
 
 
 def job(work: Workload) -> Object:
@@ -2504,8 +1489,829 @@ def owned(child: Object, owner: Object) -> Object:
 
 
 # ==============================================================================
-# 6. Sources
+# Objects
 # ==============================================================================
+
+
+def annotations_of(item: Object) -> Dict[str, str]:
+    """The annotations of an object, which may have none."""
+    return item["metadata"].get("annotations") or {}
+
+
+def labels_of(item: Optional[Object]) -> Dict[str, str]:
+    """The labels of an object, which may have none or be none."""
+    return ((item or {}).get("metadata") or {}).get("labels") or {}
+
+
+def is_ours(item: Optional[Object]) -> bool:
+    """Whether k8r has made that object."""
+    return labels_of(item).get(LABEL_CREATED_BY) == CREATED_BY
+
+
+def run_id(item: Object) -> str:
+    """The id of the run that an object belongs to."""
+    return str(annotations_of(item).get(ANNOTATION_RUN_ID) or "")
+
+
+def base_name(root: Object) -> str:
+    """The name of a run without the `-1` of a second one."""
+    return str(annotations_of(root).get(ANNOTATION_BASE) or root["metadata"]["name"])
+
+
+def belongs_to(pod: Object, uid: str) -> bool:
+    """Whether a pod is owned by the object with that uid."""
+    owners = pod["metadata"].get("ownerReferences") or []
+    return any(owner.get("uid") == uid for owner in owners)
+
+
+# Pods
+
+
+def pod_index(pod: Object) -> int:
+    """The completion index of a Job's pod, 0 where it has none."""
+    return int(annotations_of(pod).get(INDEX_ANNOTATION, 0))
+
+
+def pod_suffix(pod: Object) -> str:
+    """What tells a Deployment's pods apart: the last part of the name."""
+    return str(pod["metadata"]["name"]).rpartition("-")[2]
+
+
+def pod_age(pod: Object) -> Tuple[str, int, str]:
+    """A key that sorts pods by creation, attempts of one index in their order."""
+    metadata = pod["metadata"]
+    return metadata.get("creationTimestamp") or "", pod_index(pod), metadata["name"]
+
+
+def container_statuses(pod: Object) -> List[Object]:
+    """The statuses of init and other containers, in the order they run."""
+    status = pod.get("status") or {}
+    return [
+        *(status.get("initContainerStatuses") or []),
+        *(status.get("containerStatuses") or []),
+    ]
+
+
+def main_state(pod: Object) -> Object:
+    """The state of the container that runs the user's command."""
+    for status in container_statuses(pod):
+        if status["name"] == CONTAINER_NAME:
+            state: Object = status.get("state") or {}
+            return state
+    return {}
+
+
+def has_started(pod: Object) -> bool:
+    """Whether the user's command runs or has run."""
+    return bool({"running", "terminated"} & set(main_state(pod)))
+
+
+def has_logs(pod: Object) -> bool:
+    """Whether the user's command has run, be it in a container restarted since."""
+    restarted = any(status.get("lastState") for status in container_statuses(pod))
+    return restarted or has_started(pod)
+
+
+def pod_outcome(pod: Object) -> Optional[Outcome]:
+    """How a pod ended; None while it has not, or if it will be tried again here."""
+    status = pod.get("status") or {}
+    if pod["spec"].get("restartPolicy") != "Never" and status.get("phase") != "Failed":
+        return None
+    for container in container_statuses(pod):
+        ended = (container.get("state") or {}).get("terminated")
+        if not ended:
+            break
+        code = int(ended.get("exitCode", 0))
+        if code or container["name"] == CONTAINER_NAME:
+            reason = str(status.get("reason") or ended.get("reason") or "")
+            if reason == START_ERROR and ended.get("message"):
+                reason += f": {cause(ended.get('message', ''))}"
+            plain = reason in ("Error", "Completed")
+            return Outcome(code, "" if plain else reason, container["name"])
+    if status.get("phase") == "Failed":
+        return Outcome(ExitCode.FAILED, str(status.get("reason") or "the pod failed"))
+    return None
+
+
+START_ERROR = "StartError"
+"""The reason of a container whose command is not there, or cannot be run."""
+
+WRAPPINGS = [
+    re.compile(pattern, re.S)
+    for pattern in (
+        r'^Back-off pulling image "[^"]*"(: ErrImagePull)?(: )?',
+        r"^rpc error: code = \w+ desc = ",
+        r'^failed to pull and unpack image "[^"]*": ',
+        r'^failed to resolve reference "[^"]*": ',
+        r"^.*unable to start container process: (error during container init: )?",
+        r'^(Error creating: )?pods "[^"]*" is forbidden: ',
+        r' \(pod: "[^"]*", container: .*\)$',
+        r": unknown$",
+    )
+]
+"""What kubelet, container runtime and controllers put around the cause of a trouble.
+Some of it differs each time."""
+
+REMEDIES = (
+    (r"PodSecurity|runAsNonRoot", "--restricted may help"),
+    (r"must specify .*memory", "give --mem"),
+    (r"must specify .*cpu", "give --cpu"),
+)
+
+
+def cause(message: str) -> str:
+    """The words of a message that say what is wrong, and which option may mend it."""
+    for wrapping in WRAPPINGS:
+        message = wrapping.sub("", message)
+    remedies = [remedy for pattern, remedy in REMEDIES if re.search(pattern, message)]
+    return message + (f" ({'; '.join(remedies)})" if remedies else "")
+
+
+# Jobs and Deployments
+
+
+def job_condition(job: Object, kind: str) -> Optional[Object]:
+    """The condition of that type if it is true."""
+    for condition in (job.get("status") or {}).get("conditions") or []:
+        if condition["type"] == kind and condition["status"] == "True":
+            found: Object = condition
+            return found
+    return None
+
+
+def job_failure(job: Object) -> Optional[Object]:
+    """The condition that says that a Job has failed. FailureTarget comes first,
+    up to a pod's grace time before Failed does.
+    """
+    return job_condition(job, "Failed") or job_condition(job, "FailureTarget")
+
+
+def job_end(job: Object) -> str:
+    """The condition that says that a Job has ended, or is about to; "" without one."""
+    ends = (kind for kind in ("Complete", "Failed", "FailureTarget") if job_condition(job, kind))
+    return next(ends, "")
+
+
+def is_finished(job: Object) -> bool:
+    """Whether a Job has ended; only these two conditions say so."""
+    return bool(job_condition(job, "Complete") or job_condition(job, "Failed"))
+
+
+def is_deployment(root: Object) -> bool:
+    """Whether this is a Deployment and no Job. The items of a list lack a kind."""
+    return "replicas" in root["spec"]
+
+
+def is_rolled_out(item: Object) -> bool:
+    """Whether a Deployment's pods are all of its latest template, and available."""
+    status, wanted = item.get("status") or {}, int(item["spec"].get("replicas", 1))
+    return (
+        int(status.get("observedGeneration") or 0) >= int(item["metadata"].get("generation", 0))
+        and int(status.get("updatedReplicas") or 0) == wanted
+        and int(status.get("availableReplicas") or 0) == wanted
+        and int(status.get("replicas") or 0) == wanted
+    )
+
+
+def pod_counts(root: Object, pods: Iterable[Object]) -> str:
+    """How far a run is: `1 pending, 2 running, 3 of 8 done, 1 failed`."""
+    counts = {"pending": 0, "running": 0, "done": 0, "failed": 0}
+    for pod in pods:
+        outcome = pod_outcome(pod)
+        if outcome:
+            counts["failed" if outcome.code else "done"] += 1
+        else:
+            counts["running" if has_started(pod) else "pending"] += 1
+    total = int(root["spec"].get("completions") or 1)
+    words = {"done": f"of {total} done"} if total > 1 else {}
+    parts = [f"{number} {words.get(word, word)}" for word, number in counts.items() if number]
+    return ", ".join(parts) or "no pod yet"
+
+
+def latest_outcomes(pods: Iterable[Object], retry: int, final: bool) -> Dict[int, Outcome]:
+    """For each index that is decided: success, or the last of all its failures.
+    Once the Job has ended (``final``), there are no further ones.
+    """
+    decided: Dict[int, Outcome] = {}
+    failures: Dict[int, int] = {}
+    for pod in sorted(pods, key=pod_age):
+        outcome, index = pod_outcome(pod), pod_index(pod)
+        if outcome is None or (index in decided and decided[index].code == 0):
+            continue
+        if outcome.code and pod["metadata"].get("deletionTimestamp") and not final:
+            continue  # somebody has ended it: whether it counts is the Job's to say
+        failures[index] = failures.get(index, 0) + (outcome.code != 0)
+        if outcome.code == 0 or failures[index] > retry or final:
+            decided[index] = outcome
+    return decided
+
+
+def may_be_over(root: Object, ended: int) -> bool:
+    """Whether a `verdict` may be had with so many pods that have ended, which costs
+    a look at each pod: every index needs one, unless the Job itself has ended.
+    """
+    return (
+        is_deployment(root)
+        or job_end(root) != ""
+        or ended >= int(root["spec"].get("completions") or 1)
+    )
+
+
+def verdict(job: Object, pods: Sequence[Object]) -> Optional[Verdict]:
+    """Judge a run by its Job and pods; None while it is not decided.
+
+    The states of the containers decide as soon as each index has succeeded or
+    used up its retries. The Job's own condition follows some two seconds later
+    and decides the rest: deadlines, pods that were deleted, quotas.
+    """
+    name = job["metadata"]["name"]
+    spec = job["spec"]
+    count = int(spec.get("completions") or 1)
+    retry = int(spec.get("backoffLimitPerIndex", spec.get("backoffLimit", 6)))
+    failed = job_failure(job)
+    decided = latest_outcomes(pods, retry, bool(failed))
+    if len(decided) < count and not failed:
+        if job_condition(job, "Complete"):
+            return Verdict(ExitCode.OK, f"{name} succeeded")
+        return None
+    if failed and failed["type"] == "FailureTarget" and len(decided) < count:
+        if failed.get("reason") != "DeadlineExceeded":
+            return None  # the pods' own words are still on their way
+    if failed and failed.get("reason") == "DeadlineExceeded":
+        return timed_out(name, spec.get("activeDeadlineSeconds"))
+    return summary(name, count, decided, str(failed.get("reason") or "") if failed else "")
+
+
+def timed_out(name: str, limit: Optional[int]) -> Verdict:
+    """The end of a run that has taken too long."""
+    return Verdict(ExitCode.TIMEOUT, f"{name} timed out after {limit} s (DeadlineExceeded)")
+
+
+def summary(name: str, count: int, decided: Mapping[int, Outcome], reason: str) -> Verdict:
+    """Put the outcomes of all indexes into one verdict."""
+    bad = {index: decided[index] for index in sorted(decided) if decided[index].code}
+    good = len(decided) - len(bad)
+    if good == count:
+        return Verdict(ExitCode.OK, f"{name} succeeded")
+    if not bad:
+        return Verdict(ExitCode.FAILED, f"{name} failed ({reason or 'its pods are gone'})")
+    code = next(iter(bad.values())).code
+    if count == 1:
+        return Verdict(code, f"{name} failed: {bad[min(bad)]}")
+    shown = [f"index {index}: {outcome}" for index, outcome in bad.items()]
+    more = f"; and {len(shown) - 10} more" if len(shown) > 10 else ""
+    return Verdict(code, f"{name}: {good} of {count} succeeded; {'; '.join(shown[:10])}{more}")
+
+
+# Waiting
+
+HOPELESS = {
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "ErrImageNeverPull",
+    "RegistryUnavailable",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "RunContainerError",
+}
+"""Reasons of a waiting container (kubernetes, pkg/kubelet/images and
+kuberuntime) that time alone does not mend."""
+
+
+def is_idle(pod: Object) -> bool:
+    """Whether a pod has yet to show that it runs; one that crashes does not."""
+    if pod_outcome(pod):
+        return False
+    restarted = any(int(status.get("restartCount") or 0) for status in container_statuses(pod))
+    return restarted or not has_started(pod)
+
+
+def is_under_way(root: Object) -> bool:
+    """Whether a Deployment has been rolled out; then its troubles are its own."""
+    return is_deployment(root) and is_rolled_out(root)
+
+
+def explain_root(root: Object, events: Sequence[Object]) -> Optional[Wait]:
+    """Why a Job or a Deployment has no pod."""
+    if root["spec"].get("suspend"):
+        return Wait("the Job is suspended, a queue may be holding it back", False)
+    refusals = [event for event in events if event.get("reason") == "FailedCreate"]
+    failure = job_condition(root, "ReplicaFailure") or (refusals and refusals[-1])
+    if failure:
+        return Wait(f"the cluster refuses its pod: {cause(failure.get('message', ''))}", True)
+    return None
+
+
+def explain_pod(
+    pod: Object, events: Sequence[Object], nodes: Sequence[Object] = ()
+) -> Optional[Wait]:
+    """Why a pod does not run, in words; ``nodes`` are the cluster's, if known."""
+    for status in container_statuses(pod):
+        wait = explain_container(pod, status)
+        if wait:
+            return wait
+    refusal = unschedulable(pod)
+    claim = re.search(r'persistentvolumeclaim "([^"]*)" not found', refusal)
+    if claim:
+        return Wait(f'the volume claim "{claim.group(1)}" does not exist', True)
+    if refusal:
+        return Wait(explain_unschedulable(pod, refusal, nodes), False)
+    return explain_events(events)
+
+
+def explain_events(events: Sequence[Object]) -> Optional[Wait]:
+    """What the latest event that matters says of a pod that is being started."""
+    pulled = [e for e in events if e.get("reason") in ("Pulled", "Created", "Started")]
+    past = max(map(event_time, pulled), default="")
+    for event in reversed(events):
+        reason, message = event.get("reason"), str(event.get("message", ""))
+        if reason in ("FailedMount", "FailedAttachVolume"):
+            return Wait(f"a volume is missing: {message}", "not found" in message)
+        if reason == "FailedCreatePodSandBox":
+            # Each try has an id of its own, and would be told as something new.
+            message = re.sub(r"\b[0-9a-f]{64}\b", "...", message)
+            return Wait(f"the node cannot start it: {message}", False)
+        # Events of one second come in any order.
+        if reason == "Pulling" and event_time(event) > past:
+            return Wait(f"the node pulls its image: {message}", False)
+    return None
+
+
+def event_time(event: Object) -> str:
+    """When an event was last seen; of the newer kind only the first time is set."""
+    return str(event.get("lastTimestamp") or event.get("eventTime") or "")
+
+
+def explain_container(pod: Object, status: Object) -> Optional[Wait]:
+    """What keeps a container from running, if it is the container itself."""
+    state, image = status.get("state") or {}, status.get("image", "")
+    waiting, name = state.get("waiting") or {}, status["name"]
+    own, reason = name == CONTAINER_NAME, waiting.get("reason", "")
+    what = cause(waiting.get("message", ""))
+    ended = (status.get("lastState") or {}).get("terminated")
+    if ended:
+        return Wait(
+            explain_restarts(ended, "its command" if own else f"init container {name}"), True
+        )
+    if "running" in state and not own and name in map(name_of, init_containers(pod)):
+        return Wait(f"init container {name} runs", False)
+    if reason not in HOPELESS:
+        return None
+    whose = "" if own else f" of init container {name}"
+    if reason == "InvalidImageName":
+        return Wait(f"'{image}' is no valid image name", True)
+    if reason == "ErrImageNeverPull":
+        return Wait(f"the image {image}{whose} is not present on the node: {what}", True)
+    if "Image" in reason or reason == "RegistryUnavailable":
+        return Wait(f"the image {image}{whose} cannot be pulled: {what or reason}", True)
+    return Wait(f"its container{whose} cannot be made ({reason}): {what}", True)
+
+
+def explain_restarts(ended: Object, what: str) -> str:
+    """Why a container of a Deployment is restarted again and again."""
+    if ended.get("reason") == START_ERROR:
+        return f"{what} cannot be started: {cause(ended.get('message', ''))}"
+    code = int(ended.get("exitCode", 0))
+    text = f"{what} ends again and again: exit code {code} ({ended.get('reason', '')})"
+    return text if code else text + "; a Deployment's command must not end"
+
+
+def name_of(item: Object) -> str:
+    """The name of a container."""
+    return str(item["name"])
+
+
+def init_containers(pod: Object) -> List[Object]:
+    """The containers that run, and end, before the command does. Those that are to be
+    restarted always are sidecars, and stay.
+    """
+    every = pod["spec"].get("initContainers") or []
+    return [item for item in every if item.get("restartPolicy") != "Always"]
+
+
+def unschedulable(pod: Object) -> str:
+    """The scheduler's words for why no node takes a pod, "" if it has said none."""
+    for condition in (pod.get("status") or {}).get("conditions") or []:
+        if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
+            return str(condition.get("message", ""))
+    return ""
+
+
+LACKING = re.compile(r"Insufficient ([^\s,]+[^\s,.])")
+
+
+def explain_unschedulable(pod: Object, refusal: str, nodes: Sequence[Object] = ()) -> str:
+    """What a pod asks of a node beside what the nodes have, and the scheduler's words."""
+    words = re.sub(r"( no new claims to deallocate,)? preemption: .*", "", refusal).rstrip(". ")
+    lacking = list(dict.fromkeys(LACKING.findall(words)))
+    what = f"no node has enough {' and '.join(lacking)}" if lacking else "no node can take it"
+    wanted, facts = asked(pod), []
+    if wanted:
+        parts = [f"{name} {amount(name, wanted[name])}" for name in sorted(wanted)]
+        facts.append(f"asked: {', '.join(parts)}")
+    if lacking and nodes:
+        have = ", ".join(f"{name} {largest(nodes, name)}" for name in lacking)
+        facts.append(f"the largest node: {have}")
+    if pod["spec"].get("nodeSelector") and not lacking:
+        pairs = sorted(pod["spec"]["nodeSelector"].items())
+        facts.append(f"wanted: {', '.join(f'{key}={value}' for key, value in pairs)}")
+    return f"{what}: {words}" + (f" ({'; '.join(facts)})" if facts else "")
+
+
+def asked(pod: Object) -> Dict[str, str]:
+    """What a pod asks of a node, resource by resource."""
+    wanted: Dict[str, str] = {}
+    for container in pod["spec"].get("containers") or []:
+        wanted.update((container.get("resources") or {}).get("limits") or {})
+        wanted.update((container.get("resources") or {}).get("requests") or {})
+    return wanted
+
+
+def largest(nodes: Iterable[Object], resource: str) -> str:
+    """The most of a resource that a node has for pods, "0" if none has any."""
+    amounts = [
+        str(((node.get("status") or {}).get("allocatable") or {}).get(resource, "0"))
+        for node in nodes
+    ]
+    return amount(resource, max(amounts, key=quantity))
+
+
+def amount(resource: str, text: str) -> str:
+    """A quantity for people; the API server has made 5k of 5000 CPUs."""
+    number = quantity(text)
+    return format_size(int(number)) if resource == "memory" else f"{number:.12g}"
+
+
+# Lists
+
+
+def secret_use(item: Object) -> SecretUse:
+    """How a secret of the user is used, from its metadata."""
+    metadata = item["metadata"]
+    keys = json.loads(annotations_of(item).get(ANNOTATION_KEYS) or "[]")
+    return SecretUse(metadata["labels"][LABEL_SECRET], metadata["name"], tuple(keys))
+
+
+def secret_row(item: Object) -> Object:
+    """What `k8r secret --list` says of a secret."""
+    use = secret_use(item)
+    return {
+        "name": use.name,
+        "job": item["metadata"]["labels"].get(LABEL_JOB, ""),
+        "object": use.object_name,
+        "variables": sorted(secret_variables(use)),
+        "created": item["metadata"].get("creationTimestamp", ""),
+    }
+
+
+def job_row(job: Object) -> Object:
+    """What `k8r ls` says of a Job, as plain data."""
+    status, spec = job.get("status") or {}, job["spec"]
+    return {
+        "name": job["metadata"]["name"],
+        "type": "job",
+        "source": labels_of(job).get(LABEL_SOURCE_TYPE, ""),
+        "desired": int(spec.get("completions") or 1),
+        "running": int(status.get("ready", status.get("active")) or 0),
+        "complete": int(status.get("succeeded") or 0),
+        "failed": int(status.get("failed") or 0),
+        "status": job_status(job),
+        "created": job["metadata"].get("creationTimestamp", ""),
+        **container_row(job),
+    }
+
+
+def row_and_job(job: Object) -> Tuple[Object, Optional[Object]]:
+    """The row of a Job, and the Job itself if its pods know more than it does."""
+    row = job_row(job)
+    return row, job if row["status"] == "Running" and row["running"] == 0 else None
+
+
+def by_pods(row: Object, job: Object, pods: Sequence[Object]) -> Object:
+    """What changes in the row of a Job without a running pod by what its pods say:
+    they know their end two seconds before the Job does.
+    """
+    ended = [outcome.code for outcome in map(pod_outcome, pods) if outcome]
+    changes: Object = {
+        "complete": max(row["complete"], ended.count(0)),
+        "failed": max(row["failed"], len(ended) - ended.count(0)),
+    }
+    judged = verdict(job, pods)
+    waiting = [pod for pod in pods if not pod_outcome(pod) and not has_started(pod)]
+    if judged:
+        changes["status"] = "Failed" if judged.code else "Complete"
+    elif waiting:
+        changes["status"] = f"Pending ({pending_reason(waiting[0])[1]})"
+    return changes
+
+
+def container_row(root: Object) -> Object:
+    """What a Job or Deployment runs: the image and the user's command."""
+    for item in root["spec"]["template"]["spec"].get("containers") or []:
+        if item["name"] == CONTAINER_NAME:
+            words = item.get("args") or item.get("command") or []
+            return {"image": item.get("image", ""), "command": words}
+    return {"image": "", "command": []}
+
+
+def job_status(job: Object) -> str:
+    """One word for a Job's state, with the reason of a failure."""
+    failed = job_failure(job)
+    if failed:
+        return f"Failed ({failed.get('reason')})"
+    if job_condition(job, "Complete") or job_condition(job, "SuccessCriteriaMet"):
+        return "Complete"
+    if job["metadata"].get("deletionTimestamp"):
+        return "Terminating"
+    if job["spec"].get("suspend"):
+        return "Suspended"
+    return "Running"
+
+
+def pending_reason(pod: Object) -> Tuple[str, str]:
+    """The run that a pending pod belongs to, and one word for why it waits."""
+    reason = "Pending"
+    for condition in (pod.get("status") or {}).get("conditions") or []:
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            reason = condition.get("reason") or reason
+    for status in container_statuses(pod):
+        reason = ((status.get("state") or {}).get("waiting") or {}).get("reason") or reason
+    return labels_of(pod).get(LABEL_JOB, ""), reason
+
+
+def deployment_row(item: Object) -> Object:
+    """What `k8r ls` says of a Deployment."""
+    status, desired = item.get("status") or {}, int(item["spec"].get("replicas", 1))
+    ready = int(status.get("readyReplicas") or 0)
+    stuck = [
+        condition
+        for condition in status.get("conditions") or []
+        if condition["type"] == "Progressing" and condition["status"] == "False"
+    ]
+    return {
+        "name": item["metadata"]["name"],
+        "type": "deployment",
+        "source": labels_of(item).get(LABEL_SOURCE_TYPE, ""),
+        "desired": desired,
+        "running": ready,
+        "complete": 0,
+        "failed": 0,
+        "status": f"Failed ({stuck[0].get('reason')})" if stuck else "Running",
+        "created": item["metadata"].get("creationTimestamp", ""),
+        **container_row(item),
+    }
+
+
+# ==============================================================================
+# Output
+# ==============================================================================
+
+SHOWN_AFTER = 1.0
+"""Seconds that something takes before its progress is shown."""
+
+
+class StatusLine:
+    """The last line of a terminal, which shows how things are until something
+    else is to be printed there. Without a terminal it shows nothing.
+    """
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float]) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._live = stream.isatty()
+        self._shown = ""
+        self._width = 0
+        self._next = 0.0
+        self._free = True  # whether the terminal's cursor is at the start of a line
+
+    def show(self, text: str) -> None:
+        """Show a text, cut to the terminal's present width; "" for none."""
+        if not self._live or text == self._shown:
+            return
+        now = self._clock()
+        if text and (not self._free or now < self._next):
+            return
+        self._next = now + REDRAW_EVERY
+        self.make_way(b"\n")
+        if text:
+            line, self._width = clip(f"k8r: {text}", self._columns() - 1)
+            self._write(line)
+            self._shown = text
+
+    def is_due(self) -> bool:
+        """Whether another text would be shown now."""
+        return self._live and self._free and self._clock() >= self._next
+
+    def make_way(self, data: bytes) -> None:
+        """Remove it, since ``data`` is about to be printed."""
+        if self._shown:
+            # A terminal that has become narrower has broken the line.
+            lines = self._width // self._columns()
+            self._write((f"\x1b[{lines}A" if lines else "") + "\r\x1b[J")
+            self._shown = ""
+        self._free = data.endswith(b"\n")
+
+    def _columns(self) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            return os.get_terminal_size(self._stream.fileno()).columns or 80
+        return 80
+
+    def _write(self, text: str) -> None:
+        # The terminal may be gone (SIGHUP); that must not hide the exit code.
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+            self._stream.flush()
+
+
+class Console:
+    """All that k8r prints: data to stdout, everything else to stderr."""
+
+    def __init__(self, env: Environment, quiet: bool, verbose: bool, color: str) -> None:
+        self._out = env.stdout
+        self._err = env.stderr
+        self._quiet = quiet
+        self._verbose = verbose
+        self._clock = env.clock
+        self._status = StatusLine(env.stderr, env.clock)
+        self._shared = env.stdout.isatty()
+        self.colored = color == "always" or (
+            color == "auto" and env.stdout.isatty() and not env.environ.get("NO_COLOR")
+        )
+
+    def data(self, data: bytes) -> None:
+        """Write what the user asked for, at once. Raises BrokenPipeError."""
+        if self._shared:
+            self._status.make_way(data)
+        self._out.write(data)
+        self._out.flush()
+
+    def abandon(self) -> None:
+        """After a BrokenPipeError: drop what Python would still try to write."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self._out.fileno())
+
+    def text(self, text: str) -> None:
+        """Write a line of data."""
+        self.data(text.encode("utf-8", "backslashreplace") + b"\n")
+
+    def say(self, text: str) -> None:
+        """Tell how things go, unless --quiet."""
+        if not self._quiet:
+            self._line(text)
+
+    def debug(self, text: str) -> None:
+        """Tell more, if --verbose."""
+        if self._verbose:
+            self._line(text)
+
+    def warn(self, text: str) -> None:
+        """Tell what the user must know, even with --quiet."""
+        self._line(text)
+
+    def error(self, error: K8rError) -> None:
+        """Say what went wrong and what to do."""
+        mark = "" if error.message.endswith("?") else ";"
+        self._line(error.message + (f"{mark} {error.hint}" if error.hint else ""))
+
+    def progress(self, text: str) -> None:
+        """Show a state on a terminal, in place of the one before; "" for none."""
+        if not self._quiet:
+            self._status.show(text)
+
+    @property
+    def shows_progress(self) -> bool:
+        """Whether a state would be shown now: to put it into words may take long."""
+        return not self._quiet and self._status.is_due()
+
+    def meter(self, what: str, total: int) -> Callable[[int], None]:
+        """What to call with each amount done of a work, to show a bar of it."""
+        started, done = self._clock(), 0
+
+        def add(amount: int) -> None:
+            nonlocal done
+            done += amount
+            if self._clock() - started > SHOWN_AFTER:
+                self.progress(f"{what} {format_bar(done, total)}")
+
+        return add
+
+    def foreign(self, data: bytes) -> None:
+        """Pass on what a container wrote that is not the user's command."""
+        self._write(data.decode("utf-8", "backslashreplace").rstrip("\n"))
+
+    def plain(self, text: str) -> None:
+        """Pass on a line of another program, unless --quiet."""
+        if not self._quiet:
+            self._write(text)
+
+    def trace(self) -> None:
+        """Show where the error being handled came from, if --verbose."""
+        if self._verbose:
+            import traceback
+
+            self._err.write(traceback.format_exc())
+
+    def _line(self, text: str) -> None:
+        self._write(f"k8r: {text}")
+
+    def _write(self, text: str) -> None:
+        # The terminal may be gone (SIGHUP); that must not hide the exit code.
+        with contextlib.suppress(OSError, ValueError):
+            self._status.make_way(b"\n")
+            self._err.write(f"{text}\n")
+            self._err.flush()
+
+
+class LogPrinter:
+    """Prints the logs of several pods, each line with its index in front."""
+
+    COLORS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
+
+    def __init__(self, console: Console, prefixed: bool) -> None:
+        self._console = console
+        self._prefixed = prefixed
+        self._rest: Dict[str, List[bytes]] = {}
+
+    def write(self, key: str, label: str, data: bytes) -> None:
+        """Print bytes of one log. Prefixed lines wait for their end."""
+        if not self._prefixed:
+            self._console.data(data)
+            return
+        whole, newline, rest = data.rpartition(b"\n")
+        if newline:
+            begun = b"".join(self._rest.pop(key, []))
+            self._print(label, begun + whole)
+        if rest:
+            self._rest.setdefault(key, []).append(rest)
+
+    def end(self, key: str, label: str) -> None:
+        """Print a last line that has no end of its own."""
+        rest = b"".join(self._rest.pop(key, []))
+        if rest:
+            self._print(label, rest)
+
+    def _print(self, label: str, lines: bytes) -> None:
+        prefix = f"[{label}] ".encode()
+        if self._console.colored:
+            color = self.COLORS[sum(label.encode()) % len(self.COLORS)]
+            prefix = b"\x1b[%dm%s\x1b[0m" % (color, prefix)
+        self._console.data(prefix + lines.replace(b"\n", b"\n" + prefix) + b"\n")
+
+
+def format_table(
+    header: Sequence[str], rows: Iterable[Sequence[str]], widths: Optional[List[int]] = None
+) -> str:
+    """Columns three spaces apart, as kubectl prints them. ``widths`` are the
+    least, and are widened for a table that goes on.
+    """
+    table = [row for row in [header, *rows] if row]
+    widths = widths if widths is not None else []
+    widths.extend([0] * (len(table[0]) - len(widths)))
+    for row in table:
+        widths[:] = [max(width, len(cell)) for width, cell in zip(widths, row)]
+    lines = ["   ".join(cell.ljust(width) for cell, width in zip(row, widths)) for row in table]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def format_yaml(documents: Iterable[Any]) -> Iterator[str]:
+    """YAML documents, one by one, since an archive's parts are large."""
+    import yaml
+
+    base = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+    class Dumper(base):  # type: ignore[misc, valid-type]
+        """Writes text of several lines as a block, for people to read."""
+
+        def ignore_aliases(self, data: Any) -> bool:
+            return True
+
+    def block_text(dumper: Any, text: str) -> Any:
+        style = "|" if "\n" in text else None
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+    Dumper.add_representer(str, block_text)
+    for document in documents:
+        yield "---\n" + yaml.dump(
+            document, Dumper=Dumper, sort_keys=False, width=1 << 30, allow_unicode=True
+        )
+
+
+# ==============================================================================
+# Sources
+# ==============================================================================
+
+# Directories
+
+IGNORE_FILE = ".k8rignore"
+UNWANTED = (".git", ".venv", "node_modules", "__pycache__")
+CHUNK_SIZE = MIB
+"""Bytes in one ConfigMap. The API server counts binaryData decoded and takes
+at most 1 MiB of it (kubernetes/kubernetes, pkg/apis/core/validation:
+MaxSecretSize)."""
+ARCHIVE_LIMIT = 64 * MIB
+TAR_MTIME = 315_532_800
+"""1980-01-01, the earliest time that a zip archive can hold: a fixed time makes
+equal directories equal archives, and Python's zip and wheel tools accept it."""
 
 
 class Archive:
@@ -2893,6 +2699,38 @@ def too_large(folder: str, paths: Iterable[str]) -> UsageError:
     )
 
 
+# Repositories
+
+LOOKUP_TIMEOUT = 5.0
+"""Seconds to wait for a git server before leaving it to the cluster."""
+
+
+def parse_refs(answer: bytes) -> Dict[str, str]:
+    """The refs that a git server advertises, name to commit.
+
+    The format is git's smart HTTP protocol (gitprotocol-http(5)): pkt-lines,
+    each with its length in four hexadecimal digits, "0000" between parts.
+    Raises ValueError if it is something else.
+    """
+    refs: Dict[str, str] = {}
+    position = 0
+    while position < len(answer):
+        length = int(answer[position : position + 4], 16)
+        line = answer[position + 4 : position + max(length, 4)]
+        position += max(length, 4)
+        match = re.match(rb"([0-9a-f]{40,64}) ([^\0\n]+)", line)
+        if match:
+            refs[match.group(2).decode("utf-8", "replace")] = match.group(1).decode()
+    return refs
+
+
+def has_ref(refs: Mapping[str, str], ref: str) -> bool:
+    """Whether a server has a ref; any commit may be there without a name."""
+    if re.fullmatch(r"[0-9a-fA-F]{4,64}", ref):
+        return True
+    return any(name in refs for name in (ref, f"refs/heads/{ref}", f"refs/tags/{ref}"))
+
+
 def look_up_repository(url: str, ref: Optional[str], user: str, password: str) -> str:
     """Ask an HTTP git server for a repository and a ref, so that a typo costs a
     second and no pod. Returns a warning, "" if all is well.
@@ -2945,108 +2783,115 @@ def root_cause(error: BaseException) -> str:
     return " ".join(words.split())
 
 
-class LocalProcess:
-    """A command in a session of its own. As in a container, both of its outputs are
-    one, and what it has started ends with it.
+# Files
 
-    ``folder`` is made for it and, unless ``keep``, removed after it.
+
+def read_secret(name: str, value: str, path: str) -> Dict[str, bytes]:
+    """The data of a secret from a file, a directory, or the value itself.
+
+    ``path`` is ``value`` as a path. Raises UsageError.
     """
-
-    def __init__(
-        self, command: Sequence[str], folder: str, environ: Mapping[str, str], keep: bool = False
-    ) -> None:
-        self._command = command
-        self._folder = folder
-        self._environ = environ
-        self._keep = keep
-        self._lock = threading.Lock()
-        self._stopped = False
-        self._process: Optional[subprocess.Popen[bytes]] = None
-        self.outcome = Outcome(128 + signal.SIGTERM)
-
-    def output(self) -> Iterator[bytes]:
-        """Run it and yield what it writes; `outcome` is then how it ended."""
-        with self._lock:
-            if self._stopped:
-                return
-            try:
-                os.makedirs(self._folder)
-                self._process = process = subprocess.Popen(
-                    self._command,
-                    cwd=self._folder,
-                    env=self._environ,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
-            except OSError as error:
-                raise K8rError(f"the command cannot be started: {error.strerror}") from error
-        with process:
-            yield from self._pieces(process)
-            code = process.wait()
-            self.stop(signal.SIGKILL)
-        with self._lock:
-            self._process = None
-        self.outcome = Outcome(code if code >= 0 else 128 - code)
-        if not self._keep:
-            remove_tree(self._folder)
-
-    def _pieces(self, process: subprocess.Popen[bytes]) -> Iterator[bytes]:
-        """What comes out of the pipe, and of one that outlives the process, what was in it."""
-        assert process.stdout
-        import select
-
-        pipe, poll = process.stdout.fileno(), select.poll()
-        poll.register(pipe, select.POLLIN)
-        left = sys.maxsize
-        while left > 0:
-            ended = process.poll() is not None
-            if ended:
-                self.stop(signal.SIGKILL)
-                left = min(left, PIPE_SIZE)
-            if poll.poll(250):
-                data = os.read(pipe, STREAM_CHUNK)
-                if not data:
-                    return
-                left -= len(data)
-                yield data
-            elif ended:
-                return
-
-    def stop(self, signum: int) -> None:
-        """Send it a signal, to all of it; it will not be started any more."""
-        with self._lock:
-            self._stopped = True
-            if self._process:
-                signal_session(self._process.pid, signum)
+    try:
+        if os.path.isdir(path):
+            return read_secret_directory(path)
+        if os.path.isfile(path):
+            with open(path, "rb") as file:
+                return {os.path.basename(os.path.realpath(path)): file.read(SECRET_LIMIT + 1)}
+    except OSError as error:
+        raise unreadable(error) from error
+    return {name: os.fsencode(value)}
 
 
-def signal_session(session: int, signum: int) -> None:
-    """Send a signal to the processes of a session: to the group of its leader, and
-    to those of others, as timeout(1) makes one, where /proc tells of them.
+def read_secret_directory(path: str) -> Dict[str, bytes]:
+    """A key for each file of a directory. Raises UsageError and OSError."""
+    data: Dict[str, bytes] = {}
+    for entry in sorted(os.listdir(path)):
+        full = os.path.join(path, entry)
+        if not os.path.isfile(full):
+            raise UsageError(
+                f"{printable(full)} is no file, and a secret holds files only",
+                "make one secret of each directory",
+            )
+        with open(full, "rb") as file:
+            data[entry] = file.read(SECRET_LIMIT + 1)
+    if not data:
+        raise UsageError(f"{printable(path)} is empty", "a secret needs at least one file")
+    return data
+
+
+def read_text(path: str, what: str) -> str:
+    """A text file that an option names. Raises UsageError."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
+        raise UsageError(
+            f"{what} {printable(path)} cannot be read: {reason}", "check it"
+        ) from error
+
+
+def read_yaml(path: str, what: str) -> Any:
+    """The content of a YAML file. Raises UsageError."""
+    import yaml
+
+    text = read_text(path, what)
+    try:
+        return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(f"{what} {printable(path)} is no YAML: {reason}", "check it") from error
+
+
+def read_patch(path: str) -> Object:
+    """The content of --patch FILE. Raises UsageError."""
+    patch = read_yaml(path, "the patch")
+    if not isinstance(patch, dict):
+        raise UsageError(
+            f"the patch {path} is no mapping", "it is merged into a pod template: spec: ..."
+        )
+    unknown = sorted(set(patch) - {"metadata", "spec"})
+    if unknown:
+        raise UsageError(
+            f"the patch {path} has '{unknown[0]}', which a pod template lacks",
+            "its top level is metadata and spec",
+        )
+    return patch
+
+
+def installation() -> str:
+    """The directory of this program. That of an installation by install.sh is a
+    link to its present version, which stays right when the version changes.
     """
-    with contextlib.suppress(OSError):
-        os.killpg(session, signum)
-    with contextlib.suppress(FileNotFoundError):
-        for name in filter(str.isdigit, os.listdir("/proc")):
-            with contextlib.suppress(OSError):
-                if os.getsid(int(name)) == session != os.getpgid(int(name)):
-                    os.kill(int(name), signum)
+    folder = os.path.dirname(os.path.realpath(__file__))
+    versions, current = os.path.split(os.path.dirname(folder))
+    current = os.path.join(versions, "current")
+    return current if os.path.islink(current) else folder
 
 
-def remove_tree(folder: str) -> None:
-    """Remove a directory and all that is in it, be it read-only."""
-    import shutil
+def commit_of(folder: str) -> str:
+    """The short id of the commit that a program's directory has, "" if it is not
+    known. install.sh names a version after it.
+    """
+    if os.path.islink(folder):
+        return os.path.basename(os.readlink(folder))
+    answer = git(folder, "rev-parse", "--short", "HEAD") if is_work_tree_root(folder) else None
+    return answer[0].strip() if answer else ""
 
-    with contextlib.suppress(OSError):
-        os.chmod(folder, 0o700)
-    for top, folders, _ in os.walk(folder):
-        for path in (os.path.join(top, name) for name in folders):
-            with contextlib.suppress(OSError):
-                if not os.path.islink(path):
-                    os.chmod(path, 0o700)
-    shutil.rmtree(folder, ignore_errors=True)
+
+def path_type(path: str) -> str:
+    """What the file system has under a name: "directory", "file" or ""."""
+    if os.path.isdir(path):
+        return DIRECTORY
+    return "file" if os.path.lexists(path) else ""
+
+
+# ==============================================================================
+# Images
+# ==============================================================================
+
+DEFAULT_REGISTRY = "gcr.io"
+DEFAULT_PROJECT = "default-project"
 
 
 class Docker:
@@ -3295,445 +3140,74 @@ def load_image(command: Sequence[str]) -> None:
         raise K8rError(f"{' '.join(command[:3])} failed: {text}", "")
 
 
-def read_secret(name: str, value: str, path: str) -> Dict[str, bytes]:
-    """The data of a secret from a file, a directory, or the value itself.
+# ==============================================================================
+# Access
+# ==============================================================================
 
-    ``path`` is ``value`` as a path. Raises UsageError.
+PLUGIN_TIMEOUT = 120.0
+"""Seconds that a credential plugin may take; somebody may be logging in."""
+
+
+def merge_kubeconfigs(parts: Iterable[Tuple[str, Object]]) -> Object:
+    """Merge kubeconfigs by kubectl's rules: of equal names the first counts.
+
+    ``parts`` are directory and content of each file; relative paths in it are
+    relative to that directory. Raises K8rError if one is malformed.
     """
-    try:
-        if os.path.isdir(path):
-            return read_secret_directory(path)
-        if os.path.isfile(path):
-            with open(path, "rb") as file:
-                return {os.path.basename(os.path.realpath(path)): file.read(SECRET_LIMIT + 1)}
-    except OSError as error:
-        raise unreadable(error) from error
-    return {name: os.fsencode(value)}
+    merged: Object = {"clusters": [], "users": [], "contexts": [], "current-context": ""}
+    for folder, part in parts:
+        merged["current-context"] = merged["current-context"] or part.get("current-context", "")
+        for section, kind in (("clusters", "cluster"), ("users", "user"), ("contexts", "context")):
+            names = {entry["name"] for entry in merged[section]}
+            if not is_named_list(part.get(section) or []):
+                raise K8rError(
+                    f"the kubeconfig's '{section}' is no list of named entries", "repair it"
+                )
+            for entry in part.get(section) or []:
+                if entry["name"] not in names:
+                    body = absolute_paths(entry.get(kind) or {}, folder)
+                    merged[section].append({"name": entry["name"], kind: body})
+    return merged
 
 
-def read_secret_directory(path: str) -> Dict[str, bytes]:
-    """A key for each file of a directory. Raises UsageError and OSError."""
-    data: Dict[str, bytes] = {}
-    for entry in sorted(os.listdir(path)):
-        full = os.path.join(path, entry)
-        if not os.path.isfile(full):
+def absolute_paths(body: Object, folder: str) -> Object:
+    """Resolve the file names in a cluster's or user's entry against ``folder``."""
+    body = dict(body)
+    for key in ("certificate-authority", "client-certificate", "client-key", "tokenFile"):
+        if body.get(key):
+            body[key] = os.path.join(folder, body[key])
+    plugin = body.get("exec")
+    if plugin and "/" in str(plugin.get("command", "")):
+        body["exec"] = dict(plugin, command=os.path.join(folder, plugin["command"]))
+    return body
+
+
+def pick_context(merged: Object, context: Optional[str]) -> Object:
+    """Reduce a merged kubeconfig to one context. Raises UsageError or K8rError."""
+    contexts = {entry["name"]: entry["context"] for entry in merged["contexts"]}
+    name = context or merged["current-context"]
+    known = ", ".join(sorted(contexts)) or "none"
+    if not name:
+        raise UsageError("the kubeconfig has no current context", f"use --context, one of: {known}")
+    if name not in contexts:
+        raise UsageError(f"there is no context '{name}' in the kubeconfig", f"there are: {known}")
+    picked: Object = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": name,
+        "contexts": [{"name": name, "context": contexts[name]}],
+    }
+    for section, kind in (("clusters", "cluster"), ("users", "user")):
+        wanted = contexts[name].get(kind)
+        entries = [entry for entry in merged[section] if entry["name"] == wanted]
+        if not entries and (kind == "cluster" or wanted):
             raise UsageError(
-                f"{printable(full)} is no file, and a secret holds files only",
-                "make one secret of each directory",
+                f"context '{name}' names the {kind} '{wanted}', which the kubeconfig lacks",
+                "repair the kubeconfig or use another --context",
             )
-        with open(full, "rb") as file:
-            data[entry] = file.read(SECRET_LIMIT + 1)
-    if not data:
-        raise UsageError(f"{printable(path)} is empty", "a secret needs at least one file")
-    return data
-
-
-def read_text(path: str, what: str) -> str:
-    """A text file that an option names. Raises UsageError."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
-        raise UsageError(
-            f"{what} {printable(path)} cannot be read: {reason}", "check it"
-        ) from error
-
-
-def read_yaml(path: str, what: str) -> Any:
-    """The content of a YAML file. Raises UsageError."""
-    import yaml
-
-    text = read_text(path, what)
-    try:
-        return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(f"{what} {printable(path)} is no YAML: {reason}", "check it") from error
-
-
-def read_patch(path: str) -> Object:
-    """The content of --patch FILE. Raises UsageError."""
-    patch = read_yaml(path, "the patch")
-    if not isinstance(patch, dict):
-        raise UsageError(
-            f"the patch {path} is no mapping", "it is merged into a pod template: spec: ..."
-        )
-    unknown = sorted(set(patch) - {"metadata", "spec"})
-    if unknown:
-        raise UsageError(
-            f"the patch {path} has '{unknown[0]}', which a pod template lacks",
-            "its top level is metadata and spec",
-        )
-    return patch
-
-
-def installation() -> str:
-    """The directory of this program. That of an installation by install.sh is a
-    link to its present version, which stays right when the version changes.
-    """
-    folder = os.path.dirname(os.path.realpath(__file__))
-    versions, current = os.path.split(os.path.dirname(folder))
-    current = os.path.join(versions, "current")
-    return current if os.path.islink(current) else folder
-
-
-def commit_of(folder: str) -> str:
-    """The short id of the commit that a program's directory has, "" if it is not
-    known. install.sh names a version after it.
-    """
-    if os.path.islink(folder):
-        return os.path.basename(os.readlink(folder))
-    answer = git(folder, "rev-parse", "--short", "HEAD") if is_work_tree_root(folder) else None
-    return answer[0].strip() if answer else ""
-
-
-def path_type(path: str) -> str:
-    """What the file system has under a name: "directory", "file" or ""."""
-    if os.path.isdir(path):
-        return DIRECTORY
-    return "file" if os.path.lexists(path) else ""
-
-
-# ==============================================================================
-# 7. Output
-# ==============================================================================
-
-
-class StatusLine:
-    """The last line of a terminal, which shows how things are until something
-    else is to be printed there. Without a terminal it shows nothing.
-    """
-
-    def __init__(self, stream: TextIO, clock: Callable[[], float]) -> None:
-        self._stream = stream
-        self._clock = clock
-        self._live = stream.isatty()
-        self._shown = ""
-        self._width = 0
-        self._next = 0.0
-        self._free = True  # whether the terminal's cursor is at the start of a line
-
-    def show(self, text: str) -> None:
-        """Show a text, cut to the terminal's present width; "" for none."""
-        if not self._live or text == self._shown:
-            return
-        now = self._clock()
-        if text and (not self._free or now < self._next):
-            return
-        self._next = now + REDRAW_EVERY
-        self.make_way(b"\n")
-        if text:
-            line, self._width = clip(f"k8r: {text}", self._columns() - 1)
-            self._write(line)
-            self._shown = text
-
-    def is_due(self) -> bool:
-        """Whether another text would be shown now."""
-        return self._live and self._free and self._clock() >= self._next
-
-    def make_way(self, data: bytes) -> None:
-        """Remove it, since ``data`` is about to be printed."""
-        if self._shown:
-            # A terminal that has become narrower has broken the line.
-            lines = self._width // self._columns()
-            self._write((f"\x1b[{lines}A" if lines else "") + "\r\x1b[J")
-            self._shown = ""
-        self._free = data.endswith(b"\n")
-
-    def _columns(self) -> int:
-        with contextlib.suppress(OSError, ValueError):
-            return os.get_terminal_size(self._stream.fileno()).columns or 80
-        return 80
-
-    def _write(self, text: str) -> None:
-        # The terminal may be gone (SIGHUP); that must not hide the exit code.
-        with contextlib.suppress(OSError, ValueError):
-            self._stream.write(text)
-            self._stream.flush()
-
-
-class Console:
-    """All that k8r prints: data to stdout, everything else to stderr."""
-
-    def __init__(self, env: Environment, quiet: bool, verbose: bool, color: str) -> None:
-        self._out = env.stdout
-        self._err = env.stderr
-        self._quiet = quiet
-        self._verbose = verbose
-        self._clock = env.clock
-        self._status = StatusLine(env.stderr, env.clock)
-        self._shared = env.stdout.isatty()
-        self.colored = color == "always" or (
-            color == "auto" and env.stdout.isatty() and not env.environ.get("NO_COLOR")
-        )
-
-    def data(self, data: bytes) -> None:
-        """Write what the user asked for, at once. Raises BrokenPipeError."""
-        if self._shared:
-            self._status.make_way(data)
-        self._out.write(data)
-        self._out.flush()
-
-    def abandon(self) -> None:
-        """After a BrokenPipeError: drop what Python would still try to write."""
-        os.dup2(os.open(os.devnull, os.O_WRONLY), self._out.fileno())
-
-    def text(self, text: str) -> None:
-        """Write a line of data."""
-        self.data(text.encode("utf-8", "backslashreplace") + b"\n")
-
-    def say(self, text: str) -> None:
-        """Tell how things go, unless --quiet."""
-        if not self._quiet:
-            self._line(text)
-
-    def debug(self, text: str) -> None:
-        """Tell more, if --verbose."""
-        if self._verbose:
-            self._line(text)
-
-    def warn(self, text: str) -> None:
-        """Tell what the user must know, even with --quiet."""
-        self._line(text)
-
-    def error(self, error: K8rError) -> None:
-        """Say what went wrong and what to do."""
-        mark = "" if error.message.endswith("?") else ";"
-        self._line(error.message + (f"{mark} {error.hint}" if error.hint else ""))
-
-    def progress(self, text: str) -> None:
-        """Show a state on a terminal, in place of the one before; "" for none."""
-        if not self._quiet:
-            self._status.show(text)
-
-    @property
-    def shows_progress(self) -> bool:
-        """Whether a state would be shown now: to put it into words may take long."""
-        return not self._quiet and self._status.is_due()
-
-    def meter(self, what: str, total: int) -> Callable[[int], None]:
-        """What to call with each amount done of a work, to show a bar of it."""
-        started, done = self._clock(), 0
-
-        def add(amount: int) -> None:
-            nonlocal done
-            done += amount
-            if self._clock() - started > SHOWN_AFTER:
-                self.progress(f"{what} {format_bar(done, total)}")
-
-        return add
-
-    def foreign(self, data: bytes) -> None:
-        """Pass on what a container wrote that is not the user's command."""
-        self._write(data.decode("utf-8", "backslashreplace").rstrip("\n"))
-
-    def plain(self, text: str) -> None:
-        """Pass on a line of another program, unless --quiet."""
-        if not self._quiet:
-            self._write(text)
-
-    def trace(self) -> None:
-        """Show where the error being handled came from, if --verbose."""
-        if self._verbose:
-            import traceback
-
-            self._err.write(traceback.format_exc())
-
-    def _line(self, text: str) -> None:
-        self._write(f"k8r: {text}")
-
-    def _write(self, text: str) -> None:
-        # The terminal may be gone (SIGHUP); that must not hide the exit code.
-        with contextlib.suppress(OSError, ValueError):
-            self._status.make_way(b"\n")
-            self._err.write(f"{text}\n")
-            self._err.flush()
-
-
-class LogPrinter:
-    """Prints the logs of several pods, each line with its index in front."""
-
-    COLORS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
-
-    def __init__(self, console: Console, prefixed: bool) -> None:
-        self._console = console
-        self._prefixed = prefixed
-        self._rest: Dict[str, List[bytes]] = {}
-
-    def write(self, key: str, label: str, data: bytes) -> None:
-        """Print bytes of one log. Prefixed lines wait for their end."""
-        if not self._prefixed:
-            self._console.data(data)
-            return
-        whole, newline, rest = data.rpartition(b"\n")
-        if newline:
-            begun = b"".join(self._rest.pop(key, []))
-            self._print(label, begun + whole)
-        if rest:
-            self._rest.setdefault(key, []).append(rest)
-
-    def end(self, key: str, label: str) -> None:
-        """Print a last line that has no end of its own."""
-        rest = b"".join(self._rest.pop(key, []))
-        if rest:
-            self._print(label, rest)
-
-    def _print(self, label: str, lines: bytes) -> None:
-        prefix = f"[{label}] ".encode()
-        if self._console.colored:
-            color = self.COLORS[sum(label.encode()) % len(self.COLORS)]
-            prefix = b"\x1b[%dm%s\x1b[0m" % (color, prefix)
-        self._console.data(prefix + lines.replace(b"\n", b"\n" + prefix) + b"\n")
-
-
-def format_table(
-    header: Sequence[str], rows: Iterable[Sequence[str]], widths: Optional[List[int]] = None
-) -> str:
-    """Columns three spaces apart, as kubectl prints them. ``widths`` are the
-    least, and are widened for a table that goes on.
-    """
-    table = [row for row in [header, *rows] if row]
-    widths = widths if widths is not None else []
-    widths.extend([0] * (len(table[0]) - len(widths)))
-    for row in table:
-        widths[:] = [max(width, len(cell)) for width, cell in zip(widths, row)]
-    lines = ["   ".join(cell.ljust(width) for cell, width in zip(row, widths)) for row in table]
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def format_yaml(documents: Iterable[Any]) -> Iterator[str]:
-    """YAML documents, one by one, since an archive's parts are large."""
-    import yaml
-
-    base = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-
-    class Dumper(base):  # type: ignore[misc, valid-type]
-        """Writes text of several lines as a block, for people to read."""
-
-        def ignore_aliases(self, data: Any) -> bool:
-            return True
-
-    def block_text(dumper: Any, text: str) -> Any:
-        style = "|" if "\n" in text else None
-        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
-
-    Dumper.add_representer(str, block_text)
-    for document in documents:
-        yield "---\n" + yaml.dump(
-            document, Dumper=Dumper, sort_keys=False, width=1 << 30, allow_unicode=True
-        )
-
-
-# ==============================================================================
-# 8. Cluster
-# ==============================================================================
-
-
-def backoff() -> Iterator[float]:
-    """Seconds to pause between tries, growing, with jitter."""
-    pause = 0.1
-    while True:
-        yield pause * (0.75 + os.urandom(1)[0] / 512)
-        pause = min(pause * 2, 5.0)
-
-
-class ByteStream:
-    """The body of an answer that goes on: a watch, or a log that is followed.
-
-    Iterating gives the bytes as they arrive and ends where the server ended
-    the body properly; ConnectionTrouble says that it broke off.
-    """
-
-    def __init__(self, response: Any, translate: Callable[[Exception], ConnectionTrouble]) -> None:
-        self._response = response
-        self._body = response._fp
-        self._chunks = ChunkedBody() if self._body.chunked else None
-        self._translate = translate
-        self._ended = False
-        self._busy = False  # whether the last read hardly waited
-        self._poll: Any = None
-        self._waits_since = float("inf")
-
-    def __iter__(self) -> Iterator[bytes]:
-        trouble: Optional[Exception] = None
-        while not (self._ended or trouble):
-            pieces: List[bytes] = []
-            if self._busy and not self._has_arrived():
-                time.sleep(GATHERING)
-            try:
-                self._gather(pieces)
-            except Exception as error:
-                trouble = error
-            data = b"".join(pieces)
-            if data:
-                yield data
-        if trouble:
-            raise self._translate(trouble) from trouble
-        self._body.close()
-        self._response.release_conn()
-
-    def _gather(self, pieces: List[bytes]) -> None:
-        """Wait for a piece, and take along what has arrived after it."""
-        size = 0
-        while not self._ended and (not size or (size < STREAM_CHUNK and self._has_arrived())):
-            self._waits_since = time.monotonic()
-            data = self._read()
-            self._busy, self._waits_since = self.waits_less_than(BUSY), float("inf")
-            pieces.append(data)
-            size += len(data)
-
-    def _read(self) -> bytes:
-        """Wait for something, and no more than that."""
-        if self._chunks is None:
-            data: bytes = self._body.read1(STREAM_CHUNK)
-            self._ended = not data
-            return data
-        # http.client would read on from the end of a chunk until there is the next one.
-        raw = self._body.fp.read1(STREAM_CHUNK)
-        if not raw:
-            raise ConnectionError("the answer has broken off")
-        data = self._chunks.feed(raw)
-        self._ended = self._chunks.ended
-        return data
-
-    def waits_less_than(self, seconds: float) -> bool:
-        """Whether its reader is at work, or has waited for a shorter time."""
-        return time.monotonic() - self._waits_since < seconds
-
-    def _has_arrived(self) -> bool:
-        """Whether a read need not wait; no, if in doubt."""
-        if self._poll is None:
-            import select
-
-            self._poll = select.poll()
-            if self._sock is not None:
-                self._poll.register(self._sock, select.POLLIN)
-        return bool(self._poll.poll(0))
-
-    @property
-    def _sock(self) -> Any:
-        return getattr(getattr(self._response, "connection", None), "sock", None)
-
-    def interrupt(self) -> None:
-        """End it from another thread: the one that reads is woken, and closes it.
-
-        Not by SSLSocket.shutdown, after which the other thread would read on without
-        decryption; and not by close, after which it could read from what has got the
-        file descriptor since.
-        """
-        import socket
-
-        sock = self._sock
-        if isinstance(sock, socket.socket) and not self._ended:
-            with contextlib.suppress(OSError):
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        """End it. Read to its end, it has given its connection back to the pool."""
-        if not self._ended:
-            with contextlib.suppress(Exception):
-                self._response.close()
+        picked[section] = entries or [{"name": "", "user": {}}]
+    picked["contexts"][0]["context"].setdefault("user", "")
+    return picked
 
 
 PLUGIN_RUNNER = """\
@@ -3942,6 +3416,232 @@ def authenticate(configuration: Any, context: Optional[Object]) -> None:
             f"the credential plugin '{plugin.get('command')}' failed: {reason}",
             "log in with your cloud's tool, or repair the user in the kubeconfig",
         )
+
+
+# ==============================================================================
+# Cluster
+# ==============================================================================
+
+SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+CONNECT_TIMEOUT = 5.0
+READ_TIMEOUT = 25.0
+"""Seconds without a byte after which a connection counts as dead. Watches and
+quiet logs are then opened again, which costs one request."""
+FIRST_PATIENCE = 3.0
+"""Seconds to retry a server that has never answered."""
+OVERLOAD_RETRIES = 6
+LONGEST_PAUSE = 30.0
+LIST_PAGE = 500
+GATHERING = 0.005
+"""Seconds in which a busy stream may gather what comes next. API servers send logs in
+pieces of 2 KiB, and to be woken for each costs as much as the rest of the work."""
+BUSY = 4 * GATHERING
+"""Seconds that a read of a busy stream takes at most."""
+
+
+def api_error(status: int, body: bytes, method: str, namespace: str) -> ApiError:
+    """Translate an error answer. ``body`` is a Status object, or any text."""
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        answer = {}
+    answer = answer if isinstance(answer, dict) else {}
+    text = str(answer.get("message") or "") or body.decode("utf-8", "replace").strip()
+    text = text or f"HTTP status {status}"
+    details = answer.get("details") or {}
+    if status == 401:
+        return Unauthorized(
+            "the cluster does not accept your credentials (Unauthorized)",
+            "log in again, or check the user in the kubeconfig",
+            status,
+        )
+    if status == 403:
+        return forbidden(text)
+    if status == 404:
+        if details.get("kind") == "namespaces":
+            return NotFound(
+                f"the namespace '{namespace}' does not exist",
+                "check --namespace, or create it: kubectl create namespace " + namespace,
+                status,
+            )
+        return NotFound(text, "", status)
+    if status in (408, 429) or status >= 500:
+        return Overloaded(f"the API server cannot serve k8r now: {text}", "try again later", status)
+    kinds: Dict[int, Type[ApiError]] = {409: Conflict, 410: Gone}
+    return kinds.get(status, ApiError)(f"the API server refused to {method}: {text}", "", status)
+
+
+def forbidden(text: str) -> ApiError:
+    """A 403 in words. RBAC's own text names verb, resource and namespace."""
+    match = re.search(
+        r'cannot (\w+) resource "([^"]+)"'
+        r'(?: in API group "[^"]*")?(?: in the namespace "([^"]+)")?',
+        text,
+    )
+    if not match:
+        return ApiError(f"the cluster refused: {text}", "", 403)
+    verb, resource, namespace = match.groups()
+    where = f" in namespace {namespace}" if namespace else ""
+    return ApiError(
+        f"you have no permission to {verb} {resource}{where}",
+        "ask your administrator for the Role in k8r's README",
+        403,
+    )
+
+
+def trouble_hint(text: str) -> str:
+    """What to do about a connection that cannot be made, from its error's text."""
+    if "KEY_VALUES_MISMATCH" in text:
+        return "the client certificate in the kubeconfig does not belong to its key; log in again"
+    if "Missing Authority Key Identifier" in text or "not marked critical" in text:
+        return (
+            "the cluster's CA certificate breaks RFC 5280, which Python 3.13 and newer check; "
+            "run k8r with Python 3.12, renew the CA, or use --insecure"
+        )
+    if "CERTIFICATE" in text.upper():
+        return "check certificate-authority in the kubeconfig, or use --insecure"
+    return "check the network and the server in the kubeconfig, or use another --context"
+
+
+class ChunkedBody:
+    """Decodes a body in the chunked transfer coding (RFC 9112, section 7.1)."""
+
+    def __init__(self) -> None:
+        self._left = 0  # bytes of the chunk that are to come
+        self._line = b""  # the start of a line: one between two chunks, or a trailer
+        self._last = False  # whether all chunks are over
+        self.ended = False
+
+    def feed(self, raw: bytes) -> bytes:
+        """Take raw bytes, in any pieces, give back what they carry. Raises ValueError."""
+        raw, self._line = self._line + raw, b""
+        data, start = [], 0
+        while start < len(raw) and not self.ended:
+            if self._left:
+                data.append(raw[start : start + self._left])
+                start += len(data[-1])
+                self._left -= len(data[-1])
+                continue
+            end = raw.find(b"\n", start) + 1
+            if not end:
+                self._line = raw[start:]
+                break
+            self._end_line(raw[start:end].strip())
+            start = end
+        return b"".join(data)
+
+    def _end_line(self, line: bytes) -> None:
+        if self._last:
+            self.ended = not line
+        elif line:  # not the end of a chunk's data
+            self._left = int(line.partition(b";")[0], 16)
+            self._last = not self._left
+
+
+def backoff() -> Iterator[float]:
+    """Seconds to pause between tries, growing, with jitter."""
+    pause = 0.1
+    while True:
+        yield pause * (0.75 + os.urandom(1)[0] / 512)
+        pause = min(pause * 2, 5.0)
+
+
+class ByteStream:
+    """The body of an answer that goes on: a watch, or a log that is followed.
+
+    Iterating gives the bytes as they arrive and ends where the server ended
+    the body properly; ConnectionTrouble says that it broke off.
+    """
+
+    def __init__(self, response: Any, translate: Callable[[Exception], ConnectionTrouble]) -> None:
+        self._response = response
+        self._body = response._fp
+        self._chunks = ChunkedBody() if self._body.chunked else None
+        self._translate = translate
+        self._ended = False
+        self._busy = False  # whether the last read hardly waited
+        self._poll: Any = None
+        self._waits_since = float("inf")
+
+    def __iter__(self) -> Iterator[bytes]:
+        trouble: Optional[Exception] = None
+        while not (self._ended or trouble):
+            pieces: List[bytes] = []
+            if self._busy and not self._has_arrived():
+                time.sleep(GATHERING)
+            try:
+                self._gather(pieces)
+            except Exception as error:
+                trouble = error
+            data = b"".join(pieces)
+            if data:
+                yield data
+        if trouble:
+            raise self._translate(trouble) from trouble
+        self._body.close()
+        self._response.release_conn()
+
+    def _gather(self, pieces: List[bytes]) -> None:
+        """Wait for a piece, and take along what has arrived after it."""
+        size = 0
+        while not self._ended and (not size or (size < STREAM_CHUNK and self._has_arrived())):
+            self._waits_since = time.monotonic()
+            data = self._read()
+            self._busy, self._waits_since = self.waits_less_than(BUSY), float("inf")
+            pieces.append(data)
+            size += len(data)
+
+    def _read(self) -> bytes:
+        """Wait for something, and no more than that."""
+        if self._chunks is None:
+            data: bytes = self._body.read1(STREAM_CHUNK)
+            self._ended = not data
+            return data
+        # http.client would read on from the end of a chunk until there is the next one.
+        raw = self._body.fp.read1(STREAM_CHUNK)
+        if not raw:
+            raise ConnectionError("the answer has broken off")
+        data = self._chunks.feed(raw)
+        self._ended = self._chunks.ended
+        return data
+
+    def waits_less_than(self, seconds: float) -> bool:
+        """Whether its reader is at work, or has waited for a shorter time."""
+        return time.monotonic() - self._waits_since < seconds
+
+    def _has_arrived(self) -> bool:
+        """Whether a read need not wait; no, if in doubt."""
+        if self._poll is None:
+            import select
+
+            self._poll = select.poll()
+            if self._sock is not None:
+                self._poll.register(self._sock, select.POLLIN)
+        return bool(self._poll.poll(0))
+
+    @property
+    def _sock(self) -> Any:
+        return getattr(getattr(self._response, "connection", None), "sock", None)
+
+    def interrupt(self) -> None:
+        """End it from another thread: the one that reads is woken, and closes it.
+
+        Not by SSLSocket.shutdown, after which the other thread would read on without
+        decryption; and not by close, after which it could read from what has got the
+        file descriptor since.
+        """
+        import socket
+
+        sock = self._sock
+        if isinstance(sock, socket.socket) and not self._ended:
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """End it. Read to its end, it has given its connection back to the pool."""
+        if not self._ended:
+            with contextlib.suppress(Exception):
+                self._response.close()
 
 
 class Cluster:
@@ -4305,8 +4005,217 @@ class ApiGroup:
 
 
 # ==============================================================================
-# 9. Streams
+# Log lines
 # ==============================================================================
+
+_SECOND, _FRACTION = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", rb"(?:\.\d+)?(Z|[+-]\d\d:\d\d) "
+STAMP = re.compile(b"(%s)%s" % (_SECOND, _FRACTION))
+LONGEST_STAMP = 40
+LONG_LINE = 8192
+"""Bytes of a line that is surely one entry of the container's log file; the
+limit of containerd and CRI-O is twice that."""
+
+
+def bare_lines(block: bytes, second: bytes) -> bytes:
+    """Lines without their timestamps. To search for a literal is several times faster,
+    so the ``second`` of one line, if any, is tried first: in a fast log all are of one.
+    """
+    stamps = re.compile(b"\n%s%s" % (second or _SECOND, _FRACTION))
+    text, count = stamps.subn(b"\n", b"\n" + block)
+    if second and count < block.count(b"\n"):
+        return bare_lines(block, b"")
+    return text[1:]
+
+
+def has_long_line(block: bytes) -> bool:
+    """Whether a line may be too long for one entry; cheap, and on the safe side."""
+    windows = range(0, len(block) - LONG_LINE + 1, LONG_LINE)
+    return any(block.find(b"\n", start, start + LONG_LINE) < 0 for start in windows)
+
+
+class LogCursor:
+    """A place in a container's log from which reading can be resumed.
+
+    The log is asked for with timestamps. `feed` takes it as it comes, in any
+    pieces, and gives back the bytes that the container wrote. After a broken
+    connection `resume` gives the `sinceTime` to ask from; `feed` then drops
+    what was seen before. The API's sinceTime has a granularity of one second,
+    so the cursor counts the lines seen since the start of a second, and the
+    bytes seen of a line that has not ended.
+
+    The container runtime writes a line of over 16 KiB as several entries, each
+    with a time of its own. Asked from a second in between, the API gives the
+    rest of the line; so the cursor never counts from a second that begins right
+    after a long line.
+    """
+
+    def __init__(self, keep_stamps: bool = False, from_middle: bool = False) -> None:
+        self._keep = keep_stamps
+        # The time of the first line, if the log does not come from its beginning:
+        # what lies before that comes along when it is asked for from a second.
+        self._first: Optional[bytes] = None if from_middle else b""
+        self._head = b""  # the start of a line, too short to hold its timestamp
+        self._second = b""
+        self._zone = b""
+        self._seen = 0  # whole lines of that second in this stream
+        self._inside = False  # whether a line was begun that has not ended
+        self._given = 0  # bytes of that line in this stream
+        self._drop = 0  # bytes at its start that are not wanted again
+        self._long = False  # whether the last line may have several entries
+        self._last = b""  # the second of the last line
+        self._before = False  # whether the line lies before the first one
+        self._replay: Optional[Tuple[bytes, int, int]] = None
+        self._tail = b""  # the last line as it came, or the start of a long one
+        self._volume = 0  # about the bytes since the start of its second
+
+    def is_at(self, end: bytes) -> bool:
+        """Whether the log's last two lines, with timestamps, end in the last one that was
+        read. Lines of one time, which CRI-O gives to all that it reads at once, could be
+        taken for each other.
+        """
+        before, _, line = end[:-1].rpartition(b"\n")
+        stamp = STAMP.match(line)
+        if not stamp or before.startswith(stamp.group()):
+            return False
+        return line + b"\n" == self._tail
+
+    @property
+    def is_costly(self) -> bool:
+        """Whether to resume means to read much again."""
+        return self._volume > MIB
+
+    def resume(self) -> Optional[str]:
+        """Prepare for a new stream; None if it must start at the beginning."""
+        last, lines, begun = self._last, self._seen, 0
+        if self._replay:
+            last, lines, begun = self._replay
+        elif self._inside:
+            begun = max(self._given, self._drop)
+        self._replay = (last, lines, begun) if self._second else None
+        self._long = False
+        self._seen, self._head, self._inside = 0, b"", False
+        return (self._second + self._zone).decode() or None
+
+    def feed(self, data: bytes) -> bytes:
+        """Take raw bytes, give back the container's."""
+        data = self._head + data
+        self._head = b""
+        out = []
+        while data:
+            block = self._whole_lines(data)
+            if block:
+                self._pass(block)
+                if not self._replay:
+                    out.append(block if self._keep else bare_lines(block, self._last))
+                data = data[len(block) :]
+                continue
+            if not self._inside:
+                stamp = STAMP.match(data)
+                if not stamp and len(data) < LONGEST_STAMP and b"\n" not in data:
+                    self._head = data
+                    break
+                self._begin(stamp)
+                if stamp and not self._keep:
+                    self._tail, data = stamp.group(), data[stamp.end() :]
+            piece, newline, data = data.partition(b"\n")
+            out.append(self._piece(piece + newline))
+        return b"".join(out)
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether this stream lacked lines that others had, or no stream had any."""
+        if self._replay:
+            return self._seen < self._replay[1]
+        return not self._last and not self._inside
+
+    def finish(self) -> bytes:
+        """What is left when the log has ended."""
+        rest, self._head = self._head, b""
+        return rest
+
+    def _whole_lines(self, data: bytes) -> bytes:
+        """What can be passed without a step of Python for each line: whole ones, none of
+        them long, and where a second comes again, all of them seen before.
+        """
+        if self._inside or self._long:
+            return b""
+        whole, newline, _ = data.rpartition(b"\n")
+        if not newline or has_long_line(whole):
+            return b""
+        block = whole + newline
+        return block if not self._replay or self._is_known(block) else b""
+
+    def _pass(self, block: bytes) -> None:
+        """Move on over whole lines."""
+        start = block.rfind(b"\n", 0, -1) + 1
+        last = STAMP.match(block, start)
+        if last:
+            self._tail = block[start:]
+            self._note_first(STAMP.match(block))
+            known = last.group(1) == self._last
+            self._volume = self._volume * known + len(block)
+            self._enter(last)
+            begin = b"" if known else self._second
+            self._seen += block.count(b"\n" + begin, 0, -1) + block.startswith(begin)
+
+    def _is_known(self, block: bytes) -> bool:
+        """Whether whole lines are all of the one second that was read before, and among
+        those that were seen. Where lines were long or lie before the first, nobody knows.
+        """
+        assert self._replay
+        last, lines, _ = self._replay
+        if self._first or last != self._second or not block.startswith(last):
+            return False
+        count = block.count(b"\n")
+        return self._seen + count <= lines and block.count(b"\n" + last) == count - 1
+
+    def _begin(self, stamp: Optional[re.Match[bytes]]) -> None:
+        self._inside, self._given, self._drop, self._tail = True, 0, 0, b""
+        if stamp:
+            self._note_first(stamp)
+            self._enter(stamp)
+        self._before = bool(stamp and self._first and stamp.group() < self._first)
+        if self._before:
+            self._drop = sys.maxsize
+        elif self._replay:
+            last, lines, begun = self._replay
+            if self._last > last:
+                self._replay = None
+            elif self._seen < lines:
+                self._drop = sys.maxsize
+            else:
+                self._drop, self._replay = begun, None
+
+    def _piece(self, piece: bytes) -> bytes:
+        fresh = piece[max(self._drop - self._given, 0) :]
+        self._given += len(piece)
+        if self._given <= LONG_LINE:
+            self._tail += piece
+        if piece.endswith(b"\n"):
+            self._inside = False
+            self._long = self._given > LONG_LINE
+            self._seen += not self._before
+        return fresh
+
+    def _note_first(self, stamp: Optional[re.Match[bytes]]) -> None:
+        if stamp and self._first is None:
+            self._first = stamp.group()
+
+    def _enter(self, stamp: re.Match[bytes]) -> None:
+        second, zone = stamp.groups()
+        if second != self._last and not self._long:
+            self._second, self._zone, self._seen = second, zone, 0
+        self._last = second
+
+
+# ==============================================================================
+# Streams
+# ==============================================================================
+
+HELD_AT_MOST = 1 << 18
+"""Bytes of a log that may wait to be printed."""
+LULL = 0.2
+"""The same of a log that is costly to resume, since a server may be busy, too."""
 
 
 class Message(NamedTuple):
@@ -4708,6 +4617,42 @@ def tail_key(pod: Object, container_name: str) -> str:
     return f"{pod['metadata']['uid']}/{container_name}/{restarts}"
 
 
+def tail_container(key: str) -> str:
+    """The container in a `tail_key`."""
+    return key.split("/")[1]
+
+
+def is_replaced(pod: Object, key: str) -> bool:
+    """Whether another run of the container has followed that of the tail key."""
+    _, name, _ = key.rsplit("/", 2)
+    return tail_key(pod, name) != key
+
+
+def has_ended(pod: Object, key: str) -> bool:
+    """Whether the run of a container with that tail key is over."""
+    _, name, restarts = key.rsplit("/", 2)
+    if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
+        return True
+    for status in container_statuses(pod):
+        if status["name"] == name:
+            if int(status.get("restartCount") or 0) > int(restarts):
+                return True
+            return "terminated" in (status.get("state") or {})
+    return False
+
+
+# ==============================================================================
+# Following
+# ==============================================================================
+
+TURN = 2.0
+"""Seconds for which a log is followed where more are to be than may at once."""
+WAIT_EXPLAINED_AFTER = 2.0
+EXPLAIN_EVERY = 3.0
+LONGEST_FAREWELL = 2.0
+"""Seconds to wait for threads whose requests the server does not answer."""
+
+
 class Subject(NamedTuple):
     """What is followed, and how its kind differs.
 
@@ -5014,30 +4959,6 @@ class Run:
                 reader.join(max(0.0, until - self._clock()))
 
 
-def tail_container(key: str) -> str:
-    """The container in a `tail_key`."""
-    return key.split("/")[1]
-
-
-def is_replaced(pod: Object, key: str) -> bool:
-    """Whether another run of the container has followed that of the tail key."""
-    _, name, _ = key.rsplit("/", 2)
-    return tail_key(pod, name) != key
-
-
-def has_ended(pod: Object, key: str) -> bool:
-    """Whether the run of a container with that tail key is over."""
-    _, name, restarts = key.rsplit("/", 2)
-    if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
-        return True
-    for status in container_statuses(pod):
-        if status["name"] == name:
-            if int(status.get("restartCount") or 0) > int(restarts):
-                return True
-            return "terminated" in (status.get("state") or {})
-    return False
-
-
 def print_log(core: ApiGroup, pod: Object, label: str, logs: LogQuery, printer: LogPrinter) -> None:
     """Print one pod's log."""
     messages: queue.Queue[Message] = queue.Queue()
@@ -5134,6 +5055,120 @@ class Patience:
             self._console.debug(f"no events: {error.message}")
             return []
         return sorted(events, key=event_time)
+
+
+# ==============================================================================
+# Local runs
+# ==============================================================================
+
+STOP_GRACE = 5.0
+"""Seconds that a local program may take to end after SIGTERM."""
+PIPE_SIZE = MIB
+"""The most bytes that an unprivileged program's pipe holds on Linux (pipe(7))."""
+
+
+class LocalProcess:
+    """A command in a session of its own. As in a container, both of its outputs are
+    one, and what it has started ends with it.
+
+    ``folder`` is made for it and, unless ``keep``, removed after it.
+    """
+
+    def __init__(
+        self, command: Sequence[str], folder: str, environ: Mapping[str, str], keep: bool = False
+    ) -> None:
+        self._command = command
+        self._folder = folder
+        self._environ = environ
+        self._keep = keep
+        self._lock = threading.Lock()
+        self._stopped = False
+        self._process: Optional[subprocess.Popen[bytes]] = None
+        self.outcome = Outcome(128 + signal.SIGTERM)
+
+    def output(self) -> Iterator[bytes]:
+        """Run it and yield what it writes; `outcome` is then how it ended."""
+        with self._lock:
+            if self._stopped:
+                return
+            try:
+                os.makedirs(self._folder)
+                self._process = process = subprocess.Popen(
+                    self._command,
+                    cwd=self._folder,
+                    env=self._environ,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise K8rError(f"the command cannot be started: {error.strerror}") from error
+        with process:
+            yield from self._pieces(process)
+            code = process.wait()
+            self.stop(signal.SIGKILL)
+        with self._lock:
+            self._process = None
+        self.outcome = Outcome(code if code >= 0 else 128 - code)
+        if not self._keep:
+            remove_tree(self._folder)
+
+    def _pieces(self, process: subprocess.Popen[bytes]) -> Iterator[bytes]:
+        """What comes out of the pipe, and of one that outlives the process, what was in it."""
+        assert process.stdout
+        import select
+
+        pipe, poll = process.stdout.fileno(), select.poll()
+        poll.register(pipe, select.POLLIN)
+        left = sys.maxsize
+        while left > 0:
+            ended = process.poll() is not None
+            if ended:
+                self.stop(signal.SIGKILL)
+                left = min(left, PIPE_SIZE)
+            if poll.poll(250):
+                data = os.read(pipe, STREAM_CHUNK)
+                if not data:
+                    return
+                left -= len(data)
+                yield data
+            elif ended:
+                return
+
+    def stop(self, signum: int) -> None:
+        """Send it a signal, to all of it; it will not be started any more."""
+        with self._lock:
+            self._stopped = True
+            if self._process:
+                signal_session(self._process.pid, signum)
+
+
+def signal_session(session: int, signum: int) -> None:
+    """Send a signal to the processes of a session: to the group of its leader, and
+    to those of others, as timeout(1) makes one, where /proc tells of them.
+    """
+    with contextlib.suppress(OSError):
+        os.killpg(session, signum)
+    with contextlib.suppress(FileNotFoundError):
+        for name in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError):
+                if os.getsid(int(name)) == session != os.getpgid(int(name)):
+                    os.kill(int(name), signum)
+
+
+def remove_tree(folder: str) -> None:
+    """Remove a directory and all that is in it, be it read-only."""
+    import shutil
+
+    with contextlib.suppress(OSError):
+        os.chmod(folder, 0o700)
+    for top, folders, _ in os.walk(folder):
+        for path in (os.path.join(top, name) for name in folders):
+            with contextlib.suppress(OSError):
+                if not os.path.islink(path):
+                    os.chmod(path, 0o700)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 Program = Union[LocalProcess, LocalContainer]
@@ -5329,8 +5364,12 @@ def signals_kept(handler: Callable[[], None]) -> Iterator[None]:
 
 
 # ==============================================================================
-# 10. K8sRun
+# Creating
 # ==============================================================================
+
+HURRY = 5.0
+"""The same, when the user has asked k8r to stop."""
+UPLOADS_AT_ONCE = 4
 
 
 class Plan(NamedTuple):
@@ -5517,6 +5556,18 @@ def taken(kind: str, name: str) -> K8rError:
 
 CHILD_RESOURCES = {"ConfigMap": "configmaps", "Secret": "secrets", "Service": "services"}
 
+
+# ==============================================================================
+# K8sRun
+# ==============================================================================
+
+FEW = 20
+"""Jobs whose pods `ls` looks at one by one."""
+DEADLINE_SLACK = 30.0
+"""Seconds that the cluster may take to report a deadline of its own."""
+TTL_AFTER_RM = 600
+"""Seconds after which the cluster itself removes a finished `--rm` Job, should
+k8r not live to do it."""
 
 NO_CLUSTER_HINT = (
     "kind makes one on this machine, and k8r --local SOURCE -- COMMAND runs without any"
@@ -6096,8 +6147,43 @@ class K8sRun:
 
 
 # ==============================================================================
-# 11. Command line
+# Parser
 # ==============================================================================
+
+
+def split_command(argv: Sequence[str]) -> Tuple[List[str], Optional[List[str]]]:
+    """Cut a command line at its first `--`; None where there is none."""
+    if "--" not in argv:
+        return list(argv), None
+    at = list(argv).index("--")
+    return list(argv[:at]), list(argv[at + 1 :])
+
+
+def first_word(argv: Sequence[str], valued: Set[str]) -> Optional[int]:
+    """The position of the first word that is no option nor an option's value.
+
+    ``valued`` are the options that take one.
+    """
+    skip = False
+    for position, word in enumerate(argv):
+        if skip:
+            skip = False
+        elif word.startswith("-") and word != "-":
+            skip = word in valued or ends_with_option(word, valued)
+        else:
+            return position
+    return None
+
+
+def ends_with_option(word: str, valued: Set[str]) -> bool:
+    """Whether short options are written together, and the last takes a value."""
+    letters = [f"-{letter}" for letter in word[1:]]
+    return (
+        word[:2] != "--"
+        and letters[-1] in valued
+        and not any(letter in valued for letter in letters[:-1])
+    )
+
 
 SUBCOMMANDS = ("run", "ls", "logs", "delete", "rm", "secret", "config", "env", "update")
 OTHERS_WORDS = {
@@ -6591,10 +6677,10 @@ def check_mistyped(word: str, command: Optional[Sequence[str]]) -> None:
         )
 
 
+# ==============================================================================
 # Configuration
+# ==============================================================================
 
-DIRECTORY_CONFIG = ".k8r.yaml"
-USER_CONFIG = "k8r/config.yaml"
 CONFIGURABLE_FLAGS = {"restricted", "rm", "quiet", "verbose", "insecure"}
 USERS_OWN = {"kubeconfig", "insecure"}
 """What a directory must not decide, since it may have come from somebody else: a
@@ -6707,6 +6793,13 @@ def defaults_of(found: Iterable[Setting]) -> Dict[str, Any]:
     return values
 
 
+# ==============================================================================
+# Commands
+# ==============================================================================
+
+# Defaults, runs
+
+
 def cmd_config(k8s: K8sRun, args: argparse.Namespace) -> int:
     """Show the defaults and where they come from."""
     known = configurable(build_parser())
@@ -6804,6 +6897,8 @@ def cmd_run(k8s: K8sRun, args: argparse.Namespace) -> int:
     """Run something."""
     return k8s.run_job_with_options(run_options(args, k8s.env))
 
+
+# Lists, logs, secrets
 
 COLUMNS = ("name", "type", "source", "desired", "running", "complete", "failed", "status", "age")
 
@@ -7017,6 +7112,9 @@ def cmd_update(k8s: K8sRun, args: argparse.Namespace) -> int:
 
 # Completion
 
+COMPLETION_TIMEOUT = 2
+"""Seconds for which a shell may have to wait at the Tab key."""
+
 
 def completions(words: Sequence[str], env: Environment) -> List[str]:
     """What the last of the words after `k8r` may become; none for file names."""
@@ -7098,9 +7196,8 @@ def complete(words: Sequence[str], env: Environment, console: Console) -> int:
 
 
 # ==============================================================================
-# 12. Main
+# Main
 # ==============================================================================
-
 
 COMMANDS: Dict[str, Callable[[K8sRun, argparse.Namespace], int]] = {
     "run": cmd_run,
