@@ -136,7 +136,7 @@ USER_CONFIG = "k8r/config.yaml"
 
 MIB = 1 << 20
 SECRET_LIMIT = MIB
-PATIENCE = 300.0
+RETRY_TIME = 300.0
 """Seconds to retry a server that has answered before."""
 STREAMS_AT_ONCE = 50
 STREAM_CHUNK = 1 << 16
@@ -195,7 +195,7 @@ class CannotStart(K8rError):
     """A run cannot begin; a Job is then removed, lest it begins later unseen."""
 
 
-class Answer(Exception):
+class PrintAndExit(Exception):
     """Not an error: what --help or --version has to say, and nothing else to do."""
 
 
@@ -435,7 +435,7 @@ BAR = 20
 """Columns of a progress bar."""
 
 
-def printable(text: str) -> str:
+def escape_unprintable(text: str) -> str:
     """A file name fit for a terminal: odd bytes and control characters escaped."""
     safe = os.fsencode(text).decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in safe)
@@ -484,7 +484,7 @@ def parse_timestamp(text: str) -> float:
     return parsed.replace(tzinfo=datetime.timezone.utc).timestamp()
 
 
-def plural(count: int, noun: str) -> str:
+def pluralize(count: int, noun: str) -> str:
     """`1 file`, `2 files`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
@@ -497,7 +497,7 @@ def did_you_mean(word: str, words: Iterable[str], otherwise: str) -> str:
     return f"did you mean {close[0]}?" if close else otherwise
 
 
-def columns_of(character: str) -> int:
+def measure_columns(character: str) -> int:
     """The columns that a character takes on a terminal: two if its East Asian
     width (UAX #11) is W or F, none if it is a mark.
     """
@@ -510,9 +510,9 @@ def clip(text: str, columns: int) -> Tuple[str, int]:
     """As much of a line as fits into so many columns, and how many that takes."""
     width = 0
     for place, character in enumerate(text):
-        if width + columns_of(character) > columns:
+        if width + measure_columns(character) > columns:
             return text[:place], width
-        width += columns_of(character)
+        width += measure_columns(character)
     return text, width
 
 
@@ -520,7 +520,7 @@ UNITS = {unit: 1000.0**power for power, unit in enumerate("num kMGTPE", -3)}
 UNITS.update({f"{unit}i": 1024.0**power for power, unit in enumerate("KMGTPE", 1)})
 
 
-def quantity(text: str) -> float:
+def convert_quantity(text: str) -> float:
     """The number that a Kubernetes quantity stands for; 0 for what is none."""
     match = re.fullmatch(r"([0-9.]+)([A-Za-z]*)", text)
     return float(match.group(1)) * UNITS.get(match.group(2) or " ", 0.0) if match else 0.0
@@ -536,7 +536,7 @@ NAME_LIMIT = 63
 """Bytes in a DNS label (RFC 1123); a Job's name is a label value of its pods."""
 
 
-def dns_label(text: str, limit: int = NAME_LIMIT) -> str:
+def make_dns_label(text: str, limit: int = NAME_LIMIT) -> str:
     """Make a DNS label (RFC 1123) of any text: `Träum süß!` is `traum-suss`."""
     folded = unicodedata.normalize("NFKD", text.replace("ß", "ss").replace("ẞ", "ss"))
     ascii_only = folded.encode("ascii", "ignore").decode().lower()
@@ -544,7 +544,7 @@ def dns_label(text: str, limit: int = NAME_LIMIT) -> str:
     return label[:limit].rstrip("-") or "job"
 
 
-def name_limit(num: int) -> int:
+def get_name_limit(num: int) -> int:
     """The most characters that the name of a Job with ``num`` completions has.
 
     The pods of an Indexed Job take `NAME-INDEX` as their host name, which is a
@@ -555,23 +555,23 @@ def name_limit(num: int) -> int:
 
 def parse_job_name(text: str, num: int) -> str:
     """Check a name given by the user. Raises UsageError."""
-    limit = name_limit(num)
+    limit = get_name_limit(num)
     if len(text) > limit:
         raise UsageError(
             f"the job name has {len(text)} characters, {limit} are allowed",
-            f"for instance --job-name {dns_label(text, limit)}",
+            f"for instance --job-name {make_dns_label(text, limit)}",
         )
     if not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", text):
         raise UsageError(
             f"'{text}' is no job name: lower-case letters, digits and '-' only",
-            f"for instance --job-name {dns_label(text, limit)}",
+            f"for instance --job-name {make_dns_label(text, limit)}",
         )
     return text
 
 
-def candidate_names(base: str, num: int) -> Iterator[str]:
+def generate_names(base: str, num: int) -> Iterator[str]:
     """Yield ``base``, ``base-1``, ``base-2``, ..., each short enough."""
-    limit = name_limit(num)
+    limit = get_name_limit(num)
     first = base[:limit].rstrip("-")
     yield first
     for number in range(1, 10_000):
@@ -619,7 +619,7 @@ def parse_duration(text: str) -> int:
     return seconds
 
 
-FEW_BYTES = 1 << 16
+LEAST_MEMORY = 1 << 16
 """With less no container starts, and its node's words for that are hard to understand."""
 MEMORY_UNITS = {"": "", "k": "Ki", "m": "Mi", "g": "Gi", "t": "Ti"}
 
@@ -638,7 +638,7 @@ def parse_memory(text: str) -> str:
         unit = MEMORY_UNITS.get(short, "?")
     if unit == "?" or float(number) == 0:
         raise UsageError(f"'{text}' is no amount of memory", "write 512Mi, 2gb or 2gb-8gb")
-    if not unit and float(number) < FEW_BYTES:
+    if not unit and float(number) < LEAST_MEMORY:
         raise UsageError(
             f"'{text}' is an amount of bytes, too few for a program", f"write {number}gb"
         )
@@ -657,7 +657,7 @@ def parse_range(text: str, parse: Callable[[str], str]) -> Tuple[str, str]:
     """`LOW-HIGH`, or one value for both, each parsed by ``parse``. Raises UsageError."""
     first, dash, second = text.partition("-")
     low, high = parse(first), parse(second if dash else first)
-    if quantity(low) > quantity(high):
+    if convert_quantity(low) > convert_quantity(high):
         raise UsageError(f"'{text}' has its larger value first", f"write {second}-{first}")
     return low, high
 
@@ -758,13 +758,13 @@ def check_git_url(url: str) -> None:
         )
 
 
-def image_name(image: str) -> str:
+def get_image_name(image: str) -> str:
     """The last part of an image's repository: `python` of `docker.io/python:3`."""
     match = IMAGE.fullmatch(image)
     return (match.group("path") if match else image).rpartition("/")[2]
 
 
-def repository_name(url: str) -> str:
+def get_repository_name(url: str) -> str:
     """The last part of a git URL: `repo` of `git@host:org/repo.git`."""
     path = re.split(r"[/:]", url.rstrip("/"))[-1]
     return path[:-4] if path.endswith(".git") else path
@@ -844,19 +844,19 @@ def parse_env_file(text: str, name: str, environ: Mapping[str, str]) -> List[Tup
     return variables
 
 
-def variable_name(secret: str, key: str) -> str:
+def make_variable_name(secret: str, key: str) -> str:
     """The variable for a key of a secret: `DB_PASSWORD` for `password` of `db`."""
     return re.sub(r"[^A-Z0-9]", "_", f"{secret}_{key}".upper())
 
 
-def secret_variables(use: SecretUse) -> Dict[str, str]:
+def list_secret_variables(use: SecretUse) -> Dict[str, str]:
     """The variables that a secret gives, each with the key it comes from.
 
     A secret whose only key is its own name also gives plain `{SECRET}`.
     """
-    names = {variable_name(use.name, key): key for key in use.keys}
+    names = {make_variable_name(use.name, key): key for key in use.keys}
     if use.keys == (use.name,):
-        names[variable_name(use.name, "")[:-1]] = use.name
+        names[make_variable_name(use.name, "")[:-1]] = use.name
     return {name: key for name, key in names.items() if re.match(r"[A-Z_]", name)}
 
 
@@ -864,7 +864,7 @@ def check_collisions(uses: Iterable[SecretUse]) -> None:
     """Raise UsageError if two secrets want the same variable."""
     owners: Dict[str, str] = {}
     for use in uses:
-        for name in secret_variables(use):
+        for name in list_secret_variables(use):
             if owners.setdefault(name, use.name) != use.name:
                 raise UsageError(
                     f"the secrets '{owners[name]}' and '{use.name}' both make the variable {name}",
@@ -886,7 +886,7 @@ def parse_secret_name(text: str) -> str:
     if not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", text) or len(text) > NAME_LIMIT:
         raise UsageError(
             f"'{text}' is no name for a secret: lower-case letters, digits and '-' only",
-            f"for instance {dns_label(text)}",
+            f"for instance {make_dns_label(text)}",
         )
     return text
 
@@ -897,15 +897,16 @@ def check_secret_data(name: str, data: Mapping[str, bytes]) -> None:
     """
     keys: Dict[str, str] = {}
     for key in sorted(data):
-        other = keys.setdefault(variable_name(name, key), key)
+        variable = make_variable_name(name, key)
+        other = keys.setdefault(variable, key)
         if other != key:
             raise UsageError(
-                f"the keys '{other}' and '{key}' both make the variable {variable_name(name, key)}",
+                f"the keys '{other}' and '{key}' both make the variable {variable}",
                 "rename one of the files",
             )
         if not re.fullmatch(r"[-._a-zA-Z0-9]{1,253}", key) or key == "." or key.startswith(".."):
             raise UsageError(
-                f"'{printable(key)}' cannot be a key of a secret",
+                f"'{escape_unprintable(key)}' cannot be a key of a secret",
                 "rename the file: letters, digits, '-', '_' and '.' only",
             )
     size = sum(len(value) for value in data.values())
@@ -1031,7 +1032,7 @@ unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_OBJECT_DIRECTORY
 A hook of git, which may have called k8r, sets these."""
 
 
-def unpack_script(chunks: int, workspace: str = "", mount: str = "") -> str:
+def build_unpack_script(chunks: int, workspace: str = "", mount: str = "") -> str:
     """Shell text that extracts the archive and runs the startup script.
 
     -o gives the files to the user that extracts them, whoever that is.
@@ -1046,19 +1047,19 @@ def unpack_script(chunks: int, workspace: str = "", mount: str = "") -> str:
     )
 
 
-def clone_script() -> str:
+def build_clone_script() -> str:
     """Shell text that clones to the workspace."""
     script = CLONE_ACCESS + CLONE
     return script.format(home=GIT_HOME, secret=GIT_SECRET_MOUNT, workspace=WORKSPACE)
 
 
-def local_clone_script(workspace: str, home: str) -> str:
+def build_local_clone_script(workspace: str, home: str) -> str:
     """The same on this machine."""
     script = LOCAL_CLONE + CLONE
     return script.format(home=shlex.quote(home), workspace=shlex.quote(workspace))
 
 
-def cloned_script(workspace: str = "", clone: str = "") -> str:
+def build_cloned_script(workspace: str = "", clone: str = "") -> str:
     """Shell text that runs before the command in a clone, or in a copy of one."""
     script = (COPY if clone else "") + CLONED + STARTUP
     workspace, clone = shlex.quote(workspace or WORKSPACE), shlex.quote(clone)
@@ -1079,7 +1080,7 @@ def prune(value: Object) -> Object:
     return {key: item for key, item in value.items() if item not in (None, "", [], {}, ())}
 
 
-def labels(work: Workload) -> Dict[str, str]:
+def build_labels(work: Workload) -> Dict[str, str]:
     """The labels of everything that belongs to a run."""
     every = {
         LABEL_CREATED_BY: CREATED_BY,
@@ -1089,7 +1090,7 @@ def labels(work: Workload) -> Dict[str, str]:
     return dict(every, **{LABEL_TYPE: DEPLOYMENT}) if work.as_deployment else every
 
 
-def metadata(work: Workload, name: str) -> Object:
+def build_metadata(work: Workload, name: str) -> Object:
     """The metadata of an object of a run.
 
     The run's id tells an object that an earlier, unanswered request made from
@@ -1097,24 +1098,24 @@ def metadata(work: Workload, name: str) -> Object:
     """
     return {
         "name": name,
-        "labels": labels(work),
+        "labels": build_labels(work),
         "annotations": {ANNOTATION_RUN_ID: work.run_id, ANNOTATION_BASE: work.base},
     }
 
 
-def archive_name(work: Workload, part: int) -> str:
+def name_archive_part(work: Workload, part: int) -> str:
     """The name of the ConfigMap with that part of the archive."""
     return f"{work.name}-{work.run_id}-{part:02d}"
 
 
-def verbatim(text: str) -> str:
+def escape_references(text: str) -> str:
     """Text that reaches a container as it is: in commands, arguments and values
     Kubernetes replaces `$(NAME)` by the variable, and `$$` by `$`.
     """
     return re.sub(r"\$(?=[$(])", "$$", text)
 
 
-def own_variables(work: Workload, index: str = "0") -> Dict[str, str]:
+def build_own_variables(work: Workload, index: str = "0") -> Dict[str, str]:
     """The variables that k8r sets.
 
     PYTHONUNBUFFERED, since a Python that writes to a pipe would hold its output
@@ -1128,24 +1129,24 @@ def own_variables(work: Workload, index: str = "0") -> Dict[str, str]:
     }
 
 
-def environment(work: Workload) -> List[Object]:
+def build_environment(work: Workload) -> List[Object]:
     """The container's variables, the user's own after k8r's."""
     variables: Dict[str, Object] = {
-        key: {"name": key, "value": value} for key, value in own_variables(work).items()
+        key: {"name": key, "value": value} for key, value in build_own_variables(work).items()
     }
     if work.num > 1 and not work.as_deployment:
         field = {"fieldPath": f"metadata.annotations['{INDEX_ANNOTATION}']"}
         variables["K8R_INDEX"] = {"name": "K8R_INDEX", "valueFrom": {"fieldRef": field}}
     for use in work.secrets:
-        for name, key in secret_variables(use).items():
+        for name, key in list_secret_variables(use).items():
             reference = {"name": use.object_name, "key": key}
             variables[name] = {"name": name, "valueFrom": {"secretKeyRef": reference}}
     for key, value in work.env:
-        variables[key] = {"name": key, "value": verbatim(value)}
+        variables[key] = {"name": key, "value": escape_references(value)}
     return list(variables.values())
 
 
-def volumes(work: Workload) -> List[Object]:
+def build_volumes(work: Workload) -> List[Object]:
     """The workspace, the archive's parts under one projected volume, the secrets."""
     found: List[Object] = []
     if work.chunks or work.clone:
@@ -1154,7 +1155,7 @@ def volumes(work: Workload) -> List[Object]:
         parts = [
             {
                 "configMap": {
-                    "name": archive_name(work, part),
+                    "name": name_archive_part(work, part),
                     "items": [{"key": "archive", "path": f"part-{part:02d}"}],
                 }
             }
@@ -1171,7 +1172,7 @@ def volumes(work: Workload) -> List[Object]:
     return found
 
 
-def mounts(work: Workload) -> List[Object]:
+def build_mounts(work: Workload) -> List[Object]:
     """Where the user's container finds those volumes."""
     found: List[Object] = []
     if work.chunks or work.clone:
@@ -1184,13 +1185,13 @@ def mounts(work: Workload) -> List[Object]:
     return found
 
 
-def safe_directory() -> List[Object]:
+def build_safe_directory() -> List[Object]:
     """Let git work in a workspace that belongs to another user."""
     setting = {"COUNT": "1", "KEY_0": "safe.directory", "VALUE_0": "*"}
     return [{"name": f"GIT_CONFIG_{key}", "value": value} for key, value in setting.items()]
 
 
-def clone_variables(clone: Clone) -> Dict[str, str]:
+def build_clone_variables(clone: Clone) -> Dict[str, str]:
     """What the script that clones has to know."""
     return {
         "K8R_GIT_URL": clone.url,
@@ -1200,13 +1201,13 @@ def clone_variables(clone: Clone) -> Dict[str, str]:
     }
 
 
-def local_clone_variables(
+def build_local_clone_variables(
     clone: Clone, environ: Mapping[str, str], user: str, password: str
 ) -> Dict[str, str]:
     """The same on this machine, where credentials for the host are a setting of git
     that is in no argument and no file (git-config(1), GIT_CONFIG_COUNT).
     """
-    variables = dict(clone_variables(clone), GIT_TERMINAL_PROMPT="0")
+    variables = dict(build_clone_variables(clone), GIT_TERMINAL_PROMPT="0")
     if user or password:
         count = int(environ.get("GIT_CONFIG_COUNT") or 0)
         host = "/".join(clone.url.split("/", 3)[:3])
@@ -1217,9 +1218,9 @@ def local_clone_variables(
     return variables
 
 
-def clone_container(work: Workload, clone: Clone) -> Object:
+def build_clone_container(work: Workload, clone: Clone) -> Object:
     """The init container that clones a repository."""
-    variables = clone_variables(clone)
+    variables = build_clone_variables(clone)
     places: List[Object] = [
         {"name": "workspace", "mountPath": WORKSPACE},
         {"name": "git-home", "mountPath": GIT_HOME},
@@ -1227,21 +1228,21 @@ def clone_container(work: Workload, clone: Clone) -> Object:
     if clone.secret:
         place = {"name": "git-secret", "mountPath": GIT_SECRET_MOUNT, "readOnly": True}
         places.append(place)
-    environ = [{"name": key, "value": verbatim(value)} for key, value in variables.items()]
+    environ = [{"name": key, "value": escape_references(value)} for key, value in variables.items()]
     return prune(
         {
             "name": CLONE_NAME,
             "image": clone.options.image,
-            "command": ["sh", "-c", verbatim(clone_script())],
-            "env": environ + safe_directory(),
+            "command": ["sh", "-c", escape_references(build_clone_script())],
+            "env": environ + build_safe_directory(),
             "volumeMounts": places,
             "securityContext": HARDENED if work.restricted else None,
         }
     )
 
 
-def command_line(
-    work: Workload, escape: Callable[[str], str] = verbatim
+def build_command_line(
+    work: Workload, escape: Callable[[str], str] = escape_references
 ) -> Tuple[List[str], List[str]]:
     """The container's command and args, each word through ``escape``.
 
@@ -1258,9 +1259,9 @@ HARDENED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}
 """What the Pod Security Standard "restricted" asks of each container."""
 
 
-def container(work: Workload) -> Object:
+def build_container(work: Workload) -> Object:
     """The container that runs the user's command."""
-    command, args = command_line(work)
+    command, args = build_command_line(work)
     resources = {
         "requests": dict(work.resources.requests),
         "limits": dict(work.resources.limits),
@@ -1272,10 +1273,10 @@ def container(work: Workload) -> Object:
             "command": command,
             "args": args,
             "workingDir": WORKSPACE if work.chunks or work.clone else None,
-            "env": environment(work) + (safe_directory() if work.clone else []),
+            "env": build_environment(work) + (build_safe_directory() if work.clone else []),
             "ports": [{"containerPort": work.port}] if work.port else None,
             "resources": prune(resources),
-            "volumeMounts": mounts(work),
+            "volumeMounts": build_mounts(work),
             "securityContext": HARDENED if work.restricted else None,
         }
     )
@@ -1287,7 +1288,7 @@ def has_service_account(patch: Object) -> bool:
     return isinstance(spec, dict) and bool(spec.get("serviceAccountName"))
 
 
-def pod_template(work: Workload, restart: str) -> Object:
+def build_pod_template(work: Workload, restart: str) -> Object:
     """The pod that every kind of workload runs.
 
     enableServiceLinks is off, for a namespace with many Services would fill the
@@ -1301,7 +1302,7 @@ def pod_template(work: Workload, restart: str) -> Object:
         "seccompProfile": {"type": "RuntimeDefault"},
     }
     template = {
-        "metadata": {"labels": labels(work), "annotations": {ANNOTATION_RUN_ID: work.run_id}},
+        "metadata": {"labels": build_labels(work), "annotations": {ANNOTATION_RUN_ID: work.run_id}},
         "spec": prune(
             {
                 "restartPolicy": restart,
@@ -1309,9 +1310,9 @@ def pod_template(work: Workload, restart: str) -> Object:
                 "automountServiceAccountToken": None if has_service_account(work.patch) else False,
                 "imagePullSecrets": [{"name": name} for name in work.pull_secrets],
                 "securityContext": restricted if work.restricted else None,
-                "initContainers": [clone_container(work, work.clone)] if work.clone else None,
-                "containers": [container(work)],
-                "volumes": volumes(work),
+                "initContainers": [build_clone_container(work, work.clone)] if work.clone else None,
+                "containers": [build_container(work)],
+                "volumes": build_volumes(work),
             }
         ),
     }
@@ -1346,7 +1347,7 @@ def merge(base: Any, patch: Any) -> Any:
 # Objects
 
 
-def job(work: Workload) -> Object:
+def build_job(work: Workload) -> Object:
     """The Job of a run.
 
     restartPolicy Never keeps each attempt's pod, and so its log. With several
@@ -1362,37 +1363,37 @@ def job(work: Workload) -> Object:
         "backoffLimit": work.num * (work.retry + 1) if many else work.retry,
         "activeDeadlineSeconds": work.timeout,
         "ttlSecondsAfterFinished": work.ttl,
-        "template": pod_template(work, "Never"),
+        "template": build_pod_template(work, "Never"),
     }
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": metadata(work, work.name),
+        "metadata": build_metadata(work, work.name),
         "spec": prune(spec),
     }
 
 
-def deployment(work: Workload) -> Object:
+def build_deployment(work: Workload) -> Object:
     """The Deployment of a run. Its selector never changes, the run id may."""
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": metadata(work, work.name),
+        "metadata": build_metadata(work, work.name),
         "spec": {
             "replicas": work.num,
             "minReadySeconds": STABLE_AFTER,
             "selector": {"matchLabels": {LABEL_JOB: work.name, LABEL_TYPE: DEPLOYMENT}},
-            "template": pod_template(work, "Always"),
+            "template": build_pod_template(work, "Always"),
         },
     }
 
 
-def service(work: Workload) -> Object:
+def build_service(work: Workload) -> Object:
     """The Service in front of a Deployment."""
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": metadata(work, work.name),
+        "metadata": build_metadata(work, work.name),
         "spec": {
             "selector": {LABEL_JOB: work.name, LABEL_TYPE: DEPLOYMENT},
             "ports": [{"port": work.port, "targetPort": work.port}],
@@ -1400,16 +1401,18 @@ def service(work: Workload) -> Object:
     }
 
 
-def root_object(work: Workload) -> Object:
+def build_root(work: Workload) -> Object:
     """The object that owns all others of a run."""
-    return deployment(work) if work.as_deployment else job(work)
+    return build_deployment(work) if work.as_deployment else build_job(work)
 
 
-def secret(name: str, job_name: str, data: Mapping[str, bytes]) -> Object:
+def build_secret(name: str, job_name: str, data: Mapping[str, bytes]) -> Object:
     """A secret of the user. Which keys can be variables is noted beside the
     values, so that a run need not read these.
     """
-    usable = [key for key in sorted(data) if is_variable_value(variable_name(name, key), data[key])]
+    usable = [
+        key for key in sorted(data) if is_variable_value(make_variable_name(name, key), data[key])
+    ]
     return {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -1419,63 +1422,63 @@ def secret(name: str, job_name: str, data: Mapping[str, bytes]) -> Object:
             "annotations": {ANNOTATION_KEYS: json.dumps(usable)},
         },
         "type": "Opaque",
-        "data": encoded(data),
+        "data": encode_data(data),
     }
 
 
-def clone_secret(work: Workload, user: str, password: str) -> Object:
+def build_clone_secret(work: Workload, user: str, password: str) -> Object:
     """The Secret for the credentials that a git URL had in it."""
     data = {"username": user.encode(), "password": password.encode()}
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": metadata(work, clone_secret_name(work)),
+        "metadata": build_metadata(work, name_clone_secret(work)),
         "type": "Opaque",
-        "data": encoded(data),
+        "data": encode_data(data),
     }
 
 
-def clone_secret_name(work: Workload) -> str:
+def name_clone_secret(work: Workload) -> str:
     """Its name."""
     return f"{work.name}-{work.run_id}-git"
 
 
-def encoded(data: Mapping[str, bytes]) -> Dict[str, str]:
+def encode_data(data: Mapping[str, bytes]) -> Dict[str, str]:
     """The data of a Secret."""
     return {key: base64.b64encode(data[key]).decode("ascii") for key in sorted(data)}
 
 
-def masked(item: Object) -> Object:
+def mask_values(item: Object) -> Object:
     """The same Secret with its values hidden."""
     hidden = base64.b64encode(b"***").decode("ascii")
     return dict(item, data={key: hidden for key in item["data"]})
 
 
-def configmap(work: Workload, part: int, data: bytes) -> Object:
+def build_configmap(work: Workload, part: int, data: bytes) -> Object:
     """One part of the archive."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": metadata(work, archive_name(work, part)),
+        "metadata": build_metadata(work, name_archive_part(work, part)),
         "immutable": True,
         "binaryData": {"archive": base64.b64encode(data).decode("ascii")},
     }
 
 
-def suspended(root: Object) -> Object:
+def suspend_root(root: Object) -> Object:
     """The same Job or Deployment, not to start yet."""
     waiting = {"replicas": 0} if root["kind"] == "Deployment" else {"suspend": True}
     return dict(root, spec={**root["spec"], **waiting})
 
 
-def resumption(root: Object) -> Object:
-    """The patch that starts what `suspended` held back."""
+def build_resumption(root: Object) -> Object:
+    """The patch that starts what `suspend_root` held back."""
     if root["kind"] == "Deployment":
         return {"spec": {"replicas": root["spec"]["replicas"]}}
     return {"spec": {"suspend": False}}
 
 
-def owned(child: Object, owner: Object) -> Object:
+def set_owner(child: Object, owner: Object) -> Object:
     """The same object, to be removed with its owner."""
     reference = {
         "apiVersion": owner["apiVersion"],
@@ -1493,29 +1496,29 @@ def owned(child: Object, owner: Object) -> Object:
 # ==============================================================================
 
 
-def annotations_of(item: Object) -> Dict[str, str]:
+def get_annotations(item: Object) -> Dict[str, str]:
     """The annotations of an object, which may have none."""
     return item["metadata"].get("annotations") or {}
 
 
-def labels_of(item: Optional[Object]) -> Dict[str, str]:
+def get_labels(item: Optional[Object]) -> Dict[str, str]:
     """The labels of an object, which may have none or be none."""
     return ((item or {}).get("metadata") or {}).get("labels") or {}
 
 
 def is_ours(item: Optional[Object]) -> bool:
     """Whether k8r has made that object."""
-    return labels_of(item).get(LABEL_CREATED_BY) == CREATED_BY
+    return get_labels(item).get(LABEL_CREATED_BY) == CREATED_BY
 
 
-def run_id(item: Object) -> str:
+def get_run_id(item: Object) -> str:
     """The id of the run that an object belongs to."""
-    return str(annotations_of(item).get(ANNOTATION_RUN_ID) or "")
+    return str(get_annotations(item).get(ANNOTATION_RUN_ID) or "")
 
 
-def base_name(root: Object) -> str:
+def get_base_name(root: Object) -> str:
     """The name of a run without the `-1` of a second one."""
-    return str(annotations_of(root).get(ANNOTATION_BASE) or root["metadata"]["name"])
+    return str(get_annotations(root).get(ANNOTATION_BASE) or root["metadata"]["name"])
 
 
 def belongs_to(pod: Object, uid: str) -> bool:
@@ -1527,23 +1530,23 @@ def belongs_to(pod: Object, uid: str) -> bool:
 # Pods
 
 
-def pod_index(pod: Object) -> int:
+def get_pod_index(pod: Object) -> int:
     """The completion index of a Job's pod, 0 where it has none."""
-    return int(annotations_of(pod).get(INDEX_ANNOTATION, 0))
+    return int(get_annotations(pod).get(INDEX_ANNOTATION, 0))
 
 
-def pod_suffix(pod: Object) -> str:
+def get_pod_suffix(pod: Object) -> str:
     """What tells a Deployment's pods apart: the last part of the name."""
     return str(pod["metadata"]["name"]).rpartition("-")[2]
 
 
-def pod_age(pod: Object) -> Tuple[str, int, str]:
+def get_age_key(pod: Object) -> Tuple[str, int, str]:
     """A key that sorts pods by creation, attempts of one index in their order."""
     metadata = pod["metadata"]
-    return metadata.get("creationTimestamp") or "", pod_index(pod), metadata["name"]
+    return metadata.get("creationTimestamp") or "", get_pod_index(pod), metadata["name"]
 
 
-def container_statuses(pod: Object) -> List[Object]:
+def list_container_statuses(pod: Object) -> List[Object]:
     """The statuses of init and other containers, in the order they run."""
     status = pod.get("status") or {}
     return [
@@ -1552,9 +1555,9 @@ def container_statuses(pod: Object) -> List[Object]:
     ]
 
 
-def main_state(pod: Object) -> Object:
+def get_main_state(pod: Object) -> Object:
     """The state of the container that runs the user's command."""
-    for status in container_statuses(pod):
+    for status in list_container_statuses(pod):
         if status["name"] == CONTAINER_NAME:
             state: Object = status.get("state") or {}
             return state
@@ -1563,21 +1566,21 @@ def main_state(pod: Object) -> Object:
 
 def has_started(pod: Object) -> bool:
     """Whether the user's command runs or has run."""
-    return bool({"running", "terminated"} & set(main_state(pod)))
+    return bool({"running", "terminated"} & set(get_main_state(pod)))
 
 
 def has_logs(pod: Object) -> bool:
     """Whether the user's command has run, be it in a container restarted since."""
-    restarted = any(status.get("lastState") for status in container_statuses(pod))
+    restarted = any(status.get("lastState") for status in list_container_statuses(pod))
     return restarted or has_started(pod)
 
 
-def pod_outcome(pod: Object) -> Optional[Outcome]:
+def judge_pod(pod: Object) -> Optional[Outcome]:
     """How a pod ended; None while it has not, or if it will be tried again here."""
     status = pod.get("status") or {}
     if pod["spec"].get("restartPolicy") != "Never" and status.get("phase") != "Failed":
         return None
-    for container in container_statuses(pod):
+    for container in list_container_statuses(pod):
         ended = (container.get("state") or {}).get("terminated")
         if not ended:
             break
@@ -1585,7 +1588,7 @@ def pod_outcome(pod: Object) -> Optional[Outcome]:
         if code or container["name"] == CONTAINER_NAME:
             reason = str(status.get("reason") or ended.get("reason") or "")
             if reason == START_ERROR and ended.get("message"):
-                reason += f": {cause(ended.get('message', ''))}"
+                reason += f": {extract_cause(ended.get('message', ''))}"
             plain = reason in ("Error", "Completed")
             return Outcome(code, "" if plain else reason, container["name"])
     if status.get("phase") == "Failed":
@@ -1619,7 +1622,7 @@ REMEDIES = (
 )
 
 
-def cause(message: str) -> str:
+def extract_cause(message: str) -> str:
     """The words of a message that say what is wrong, and which option may mend it."""
     for wrapping in WRAPPINGS:
         message = wrapping.sub("", message)
@@ -1630,7 +1633,7 @@ def cause(message: str) -> str:
 # Jobs and Deployments
 
 
-def job_condition(job: Object, kind: str) -> Optional[Object]:
+def find_condition(job: Object, kind: str) -> Optional[Object]:
     """The condition of that type if it is true."""
     for condition in (job.get("status") or {}).get("conditions") or []:
         if condition["type"] == kind and condition["status"] == "True":
@@ -1639,22 +1642,22 @@ def job_condition(job: Object, kind: str) -> Optional[Object]:
     return None
 
 
-def job_failure(job: Object) -> Optional[Object]:
+def find_failure(job: Object) -> Optional[Object]:
     """The condition that says that a Job has failed. FailureTarget comes first,
     up to a pod's grace time before Failed does.
     """
-    return job_condition(job, "Failed") or job_condition(job, "FailureTarget")
+    return find_condition(job, "Failed") or find_condition(job, "FailureTarget")
 
 
-def job_end(job: Object) -> str:
+def find_end(job: Object) -> str:
     """The condition that says that a Job has ended, or is about to; "" without one."""
-    ends = (kind for kind in ("Complete", "Failed", "FailureTarget") if job_condition(job, kind))
+    ends = (kind for kind in ("Complete", "Failed", "FailureTarget") if find_condition(job, kind))
     return next(ends, "")
 
 
 def is_finished(job: Object) -> bool:
     """Whether a Job has ended; only these two conditions say so."""
-    return bool(job_condition(job, "Complete") or job_condition(job, "Failed"))
+    return bool(find_condition(job, "Complete") or find_condition(job, "Failed"))
 
 
 def is_deployment(root: Object) -> bool:
@@ -1673,11 +1676,11 @@ def is_rolled_out(item: Object) -> bool:
     )
 
 
-def pod_counts(root: Object, pods: Iterable[Object]) -> str:
+def count_pods(root: Object, pods: Iterable[Object]) -> str:
     """How far a run is: `1 pending, 2 running, 3 of 8 done, 1 failed`."""
     counts = {"pending": 0, "running": 0, "done": 0, "failed": 0}
     for pod in pods:
-        outcome = pod_outcome(pod)
+        outcome = judge_pod(pod)
         if outcome:
             counts["failed" if outcome.code else "done"] += 1
         else:
@@ -1688,14 +1691,14 @@ def pod_counts(root: Object, pods: Iterable[Object]) -> str:
     return ", ".join(parts) or "no pod yet"
 
 
-def latest_outcomes(pods: Iterable[Object], retry: int, final: bool) -> Dict[int, Outcome]:
+def decide_indexes(pods: Iterable[Object], retry: int, final: bool) -> Dict[int, Outcome]:
     """For each index that is decided: success, or the last of all its failures.
     Once the Job has ended (``final``), there are no further ones.
     """
     decided: Dict[int, Outcome] = {}
     failures: Dict[int, int] = {}
-    for pod in sorted(pods, key=pod_age):
-        outcome, index = pod_outcome(pod), pod_index(pod)
+    for pod in sorted(pods, key=get_age_key):
+        outcome, index = judge_pod(pod), get_pod_index(pod)
         if outcome is None or (index in decided and decided[index].code == 0):
             continue
         if outcome.code and pod["metadata"].get("deletionTimestamp") and not final:
@@ -1707,17 +1710,17 @@ def latest_outcomes(pods: Iterable[Object], retry: int, final: bool) -> Dict[int
 
 
 def may_be_over(root: Object, ended: int) -> bool:
-    """Whether a `verdict` may be had with so many pods that have ended, which costs
+    """Whether a `judge_job` may be had with so many pods that have ended, which costs
     a look at each pod: every index needs one, unless the Job itself has ended.
     """
     return (
         is_deployment(root)
-        or job_end(root) != ""
+        or find_end(root) != ""
         or ended >= int(root["spec"].get("completions") or 1)
     )
 
 
-def verdict(job: Object, pods: Sequence[Object]) -> Optional[Verdict]:
+def judge_job(job: Object, pods: Sequence[Object]) -> Optional[Verdict]:
     """Judge a run by its Job and pods; None while it is not decided.
 
     The states of the containers decide as soon as each index has succeeded or
@@ -1728,26 +1731,26 @@ def verdict(job: Object, pods: Sequence[Object]) -> Optional[Verdict]:
     spec = job["spec"]
     count = int(spec.get("completions") or 1)
     retry = int(spec.get("backoffLimitPerIndex", spec.get("backoffLimit", 6)))
-    failed = job_failure(job)
-    decided = latest_outcomes(pods, retry, bool(failed))
+    failed = find_failure(job)
+    decided = decide_indexes(pods, retry, bool(failed))
     if len(decided) < count and not failed:
-        if job_condition(job, "Complete"):
+        if find_condition(job, "Complete"):
             return Verdict(ExitCode.OK, f"{name} succeeded")
         return None
     if failed and failed["type"] == "FailureTarget" and len(decided) < count:
         if failed.get("reason") != "DeadlineExceeded":
             return None  # the pods' own words are still on their way
     if failed and failed.get("reason") == "DeadlineExceeded":
-        return timed_out(name, spec.get("activeDeadlineSeconds"))
-    return summary(name, count, decided, str(failed.get("reason") or "") if failed else "")
+        return make_timeout_verdict(name, spec.get("activeDeadlineSeconds"))
+    return summarize(name, count, decided, str(failed.get("reason") or "") if failed else "")
 
 
-def timed_out(name: str, limit: Optional[int]) -> Verdict:
+def make_timeout_verdict(name: str, limit: Optional[int]) -> Verdict:
     """The end of a run that has taken too long."""
     return Verdict(ExitCode.TIMEOUT, f"{name} timed out after {limit} s (DeadlineExceeded)")
 
 
-def summary(name: str, count: int, decided: Mapping[int, Outcome], reason: str) -> Verdict:
+def summarize(name: str, count: int, decided: Mapping[int, Outcome], reason: str) -> Verdict:
     """Put the outcomes of all indexes into one verdict."""
     bad = {index: decided[index] for index in sorted(decided) if decided[index].code}
     good = len(decided) - len(bad)
@@ -1765,7 +1768,7 @@ def summary(name: str, count: int, decided: Mapping[int, Outcome], reason: str) 
 
 # Waiting
 
-HOPELESS = {
+FATAL_REASONS = {
     "ErrImagePull",
     "ImagePullBackOff",
     "InvalidImageName",
@@ -1781,9 +1784,9 @@ kuberuntime) that time alone does not mend."""
 
 def is_idle(pod: Object) -> bool:
     """Whether a pod has yet to show that it runs; one that crashes does not."""
-    if pod_outcome(pod):
+    if judge_pod(pod):
         return False
-    restarted = any(int(status.get("restartCount") or 0) for status in container_statuses(pod))
+    restarted = any(int(status.get("restartCount") or 0) for status in list_container_statuses(pod))
     return restarted or not has_started(pod)
 
 
@@ -1797,9 +1800,11 @@ def explain_root(root: Object, events: Sequence[Object]) -> Optional[Wait]:
     if root["spec"].get("suspend"):
         return Wait("the Job is suspended, a queue may be holding it back", False)
     refusals = [event for event in events if event.get("reason") == "FailedCreate"]
-    failure = job_condition(root, "ReplicaFailure") or (refusals and refusals[-1])
+    failure = find_condition(root, "ReplicaFailure") or (refusals and refusals[-1])
     if failure:
-        return Wait(f"the cluster refuses its pod: {cause(failure.get('message', ''))}", True)
+        return Wait(
+            f"the cluster refuses its pod: {extract_cause(failure.get('message', ''))}", True
+        )
     return None
 
 
@@ -1807,11 +1812,11 @@ def explain_pod(
     pod: Object, events: Sequence[Object], nodes: Sequence[Object] = ()
 ) -> Optional[Wait]:
     """Why a pod does not run, in words; ``nodes`` are the cluster's, if known."""
-    for status in container_statuses(pod):
+    for status in list_container_statuses(pod):
         wait = explain_container(pod, status)
         if wait:
             return wait
-    refusal = unschedulable(pod)
+    refusal = get_scheduler_message(pod)
     claim = re.search(r'persistentvolumeclaim "([^"]*)" not found', refusal)
     if claim:
         return Wait(f'the volume claim "{claim.group(1)}" does not exist', True)
@@ -1823,7 +1828,7 @@ def explain_pod(
 def explain_events(events: Sequence[Object]) -> Optional[Wait]:
     """What the latest event that matters says of a pod that is being started."""
     pulled = [e for e in events if e.get("reason") in ("Pulled", "Created", "Started")]
-    past = max(map(event_time, pulled), default="")
+    past = max(map(get_event_time, pulled), default="")
     for event in reversed(events):
         reason, message = event.get("reason"), str(event.get("message", ""))
         if reason in ("FailedMount", "FailedAttachVolume"):
@@ -1833,12 +1838,12 @@ def explain_events(events: Sequence[Object]) -> Optional[Wait]:
             message = re.sub(r"\b[0-9a-f]{64}\b", "...", message)
             return Wait(f"the node cannot start it: {message}", False)
         # Events of one second come in any order.
-        if reason == "Pulling" and event_time(event) > past:
+        if reason == "Pulling" and get_event_time(event) > past:
             return Wait(f"the node pulls its image: {message}", False)
     return None
 
 
-def event_time(event: Object) -> str:
+def get_event_time(event: Object) -> str:
     """When an event was last seen; of the newer kind only the first time is set."""
     return str(event.get("lastTimestamp") or event.get("eventTime") or "")
 
@@ -1848,15 +1853,15 @@ def explain_container(pod: Object, status: Object) -> Optional[Wait]:
     state, image = status.get("state") or {}, status.get("image", "")
     waiting, name = state.get("waiting") or {}, status["name"]
     own, reason = name == CONTAINER_NAME, waiting.get("reason", "")
-    what = cause(waiting.get("message", ""))
+    what = extract_cause(waiting.get("message", ""))
     ended = (status.get("lastState") or {}).get("terminated")
     if ended:
         return Wait(
             explain_restarts(ended, "its command" if own else f"init container {name}"), True
         )
-    if "running" in state and not own and name in map(name_of, init_containers(pod)):
+    if "running" in state and not own and name in map(get_name, list_init_containers(pod)):
         return Wait(f"init container {name} runs", False)
-    if reason not in HOPELESS:
+    if reason not in FATAL_REASONS:
         return None
     whose = "" if own else f" of init container {name}"
     if reason == "InvalidImageName":
@@ -1871,18 +1876,18 @@ def explain_container(pod: Object, status: Object) -> Optional[Wait]:
 def explain_restarts(ended: Object, what: str) -> str:
     """Why a container of a Deployment is restarted again and again."""
     if ended.get("reason") == START_ERROR:
-        return f"{what} cannot be started: {cause(ended.get('message', ''))}"
+        return f"{what} cannot be started: {extract_cause(ended.get('message', ''))}"
     code = int(ended.get("exitCode", 0))
     text = f"{what} ends again and again: exit code {code} ({ended.get('reason', '')})"
     return text if code else text + "; a Deployment's command must not end"
 
 
-def name_of(item: Object) -> str:
+def get_name(item: Object) -> str:
     """The name of a container."""
     return str(item["name"])
 
 
-def init_containers(pod: Object) -> List[Object]:
+def list_init_containers(pod: Object) -> List[Object]:
     """The containers that run, and end, before the command does. Those that are to be
     restarted always are sidecars, and stay.
     """
@@ -1890,7 +1895,7 @@ def init_containers(pod: Object) -> List[Object]:
     return [item for item in every if item.get("restartPolicy") != "Always"]
 
 
-def unschedulable(pod: Object) -> str:
+def get_scheduler_message(pod: Object) -> str:
     """The scheduler's words for why no node takes a pod, "" if it has said none."""
     for condition in (pod.get("status") or {}).get("conditions") or []:
         if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
@@ -1898,20 +1903,20 @@ def unschedulable(pod: Object) -> str:
     return ""
 
 
-LACKING = re.compile(r"Insufficient ([^\s,]+[^\s,.])")
+INSUFFICIENT = re.compile(r"Insufficient ([^\s,]+[^\s,.])")
 
 
 def explain_unschedulable(pod: Object, refusal: str, nodes: Sequence[Object] = ()) -> str:
     """What a pod asks of a node beside what the nodes have, and the scheduler's words."""
     words = re.sub(r"( no new claims to deallocate,)? preemption: .*", "", refusal).rstrip(". ")
-    lacking = list(dict.fromkeys(LACKING.findall(words)))
+    lacking = list(dict.fromkeys(INSUFFICIENT.findall(words)))
     what = f"no node has enough {' and '.join(lacking)}" if lacking else "no node can take it"
-    wanted, facts = asked(pod), []
+    wanted, facts = requested_resources(pod), []
     if wanted:
-        parts = [f"{name} {amount(name, wanted[name])}" for name in sorted(wanted)]
+        parts = [f"{name} {format_amount(name, wanted[name])}" for name in sorted(wanted)]
         facts.append(f"asked: {', '.join(parts)}")
     if lacking and nodes:
-        have = ", ".join(f"{name} {largest(nodes, name)}" for name in lacking)
+        have = ", ".join(f"{name} {find_largest(nodes, name)}" for name in lacking)
         facts.append(f"the largest node: {have}")
     if pod["spec"].get("nodeSelector") and not lacking:
         pairs = sorted(pod["spec"]["nodeSelector"].items())
@@ -1919,7 +1924,7 @@ def explain_unschedulable(pod: Object, refusal: str, nodes: Sequence[Object] = (
     return f"{what}: {words}" + (f" ({'; '.join(facts)})" if facts else "")
 
 
-def asked(pod: Object) -> Dict[str, str]:
+def requested_resources(pod: Object) -> Dict[str, str]:
     """What a pod asks of a node, resource by resource."""
     wanted: Dict[str, str] = {}
     for container in pod["spec"].get("containers") or []:
@@ -1928,85 +1933,85 @@ def asked(pod: Object) -> Dict[str, str]:
     return wanted
 
 
-def largest(nodes: Iterable[Object], resource: str) -> str:
+def find_largest(nodes: Iterable[Object], resource: str) -> str:
     """The most of a resource that a node has for pods, "0" if none has any."""
     amounts = [
         str(((node.get("status") or {}).get("allocatable") or {}).get(resource, "0"))
         for node in nodes
     ]
-    return amount(resource, max(amounts, key=quantity))
+    return format_amount(resource, max(amounts, key=convert_quantity))
 
 
-def amount(resource: str, text: str) -> str:
+def format_amount(resource: str, text: str) -> str:
     """A quantity for people; the API server has made 5k of 5000 CPUs."""
-    number = quantity(text)
+    number = convert_quantity(text)
     return format_size(int(number)) if resource == "memory" else f"{number:.12g}"
 
 
 # Lists
 
 
-def secret_use(item: Object) -> SecretUse:
+def read_secret_use(item: Object) -> SecretUse:
     """How a secret of the user is used, from its metadata."""
     metadata = item["metadata"]
-    keys = json.loads(annotations_of(item).get(ANNOTATION_KEYS) or "[]")
+    keys = json.loads(get_annotations(item).get(ANNOTATION_KEYS) or "[]")
     return SecretUse(metadata["labels"][LABEL_SECRET], metadata["name"], tuple(keys))
 
 
-def secret_row(item: Object) -> Object:
+def build_secret_row(item: Object) -> Object:
     """What `k8r secret --list` says of a secret."""
-    use = secret_use(item)
+    use = read_secret_use(item)
     return {
         "name": use.name,
         "job": item["metadata"]["labels"].get(LABEL_JOB, ""),
         "object": use.object_name,
-        "variables": sorted(secret_variables(use)),
+        "variables": sorted(list_secret_variables(use)),
         "created": item["metadata"].get("creationTimestamp", ""),
     }
 
 
-def job_row(job: Object) -> Object:
+def build_job_row(job: Object) -> Object:
     """What `k8r ls` says of a Job, as plain data."""
     status, spec = job.get("status") or {}, job["spec"]
     return {
         "name": job["metadata"]["name"],
         "type": "job",
-        "source": labels_of(job).get(LABEL_SOURCE_TYPE, ""),
+        "source": get_labels(job).get(LABEL_SOURCE_TYPE, ""),
         "desired": int(spec.get("completions") or 1),
         "running": int(status.get("ready", status.get("active")) or 0),
         "complete": int(status.get("succeeded") or 0),
         "failed": int(status.get("failed") or 0),
-        "status": job_status(job),
+        "status": describe_status(job),
         "created": job["metadata"].get("creationTimestamp", ""),
-        **container_row(job),
+        **build_container_row(job),
     }
 
 
-def row_and_job(job: Object) -> Tuple[Object, Optional[Object]]:
+def build_row_and_job(job: Object) -> Tuple[Object, Optional[Object]]:
     """The row of a Job, and the Job itself if its pods know more than it does."""
-    row = job_row(job)
+    row = build_job_row(job)
     return row, job if row["status"] == "Running" and row["running"] == 0 else None
 
 
-def by_pods(row: Object, job: Object, pods: Sequence[Object]) -> Object:
+def correct_by_pods(row: Object, job: Object, pods: Sequence[Object]) -> Object:
     """What changes in the row of a Job without a running pod by what its pods say:
     they know their end two seconds before the Job does.
     """
-    ended = [outcome.code for outcome in map(pod_outcome, pods) if outcome]
+    ended = [outcome.code for outcome in map(judge_pod, pods) if outcome]
     changes: Object = {
         "complete": max(row["complete"], ended.count(0)),
         "failed": max(row["failed"], len(ended) - ended.count(0)),
     }
-    judged = verdict(job, pods)
-    waiting = [pod for pod in pods if not pod_outcome(pod) and not has_started(pod)]
+    judged = judge_job(job, pods)
+    waiting = [pod for pod in pods if not judge_pod(pod) and not has_started(pod)]
     if judged:
         changes["status"] = "Failed" if judged.code else "Complete"
     elif waiting:
-        changes["status"] = f"Pending ({pending_reason(waiting[0])[1]})"
+        changes["status"] = f"Pending ({explain_pending(waiting[0])[1]})"
     return changes
 
 
-def container_row(root: Object) -> Object:
+def build_container_row(root: Object) -> Object:
     """What a Job or Deployment runs: the image and the user's command."""
     for item in root["spec"]["template"]["spec"].get("containers") or []:
         if item["name"] == CONTAINER_NAME:
@@ -2015,12 +2020,12 @@ def container_row(root: Object) -> Object:
     return {"image": "", "command": []}
 
 
-def job_status(job: Object) -> str:
+def describe_status(job: Object) -> str:
     """One word for a Job's state, with the reason of a failure."""
-    failed = job_failure(job)
+    failed = find_failure(job)
     if failed:
         return f"Failed ({failed.get('reason')})"
-    if job_condition(job, "Complete") or job_condition(job, "SuccessCriteriaMet"):
+    if find_condition(job, "Complete") or find_condition(job, "SuccessCriteriaMet"):
         return "Complete"
     if job["metadata"].get("deletionTimestamp"):
         return "Terminating"
@@ -2029,18 +2034,18 @@ def job_status(job: Object) -> str:
     return "Running"
 
 
-def pending_reason(pod: Object) -> Tuple[str, str]:
+def explain_pending(pod: Object) -> Tuple[str, str]:
     """The run that a pending pod belongs to, and one word for why it waits."""
     reason = "Pending"
     for condition in (pod.get("status") or {}).get("conditions") or []:
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             reason = condition.get("reason") or reason
-    for status in container_statuses(pod):
+    for status in list_container_statuses(pod):
         reason = ((status.get("state") or {}).get("waiting") or {}).get("reason") or reason
-    return labels_of(pod).get(LABEL_JOB, ""), reason
+    return get_labels(pod).get(LABEL_JOB, ""), reason
 
 
-def deployment_row(item: Object) -> Object:
+def build_deployment_row(item: Object) -> Object:
     """What `k8r ls` says of a Deployment."""
     status, desired = item.get("status") or {}, int(item["spec"].get("replicas", 1))
     ready = int(status.get("readyReplicas") or 0)
@@ -2052,14 +2057,14 @@ def deployment_row(item: Object) -> Object:
     return {
         "name": item["metadata"]["name"],
         "type": "deployment",
-        "source": labels_of(item).get(LABEL_SOURCE_TYPE, ""),
+        "source": get_labels(item).get(LABEL_SOURCE_TYPE, ""),
         "desired": desired,
         "running": ready,
         "complete": 0,
         "failed": 0,
         "status": f"Failed ({stuck[0].get('reason')})" if stuck else "Running",
         "created": item["metadata"].get("creationTimestamp", ""),
-        **container_row(item),
+        **build_container_row(item),
     }
 
 
@@ -2303,7 +2308,7 @@ def format_yaml(documents: Iterable[Any]) -> Iterator[str]:
 # Directories
 
 IGNORE_FILE = ".k8rignore"
-UNWANTED = (".git", ".venv", "node_modules", "__pycache__")
+ALWAYS_IGNORED = (".git", ".venv", "node_modules", "__pycache__")
 CHUNK_SIZE = MIB
 """Bytes in one ConfigMap. The API server counts binaryData decoded and takes
 at most 1 MiB of it (kubernetes/kubernetes, pkg/apis/core/validation:
@@ -2336,7 +2341,7 @@ class Archive:
             return self._file.read(CHUNK_SIZE)
 
     def __str__(self) -> str:
-        return f"{plural(self.files, 'file')}, {format_size(self.size)}"
+        return f"{pluralize(self.files, 'file')}, {format_size(self.size)}"
 
     def write_parts(self, folder: str) -> None:
         """Write it as a pod finds it. Raises K8rError."""
@@ -2347,7 +2352,8 @@ class Archive:
                     file.write(self.chunk(part))
         except OSError as error:
             raise K8rError(
-                f"cannot write to {printable(folder)}: {error.strerror}", "make room, or set TMPDIR"
+                f"cannot write to {escape_unprintable(folder)}: {error.strerror}",
+                "make room, or set TMPDIR",
             ) from error
 
     def digest(self) -> str:
@@ -2371,7 +2377,7 @@ class Listing(NamedTuple):
     notes: List[str]
 
 
-def git(folder: str, *args: str, given: bytes = b"") -> Optional[List[str]]:
+def run_git(folder: str, *args: str, given: bytes = b"") -> Optional[List[str]]:
     """The NUL-separated answer of git; None if it refuses or there is no git."""
     command = ["git", "-C", folder, *args]
     environ = dict(os.environ, LC_ALL="C")
@@ -2393,20 +2399,20 @@ def git(folder: str, *args: str, given: bytes = b"") -> Optional[List[str]]:
     return [os.fsdecode(name) for name in done.stdout.split(b"\0") if name]
 
 
-def work_tree_prefix(folder: str) -> Optional[str]:
+def find_work_tree_prefix(folder: str) -> Optional[str]:
     """Where in a work tree of git a directory is: "" at its top, else `sub/`;
     None if it is in none.
     """
-    answer = git(folder, "rev-parse", "--is-inside-work-tree", "--show-prefix") or [""]
+    answer = run_git(folder, "rev-parse", "--is-inside-work-tree", "--show-prefix") or [""]
     inside, _, prefix = answer[0].partition("\n")
     return prefix[:-1] if inside == "true" else None
 
 
-def git_listing(folder: str) -> List[str]:
+def list_with_git(folder: str) -> List[str]:
     """What git says belongs to a directory of a work tree: tracked or untracked,
     not ignored. A repository inside it (a submodule, say) speaks for itself.
     """
-    found = git(folder, "ls-files", "-z", "-co", "--exclude-standard")
+    found = run_git(folder, "ls-files", "-z", "-co", "--exclude-standard")
     if found is None:
         raise K8rError(f"git cannot list {folder}", f"try: git -C {folder} ls-files")
     paths: List[str] = []
@@ -2414,7 +2420,7 @@ def git_listing(folder: str) -> List[str]:
         inner = os.path.join(folder, path)
         if os.path.isdir(inner) and not os.path.islink(inner):
             path = path.rstrip("/")
-            inside = git_listing(inner) if is_work_tree_root(inner) else []
+            inside = list_with_git(inner) if is_work_tree_root(inner) else []
             paths.extend(f"{path}/{name}" for name in inside)
         else:
             paths.append(path)
@@ -2426,19 +2432,19 @@ def is_work_tree_root(folder: str) -> bool:
     return os.path.exists(os.path.join(folder, ".git"))
 
 
-def walk_listing(folder: str) -> List[str]:
+def walk_directory(folder: str) -> List[str]:
     """Everything in a directory but what is never wanted; links are not followed."""
     paths: List[str] = []
     for top, folders, files in os.walk(folder, onerror=raise_error):
         relative = os.path.relpath(top, folder)
         prefix = "" if relative == "." else relative + "/"
-        folders[:] = [name for name in folders if name not in UNWANTED]
+        folders[:] = [name for name in folders if name not in ALWAYS_IGNORED]
         for name in folders:
             if os.path.islink(os.path.join(top, name)):
                 files.append(name)
         if not files and not folders and prefix:
             paths.append(prefix.rstrip("/"))
-        paths.extend(prefix + name for name in files if name not in UNWANTED)
+        paths.extend(prefix + name for name in files if name not in ALWAYS_IGNORED)
     return paths
 
 
@@ -2447,7 +2453,7 @@ def raise_error(error: OSError) -> NoReturn:
     raise error
 
 
-def ignored_paths(folder: str, paths: Sequence[str], prefix: Optional[str]) -> Set[str]:
+def find_ignored_paths(folder: str, paths: Sequence[str], prefix: Optional[str]) -> Set[str]:
     """What ignore files take out of a listing.
 
     In a work tree (``prefix`` is not None) that is .k8rignore alone, for git has
@@ -2464,7 +2470,7 @@ def ignored_paths(folder: str, paths: Sequence[str], prefix: Optional[str]) -> S
         rules[".gitignore"] = "--exclude-standard"
     prefix = prefix or ""
     top = os.path.normpath(os.path.join(folder, *[os.pardir] * prefix.count("/")))
-    folders = sorted(all_parents(prefix + path for path in paths))
+    folders = sorted(list_parents(prefix + path for path in paths))
     used = [
         option
         for name, option in rules.items()
@@ -2476,20 +2482,20 @@ def ignored_paths(folder: str, paths: Sequence[str], prefix: Optional[str]) -> S
     entries = b"".join(b"100644 %s\t%s\0" % (EMPTY_BLOB, name) for name in names)
     with tempfile.TemporaryDirectory(prefix="k8r-") as scratch:
         where = (f"--git-dir={scratch}", f"--work-tree={top}", "-c", "core.bare=false")
-        made = git(scratch, "init", "-q", "--bare") is not None
+        made = run_git(scratch, "init", "-q", "--bare") is not None
         if (
             not made
-            or git(top, *where, "update-index", "-z", "--index-info", given=entries) is None
+            or run_git(top, *where, "update-index", "-z", "--index-info", given=entries) is None
         ):
             raise K8rError(f"git is needed to read the ignore files in {folder}", "install git")
-        found = [git(top, *where, "ls-files", "-z", "-c", "-i", option) for option in used]
+        found = [run_git(top, *where, "ls-files", "-z", "-c", "-i", option) for option in used]
     return {path[len(prefix) :] for answer in found for path in answer or []}
 
 
 EMPTY_BLOB = b"e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
 
 
-def all_parents(paths: Iterable[str]) -> Set[str]:
+def list_parents(paths: Iterable[str]) -> Set[str]:
     """All directories that lead to the paths, "" for the top."""
     parents = {""}
     for path in paths:
@@ -2503,18 +2509,18 @@ def all_parents(paths: Iterable[str]) -> Set[str]:
 def list_directory(folder: str) -> Listing:
     """What is packed of a directory, sorted, and what is not for its kind."""
     folder = os.path.realpath(folder)
-    prefix = work_tree_prefix(folder)
-    paths = walk_listing(folder) if prefix is None else git_listing(folder)
+    prefix = find_work_tree_prefix(folder)
+    paths = walk_directory(folder) if prefix is None else list_with_git(folder)
     notes: List[str] = []
     kept: List[str] = []
     if prefix is not None:
-        links = {path for path in all_parents(paths) if os.path.islink(os.path.join(folder, path))}
+        links = {path for path in list_parents(paths) if os.path.islink(os.path.join(folder, path))}
         # What git knows below a directory that is a link by now is gone.
-        paths = [path for path in paths if not links & all_parents([path])]
-        paths += special_files(folder, paths)
-    unwanted = ignored_paths(folder, paths, prefix)
+        paths = [path for path in paths if not links & list_parents([path])]
+        paths += find_special_files(folder, paths)
+    unwanted = find_ignored_paths(folder, paths, prefix)
     for path in sorted(set(paths) - unwanted, key=os.fsencode):
-        note = refusal(folder, path)
+        note = explain_refusal(folder, path)
         if note is None:
             kept.append(path)
         elif note:
@@ -2522,7 +2528,7 @@ def list_directory(folder: str) -> Listing:
     return Listing(kept, notes)
 
 
-def special_files(folder: str, paths: Sequence[str]) -> List[str]:
+def find_special_files(folder: str, paths: Sequence[str]) -> List[str]:
     """Sockets, FIFOs and devices beside the files of a work tree: git does not
     list these, but whoever runs the directory should hear that they stay here.
     """
@@ -2536,7 +2542,7 @@ def special_files(folder: str, paths: Sequence[str]) -> List[str]:
     return found
 
 
-def refusal(folder: str, path: str) -> Optional[str]:
+def explain_refusal(folder: str, path: str) -> Optional[str]:
     """Why a path is not packed; None if it is, "" if there is nothing to say."""
     full = os.path.join(folder, path)
     try:
@@ -2601,12 +2607,12 @@ Meter = Callable[[str, int], Callable[[int], None]]
 """Makes, for a work with a name and a size, what is told of each amount done."""
 
 
-def unmetered(what: str, total: int) -> Callable[[int], None]:
+def ignore_progress(what: str, total: int) -> Callable[[int], None]:
     """The meter of whoever does not want to know."""
     return lambda amount: None
 
 
-def pack_directory(folder: str, meter: Meter = unmetered) -> Archive:
+def pack_directory(folder: str, meter: Meter = ignore_progress) -> Archive:
     """Pack a directory. Raises UsageError if it is empty, unreadable or too large.
 
     Equal directories give equal bytes: names are sorted, owners and times fixed,
@@ -2620,7 +2626,7 @@ def pack_directory(folder: str, meter: Meter = unmetered) -> Archive:
     try:
         listing = list_directory(folder)
     except OSError as error:
-        raise unreadable(error) from error
+        raise unreadable_error(error) from error
     if not listing.paths:
         raise UsageError(
             f"there is nothing to send in {folder}",
@@ -2639,10 +2645,10 @@ def pack_directory(folder: str, meter: Meter = unmetered) -> Archive:
                     add_path(tar, folder, path, read)
     except ArchiveTooLarge:
         file.close()
-        raise too_large(folder, listing.paths) from None
+        raise too_large_error(folder, listing.paths) from None
     except OSError as error:
         file.close()
-        raise unreadable(error) from error
+        raise unreadable_error(error) from error
     return Archive(file, len(listing.paths), writer.written, listing.notes)
 
 
@@ -2670,7 +2676,7 @@ def add_path(tar: Any, folder: str, path: str, read: Callable[[int], None]) -> N
             tar.addfile(info, Metered(content, read))  # type: ignore[arg-type]
 
 
-def unreadable(error: OSError) -> UsageError:
+def unreadable_error(error: OSError) -> UsageError:
     """What to say of a file that cannot be read, or shrank while it was."""
     name = os.fspath(error.filename) if error.filename else ""
     if not name:
@@ -2679,19 +2685,19 @@ def unreadable(error: OSError) -> UsageError:
             "a file changed meanwhile, or the disk for temporary files is full",
         )
     return UsageError(
-        f"cannot read {printable(str(name))}: {error.strerror}",
+        f"cannot read {escape_unprintable(str(name))}: {error.strerror}",
         f"mend its permissions, or leave it out with {IGNORE_FILE}",
     )
 
 
-def too_large(folder: str, paths: Iterable[str]) -> UsageError:
+def too_large_error(folder: str, paths: Iterable[str]) -> UsageError:
     """The refusal of a directory over the limit, with its largest files."""
     sizes = []
     for path in paths:
         with contextlib.suppress(OSError):
             sizes.append((os.lstat(os.path.join(folder, path)).st_size, path))
     largest = sorted(sizes, key=lambda entry: (-entry[0], entry[1]))[:10]
-    lines = [f"  {format_size(size):>10}  {printable(path)}" for size, path in largest]
+    lines = [f"  {format_size(size):>10}  {escape_unprintable(path)}" for size, path in largest]
     return UsageError(
         f"the directory has more than {format_size(ARCHIVE_LIMIT)} when packed; "
         "its largest files are:\n" + "\n".join(lines),
@@ -2753,7 +2759,7 @@ def look_up_repository(url: str, ref: Optional[str], user: str, password: str) -
             headers={"User-Agent": f"git/2.0 (k8r/{__version__})"},
         )
     except (requests.RequestException, ValueError) as error:
-        return f"{url} cannot be checked from here: {root_cause(error)}"
+        return f"{url} cannot be checked from here: {find_root_cause(error)}"
     if answer.status_code in (401, 403):
         raise UsageError(
             f"{url} refuses the credentials in the URL" if user else f"{url} is private, or absent",
@@ -2773,7 +2779,7 @@ def look_up_repository(url: str, ref: Optional[str], user: str, password: str) -
     return ""
 
 
-def root_cause(error: BaseException) -> str:
+def find_root_cause(error: BaseException) -> str:
     """The words of the first in a chain of exceptions, where HTTP libraries hide
     the system's own.
     """
@@ -2798,7 +2804,7 @@ def read_secret(name: str, value: str, path: str) -> Dict[str, bytes]:
             with open(path, "rb") as file:
                 return {os.path.basename(os.path.realpath(path)): file.read(SECRET_LIMIT + 1)}
     except OSError as error:
-        raise unreadable(error) from error
+        raise unreadable_error(error) from error
     return {name: os.fsencode(value)}
 
 
@@ -2809,13 +2815,13 @@ def read_secret_directory(path: str) -> Dict[str, bytes]:
         full = os.path.join(path, entry)
         if not os.path.isfile(full):
             raise UsageError(
-                f"{printable(full)} is no file, and a secret holds files only",
+                f"{escape_unprintable(full)} is no file, and a secret holds files only",
                 "make one secret of each directory",
             )
         with open(full, "rb") as file:
             data[entry] = file.read(SECRET_LIMIT + 1)
     if not data:
-        raise UsageError(f"{printable(path)} is empty", "a secret needs at least one file")
+        raise UsageError(f"{escape_unprintable(path)} is empty", "a secret needs at least one file")
     return data
 
 
@@ -2827,7 +2833,7 @@ def read_text(path: str, what: str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
         raise UsageError(
-            f"{what} {printable(path)} cannot be read: {reason}", "check it"
+            f"{what} {escape_unprintable(path)} cannot be read: {reason}", "check it"
         ) from error
 
 
@@ -2840,7 +2846,9 @@ def read_yaml(path: str, what: str) -> Any:
         return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
-        raise UsageError(f"{what} {printable(path)} is no YAML: {reason}", "check it") from error
+        raise UsageError(
+            f"{what} {escape_unprintable(path)} is no YAML: {reason}", "check it"
+        ) from error
 
 
 def read_patch(path: str) -> Object:
@@ -2859,7 +2867,7 @@ def read_patch(path: str) -> Object:
     return patch
 
 
-def installation() -> str:
+def find_installation() -> str:
     """The directory of this program. That of an installation by install.sh is a
     link to its present version, which stays right when the version changes.
     """
@@ -2869,17 +2877,17 @@ def installation() -> str:
     return current if os.path.islink(current) else folder
 
 
-def commit_of(folder: str) -> str:
+def find_commit(folder: str) -> str:
     """The short id of the commit that a program's directory has, "" if it is not
     known. install.sh names a version after it.
     """
     if os.path.islink(folder):
         return os.path.basename(os.readlink(folder))
-    answer = git(folder, "rev-parse", "--short", "HEAD") if is_work_tree_root(folder) else None
+    answer = run_git(folder, "rev-parse", "--short", "HEAD") if is_work_tree_root(folder) else None
     return answer[0].strip() if answer else ""
 
 
-def path_type(path: str) -> str:
+def get_path_type(path: str) -> str:
     """What the file system has under a name: "directory", "file" or ""."""
     if os.path.isdir(path):
         return DIRECTORY
@@ -2926,7 +2934,7 @@ class Docker:
         except (docker.errors.DockerException, OSError, ValueError) as error:
             where = settings.get("DOCKER_HOST") or "its default socket"
             raise K8rError(
-                f"the docker daemon at {where} cannot be reached: {root_cause(error)}",
+                f"the docker daemon at {where} cannot be reached: {find_root_cause(error)}",
                 "start docker, or set DOCKER_HOST",
             ) from error
 
@@ -2957,7 +2965,7 @@ class Docker:
                     raise K8rError(f"the build of {name} failed: {event['error'].strip()}", "")
                 image = (event.get("aux") or {}).get("ID") or image
         except (docker.errors.DockerException, OSError, TypeError) as error:
-            reason = getattr(error, "explanation", None) or root_cause(error)
+            reason = getattr(error, "explanation", None) or find_root_cause(error)
             raise K8rError(f"the build of {name} failed: {reason}", "") from error
         return image
 
@@ -2981,7 +2989,7 @@ class Docker:
                 digest = (event.get("aux") or {}).get("Digest") or digest
                 self._progress(f"pushing {layers.take(event)}")
         except (docker.errors.DockerException, OSError) as error:
-            raise push_error(repository, root_cause(error)) from error
+            raise push_error(repository, find_root_cause(error)) from error
         if not digest:
             raise push_error(repository, "the registry named no digest")
         return f"{repository}@{digest}"
@@ -3001,23 +3009,23 @@ class Docker:
                     raise docker.errors.DockerException(event["error"])
                 self._progress(f"pulling {image}: {layers.take(event)}")
         except (docker.errors.DockerException, OSError) as error:
-            reason = getattr(error, "explanation", None) or root_cause(error)
+            reason = getattr(error, "explanation", None) or find_root_cause(error)
             raise K8rError(f"the image {image} cannot be pulled: {reason}", "check it") from error
 
     def container(self, work: Workload, variables: Mapping[str, str]) -> LocalContainer:
         """A container like a pod's, without volumes. Swap is no memory, and a limit may
         be for more CPUs than there are.
         """
-        limits = {name: quantity(text) for name, text in work.resources.limits}
+        limits = {name: convert_quantity(text) for name, text in work.resources.limits}
         memory = int(limits.get("memory", 0)) or None
         quota = max(int(limits["cpu"] * 100_000), 1000) if "cpu" in limits else None
-        entrypoint, command = command_line(work, str)
+        entrypoint, command = build_command_line(work, str)
         settings = {
             "image": work.image,
             "entrypoint": entrypoint or None,
             "command": command or None,
             "environment": dict(variables),
-            "labels": labels(work),
+            "labels": build_labels(work),
             "host_config": self._api.create_host_config(
                 mem_limit=memory, memswap_limit=memory, cpu_period=100_000, cpu_quota=quota
             ),
@@ -3058,7 +3066,7 @@ class LocalContainer:
             state = self._api.inspect_container(self._id)["State"]
             self.outcome = Outcome(code, "OOMKilled" if state.get("OOMKilled") else "")
         except (docker.errors.DockerException, OSError) as error:
-            reason = getattr(error, "explanation", None) or root_cause(error)
+            reason = getattr(error, "explanation", None) or find_root_cause(error)
             raise K8rError(f"docker cannot run {self._settings['image']}: {reason}") from error
         finally:
             self._do("remove_container", v=True, force=True)
@@ -3103,7 +3111,7 @@ def push_error(repository: str, text: str) -> K8rError:
     )
 
 
-def load_command(context: str, image: str) -> Optional[List[str]]:
+def build_load_command(context: str, image: str) -> Optional[List[str]]:
     """The command that loads an image into a local cluster's nodes, None if the
     context is none of kind, k3d or minikube.
     """
@@ -3126,7 +3134,7 @@ def is_local_node(context: str, node: str) -> bool:
 
 
 def load_image(command: Sequence[str]) -> None:
-    """Run a `load_command`. Raises K8rError."""
+    """Run a `build_load_command`. Raises K8rError."""
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -3165,12 +3173,12 @@ def merge_kubeconfigs(parts: Iterable[Tuple[str, Object]]) -> Object:
                 )
             for entry in part.get(section) or []:
                 if entry["name"] not in names:
-                    body = absolute_paths(entry.get(kind) or {}, folder)
+                    body = resolve_paths(entry.get(kind) or {}, folder)
                     merged[section].append({"name": entry["name"], kind: body})
     return merged
 
 
-def absolute_paths(body: Object, folder: str) -> Object:
+def resolve_paths(body: Object, folder: str) -> Object:
     """Resolve the file names in a cluster's or user's entry against ``folder``."""
     body = dict(body)
     for key in ("certificate-authority", "client-certificate", "client-key", "tokenFile"):
@@ -3221,7 +3229,7 @@ except OSError as error:
 """
 
 
-def bounded_plugin(plugin: Object) -> Object:
+def bound_plugin(plugin: Object) -> Object:
     """The same exec plugin, run in bounded time, which the client does not see to."""
     words = [
         PLUGIN_RUNNER,
@@ -3233,7 +3241,7 @@ def bounded_plugin(plugin: Object) -> Object:
 
 
 @contextlib.contextmanager
-def overhearing() -> Iterator[List[str]]:
+def capture_errors() -> Iterator[List[str]]:
     """Keep what the client library logs instead of raising it."""
     import logging
 
@@ -3248,7 +3256,7 @@ def overhearing() -> Iterator[List[str]]:
         root.removeHandler(handler)
 
 
-def keepalive_options() -> List[Tuple[int, int, int]]:
+def list_keepalive_options() -> List[Tuple[int, int, int]]:
     """Socket options that notice a peer that is gone after some 25 seconds."""
     import socket
 
@@ -3296,7 +3304,7 @@ def is_plain(context: Object, environ: Mapping[str, str]) -> bool:
     )
 
 
-def plain_access(context: Object, insecure: bool) -> Access:
+def make_plain_access(context: Object, insecure: bool) -> Access:
     """The access of a plain context. Raises K8rError."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -3304,14 +3312,14 @@ def plain_access(context: Object, insecure: bool) -> Access:
 
     cluster, user = context["clusters"][0]["cluster"], context["users"][0]["user"]
     host, headers = str(cluster.get("server", "")).rstrip("/"), {}
-    options: Dict[str, Any] = {"socket_options": keepalive_options()}
+    options: Dict[str, Any] = {"socket_options": list_keepalive_options()}
     try:
-        token = user.get("token") or credential(user, "tokenFile").decode().strip()
+        token = user.get("token") or read_credential(user, "tokenFile").decode().strip()
         if token:
             headers["Authorization"] = f"Bearer {token}"
         if host.startswith("https:"):
             insecure = insecure or bool(cluster.get("insecure-skip-tls-verify"))
-            options["ssl_context"] = tls_context(cluster, user, insecure)
+            options["ssl_context"] = make_tls_context(cluster, user, insecure)
             if insecure:
                 urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
             if cluster.get("tls-server-name"):
@@ -3324,7 +3332,7 @@ def plain_access(context: Object, insecure: bool) -> Access:
     return Access(host, lambda: headers, pool)
 
 
-def credential(entry: Object, key: str) -> bytes:
+def read_credential(entry: Object, key: str) -> bytes:
     """What a kubeconfig has under a key: in itself, or in a file. Raises OSError and
     ValueError.
     """
@@ -3336,26 +3344,26 @@ def credential(entry: Object, key: str) -> bytes:
         return file.read()
 
 
-def tls_context(cluster: Object, user: Object, insecure: bool) -> Any:
+def make_tls_context(cluster: Object, user: Object, insecure: bool) -> Any:
     """The certificates of a cluster and of its user. Raises OSError and ValueError."""
     import ssl
     import tempfile
 
-    authority = credential(cluster, "certificate-authority").decode("ascii", "ignore")
+    authority = read_credential(cluster, "certificate-authority").decode("ascii", "ignore")
     context = ssl.create_default_context(cadata=None if insecure else authority or None)
     if insecure:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    certificate = credential(user, "client-certificate")
+    certificate = read_credential(user, "client-certificate")
     if certificate:
         # OpenSSL takes it from a file only; this one nobody else can read.
         with tempfile.NamedTemporaryFile(prefix="k8r-") as file:
-            file.write(certificate + b"\n" + credential(user, "client-key"))
+            file.write(certificate + b"\n" + read_credential(user, "client-key"))
             file.flush()
             context.load_cert_chain(file.name, password="")
     return context
 
 
-def client_access(context: Optional[Object], insecure: bool) -> Access:
+def make_client_access(context: Optional[Object], insecure: bool) -> Access:
     """The access of any other context, or from inside of a cluster, as the official
     client has it. Raises K8rError.
     """
@@ -3375,7 +3383,7 @@ def client_access(context: Optional[Object], insecure: bool) -> Access:
         raise K8rError(
             f"the kubeconfig's certificates cannot be used: {error}", "repair the kubeconfig"
         ) from error
-    pool.connection_pool_kw["socket_options"] = keepalive_options()
+    pool.connection_pool_kw["socket_options"] = list_keepalive_options()
     if not configuration.verify_ssl:
         import urllib3
 
@@ -3399,10 +3407,10 @@ def authenticate(configuration: Any, context: Optional[Object]) -> None:
         return
     plugin = context["users"][0]["user"].get("exec")
     if plugin:
-        bounded = dict(context["users"][0]["user"], exec=bounded_plugin(plugin))
+        bounded = dict(context["users"][0]["user"], exec=bound_plugin(plugin))
         context = dict(context, users=[dict(context["users"][0], user=bounded)])
     try:
-        with overhearing() as overheard:
+        with capture_errors() as overheard:
             config.load_kube_config_from_dict(
                 context, client_configuration=configuration, persist_config=False
             )
@@ -3427,15 +3435,15 @@ CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 25.0
 """Seconds without a byte after which a connection counts as dead. Watches and
 quiet logs are then opened again, which costs one request."""
-FIRST_PATIENCE = 3.0
+FIRST_RETRY_TIME = 3.0
 """Seconds to retry a server that has never answered."""
 OVERLOAD_RETRIES = 6
 LONGEST_PAUSE = 30.0
 LIST_PAGE = 500
-GATHERING = 0.005
+GATHER_TIME = 0.005
 """Seconds in which a busy stream may gather what comes next. API servers send logs in
 pieces of 2 KiB, and to be woken for each costs as much as the rest of the work."""
-BUSY = 4 * GATHERING
+BUSY_READ_TIME = 4 * GATHER_TIME
 """Seconds that a read of a busy stream takes at most."""
 
 
@@ -3456,7 +3464,7 @@ def api_error(status: int, body: bytes, method: str, namespace: str) -> ApiError
             status,
         )
     if status == 403:
-        return forbidden(text)
+        return forbidden_error(text)
     if status == 404:
         if details.get("kind") == "namespaces":
             return NotFound(
@@ -3471,7 +3479,7 @@ def api_error(status: int, body: bytes, method: str, namespace: str) -> ApiError
     return kinds.get(status, ApiError)(f"the API server refused to {method}: {text}", "", status)
 
 
-def forbidden(text: str) -> ApiError:
+def forbidden_error(text: str) -> ApiError:
     """A 403 in words. RBAC's own text names verb, resource and namespace."""
     match = re.search(
         r'cannot (\w+) resource "([^"]+)"'
@@ -3489,7 +3497,7 @@ def forbidden(text: str) -> ApiError:
     )
 
 
-def trouble_hint(text: str) -> str:
+def suggest_remedy(text: str) -> str:
     """What to do about a connection that cannot be made, from its error's text."""
     if "KEY_VALUES_MISMATCH" in text:
         return "the client certificate in the kubeconfig does not belong to its key; log in again"
@@ -3538,7 +3546,7 @@ class ChunkedBody:
             self._last = not self._left
 
 
-def backoff() -> Iterator[float]:
+def generate_pauses() -> Iterator[float]:
     """Seconds to pause between tries, growing, with jitter."""
     pause = 0.1
     while True:
@@ -3568,7 +3576,7 @@ class ByteStream:
         while not (self._ended or trouble):
             pieces: List[bytes] = []
             if self._busy and not self._has_arrived():
-                time.sleep(GATHERING)
+                time.sleep(GATHER_TIME)
             try:
                 self._gather(pieces)
             except Exception as error:
@@ -3587,7 +3595,7 @@ class ByteStream:
         while not self._ended and (not size or (size < STREAM_CHUNK and self._has_arrived())):
             self._waits_since = time.monotonic()
             data = self._read()
-            self._busy, self._waits_since = self.waits_less_than(BUSY), float("inf")
+            self._busy, self._waits_since = self.waits_less_than(BUSY_READ_TIME), float("inf")
             pieces.append(data)
             size += len(data)
 
@@ -3658,7 +3666,7 @@ class Cluster:
         self._console = console
         self._lock = threading.RLock()
         self._generation = 0
-        self.patience = PATIENCE
+        self.retry_time = RETRY_TIME
         self._access: Optional[Access] = None
         self._context: Optional[Object] = None
         self._answered = False
@@ -3755,8 +3763,8 @@ class Cluster:
     def _make_access(self) -> Access:
         context = self._picked_context()
         if context and is_plain(context, self._env.environ):
-            return plain_access(context, self.target.insecure)
-        return client_access(context, self.target.insecure)
+            return make_plain_access(context, self.target.insecure)
+        return make_client_access(context, self.target.insecure)
 
     def _reconnect(self, generation: int) -> None:
         """Load credentials anew, after the server refused those at hand: from the
@@ -3812,7 +3820,7 @@ class Cluster:
 
         A POST may be sent twice by this; `ApiGroup.create` knows its own.
         """
-        started, pauses, overloads, renewed = self._env.clock(), backoff(), 0, False
+        started, pauses, overloads, renewed = self._env.clock(), generate_pauses(), 0, False
         while True:
             pause, generation = next(pauses), self._generation
             try:
@@ -3832,7 +3840,7 @@ class Cluster:
                 pause = min(max(error.pause, pause), LONGEST_PAUSE)
                 self._console.debug(f"{error.message}; next try in {pause:.1f} s")
             except ConnectionTrouble as error:
-                patience = self.patience if self._answered else FIRST_PATIENCE
+                patience = self.retry_time if self._answered else FIRST_RETRY_TIME
                 if self._env.clock() - started + pause > patience:
                     raise
                 self._console.debug(f"{error.message}; next try in {pause:.1f} s")
@@ -3905,7 +3913,9 @@ class Cluster:
         elif isinstance(error, (kinds.ReadTimeoutError, socket.timeout)):
             text = f"silence for {READ_TIMEOUT:.0f} s"
         host = self._access.host if self._access else "the cluster"
-        return ConnectionTrouble(f"cannot reach the cluster at {host}: {text}", trouble_hint(text))
+        return ConnectionTrouble(
+            f"cannot reach the cluster at {host}: {text}", suggest_remedy(text)
+        )
 
 
 class ApiGroup:
@@ -3935,7 +3945,7 @@ class ApiGroup:
             return self._cluster.request("POST", self.path(resource), None, body)
         except Conflict:
             existing = self.get(resource, body["metadata"]["name"])
-            if existing and run_id(body) and run_id(existing) == run_id(body):
+            if existing and get_run_id(body) and get_run_id(existing) == get_run_id(body):
                 return existing
             raise
 
@@ -4016,14 +4026,14 @@ LONG_LINE = 8192
 limit of containerd and CRI-O is twice that."""
 
 
-def bare_lines(block: bytes, second: bytes) -> bytes:
+def strip_stamps(block: bytes, second: bytes) -> bytes:
     """Lines without their timestamps. To search for a literal is several times faster,
     so the ``second`` of one line, if any, is tried first: in a fast log all are of one.
     """
     stamps = re.compile(b"\n%s%s" % (second or _SECOND, _FRACTION))
     text, count = stamps.subn(b"\n", b"\n" + block)
     if second and count < block.count(b"\n"):
-        return bare_lines(block, b"")
+        return strip_stamps(block, b"")
     return text[1:]
 
 
@@ -4106,7 +4116,7 @@ class LogCursor:
             if block:
                 self._pass(block)
                 if not self._replay:
-                    out.append(block if self._keep else bare_lines(block, self._last))
+                    out.append(block if self._keep else strip_stamps(block, self._last))
                 data = data[len(block) :]
                 continue
             if not self._inside:
@@ -4214,7 +4224,7 @@ class LogCursor:
 
 HELD_AT_MOST = 1 << 18
 """Bytes of a log that may wait to be printed."""
-LULL = 0.2
+COSTLY_READ_TIME = 0.2
 """The same of a log that is costly to resume, since a server may be busy, too."""
 
 
@@ -4295,7 +4305,7 @@ class Reflector(Reader):
         self._known: Dict[str, Object] = {}
 
     def read(self) -> None:
-        pauses = backoff()
+        pauses = generate_pauses()
         while not self.stopped.is_set():
             version = self._list()
             started = time.monotonic()
@@ -4304,18 +4314,18 @@ class Reflector(Reader):
             except (Gone, ConnectionTrouble, Overloaded):
                 pass
             if time.monotonic() - started > 5:
-                pauses = backoff()
+                pauses = generate_pauses()
             self.stopped.wait(next(pauses))
 
     def _list(self) -> str:
         items, version = self._group.list(self.name, self._query, lambda item: item)
         # By age, not by name: attempts are to be told of in their order.
-        found = {item["metadata"]["uid"]: item for item in sorted(items, key=pod_age)}
+        found = {item["metadata"]["uid"]: item for item in sorted(items, key=get_age_key)}
         for uid in [uid for uid in self._known if uid not in found]:
             self.tell(Message("deleted", self.name, self._known.pop(uid)))
         for uid, item in found.items():
             old = self._known.get(uid)
-            if not old or version_of(old) != version_of(item):
+            if not old or get_version(old) != get_version(item):
                 self._add(item)
         self.tell(Message("synced", self.name, set(found)))
         return version
@@ -4343,7 +4353,7 @@ class Reflector(Reader):
         self.tell(Message("added", self.name, item))
 
 
-def version_of(item: Object) -> str:
+def get_version(item: Object) -> str:
     """An object's resourceVersion: equal ones are the same state."""
     return str(item["metadata"].get("resourceVersion"))
 
@@ -4366,7 +4376,7 @@ def watch_rows(batch: ApiGroup, apps: ApiGroup, known: Iterable[Object]) -> Iter
         Reflector(messages, batch, "jobs", query),
         Reflector(messages, apps, "deployments", query),
     ]
-    convert = {"jobs": job_row, "deployments": deployment_row}
+    convert = {"jobs": build_job_row, "deployments": build_deployment_row}
     last = {(row["type"], row["name"]): row for row in known}
     try:
         for reader in readers:
@@ -4409,7 +4419,7 @@ class LogQuery(NamedTuple):
 
     def wants(self, pod: Object) -> bool:
         """Whether the log of that pod is asked for."""
-        return not self.quiet and self.only_index in (None, pod_index(pod))
+        return not self.quiet and self.only_index in (None, get_pod_index(pod))
 
 
 class Tail(Reader):
@@ -4463,7 +4473,7 @@ class Tail(Reader):
         nothing at all, for a server that takes its client to be gone ends so, too.
         Of a container that still runs, two looks are enough where it is not followed.
         """
-        pauses, doubted, looks = backoff(), False, 0
+        pauses, doubted, looks = generate_pauses(), False, 0
         while not self.stopped.is_set():
             last = self.ended.is_set() or not self._follow
             if last and self._is_at_end():
@@ -4482,7 +4492,7 @@ class Tail(Reader):
             if whole is None or (whole and last and enough):
                 break
             if new:
-                pauses, doubted = backoff(), False
+                pauses, doubted = generate_pauses(), False
             if not whole:
                 (self.stopped if last else self.ended).wait(next(pauses))
                 continue
@@ -4520,7 +4530,7 @@ class Tail(Reader):
         known = self.ended.is_set()  # then the stream at hand is the last one already
         self.ended.set()
         if not known and not self._restarts:
-            self._cut(unless_within=LULL if self._cursor.is_costly else BUSY)
+            self._cut(unless_within=COSTLY_READ_TIME if self._cursor.is_costly else BUSY_READ_TIME)
 
     def pause(self) -> None:
         """End it for now, unless its log is at its end; "paused" is told."""
@@ -4611,7 +4621,7 @@ class Tail(Reader):
 def tail_key(pod: Object, container_name: str) -> str:
     """A name for one run of one container."""
     restarts = 0
-    for status in container_statuses(pod):
+    for status in list_container_statuses(pod):
         if status["name"] == container_name:
             restarts = int(status.get("restartCount") or 0)
     return f"{pod['metadata']['uid']}/{container_name}/{restarts}"
@@ -4633,7 +4643,7 @@ def has_ended(pod: Object, key: str) -> bool:
     _, name, restarts = key.rsplit("/", 2)
     if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
         return True
-    for status in container_statuses(pod):
+    for status in list_container_statuses(pod):
         if status["name"] == name:
             if int(status.get("restartCount") or 0) > int(restarts):
                 return True
@@ -4645,11 +4655,11 @@ def has_ended(pod: Object, key: str) -> bool:
 # Following
 # ==============================================================================
 
-TURN = 2.0
+LOG_TURN = 2.0
 """Seconds for which a log is followed where more are to be than may at once."""
 WAIT_EXPLAINED_AFTER = 2.0
 EXPLAIN_EVERY = 3.0
-LONGEST_FAREWELL = 2.0
+JOIN_TIMEOUT = 2.0
 """Seconds to wait for threads whose requests the server does not answer."""
 
 
@@ -4679,7 +4689,7 @@ class Subject(NamedTuple):
         return {"labelSelector": f"{LABEL_JOB}={self.name}"}
 
 
-def job_subject(batch: ApiGroup, root: Object) -> Subject:
+def make_job_subject(batch: ApiGroup, root: Object) -> Subject:
     """A Job, judged by its containers and conditions."""
     uid = root["metadata"]["uid"]
 
@@ -4687,13 +4697,13 @@ def job_subject(batch: ApiGroup, root: Object) -> Subject:
         return belongs_to(pod, uid)
 
     def label(pod: Object) -> str:
-        return str(pod_index(pod))
+        return str(get_pod_index(pod))
 
     many = int(root["spec"].get("completions") or 1) > 1
-    return Subject(batch, "jobs", root, verdict, mine, label, many)
+    return Subject(batch, "jobs", root, judge_job, mine, label, many)
 
 
-def deployment_subject(apps: ApiGroup, root: Object, rollout_only: bool) -> Subject:
+def make_deployment_subject(apps: ApiGroup, root: Object, rollout_only: bool) -> Subject:
     """A Deployment. It has no end of its own, but its rollout has."""
 
     def judge(item: Object, pods: Sequence[Object]) -> Optional[Verdict]:
@@ -4702,10 +4712,10 @@ def deployment_subject(apps: ApiGroup, root: Object, rollout_only: bool) -> Subj
         return None
 
     def mine(pod: Object) -> bool:
-        return run_id(pod) == run_id(root)
+        return get_run_id(pod) == get_run_id(root)
 
     many = int(root["spec"].get("replicas", 1)) > 1
-    return Subject(apps, "deployments", root, judge, mine, pod_suffix, many)
+    return Subject(apps, "deployments", root, judge, mine, get_pod_suffix, many)
 
 
 class Run:
@@ -4759,7 +4769,7 @@ class Run:
 
         Raises TimedOut, and K8rError when the cluster stays out of reach.
         """
-        patience = Patience(self._core, self._console, self._clock, grace)
+        patience = StartupWatch(self._core, self._console, self._clock, grace)
         try:
             for watcher in self._watchers:
                 watcher.start()
@@ -4779,7 +4789,7 @@ class Run:
     def _show(self, reason: str) -> None:
         if not self._console.shows_progress:
             return
-        counts = pod_counts(self._root, self._pods.values())
+        counts = count_pods(self._root, self._pods.values())
         age = format_age(self._clock() - self._started)
         wait = f"; waiting: {reason}" if reason else ""
         self._console.progress(f"{self._subject.name}: {counts}, {age}{wait}")
@@ -4840,14 +4850,14 @@ class Run:
             return
         uid = pod["metadata"]["uid"]
         self._pods[uid] = pod
-        if pod_outcome(pod):
+        if judge_pod(pod):
             self._ended.add(uid)
         elif message.kind == "deleted":
             del self._pods[uid]
         for key, tail in self._tails_of(uid):
             if message.kind == "deleted" or has_ended(pod, key):
                 tail.conclude(is_replaced(pod, key))
-        if message.kind != "deleted" or main_state(pod):
+        if message.kind != "deleted" or get_main_state(pod):
             self._want_logs(pod)
 
     def _tails_of(self, uid: str) -> Iterator[Tuple[str, Tail]]:
@@ -4864,7 +4874,7 @@ class Run:
         if not (self._gone or may_be_over(self._root, len(self._ended))):
             return
         self._changed = False
-        end = "gone" if self._gone else job_end(self._root)
+        end = "gone" if self._gone else find_end(self._root)
         if end != self._caught_up:
             self._caught_up = end
             self._catch_up()
@@ -4879,7 +4889,7 @@ class Run:
         the last of them, and so their logs and codes, may still be on the way.
         """
         pods, _ = self._core.list("pods", self._subject.pods_query, lambda pod: pod)
-        for pod in sorted(pods, key=pod_age):
+        for pod in sorted(pods, key=get_age_key):
             self._take_pod(Message("added", "pods", pod))
 
     def _is_over(self) -> bool:
@@ -4893,7 +4903,7 @@ class Run:
             return True
         if is_deployment(self._root) and not self._gone:
             return True
-        if not (self._gone or job_failure(self._root)):
+        if not (self._gone or find_failure(self._root)):
             return False
         if self._clock() - self._decided_at <= 5:
             return False
@@ -4918,7 +4928,7 @@ class Run:
         """Queue the log of each container that has begun, once."""
         if not self._logs.wants(pod):
             return
-        outcome = pod_outcome(pod)
+        outcome = judge_pod(pod)
         for name in {CONTAINER_NAME, outcome.container if outcome else CONTAINER_NAME}:
             key = tail_key(pod, name)
             begun = has_started(pod) if name == CONTAINER_NAME else True
@@ -4944,7 +4954,7 @@ class Run:
             tail.since = self._clock()
             tail.start()
         for tail in itertools.islice(self._open.values(), len(self._waiting)):
-            if self._clock() - tail.since < TURN:
+            if self._clock() - tail.since < LOG_TURN:
                 break  # the others are younger
             tail.pause()
 
@@ -4953,7 +4963,7 @@ class Run:
         readers: List[Reader] = [*self._watchers, *self._open.values()]
         for reader in readers:
             reader.stop()
-        until = self._clock() + LONGEST_FAREWELL
+        until = self._clock() + JOIN_TIMEOUT
         for reader in readers:
             if reader.ident is not None:
                 reader.join(max(0.0, until - self._clock()))
@@ -4982,16 +4992,16 @@ def print_log(core: ApiGroup, pod: Object, label: str, logs: LogQuery, printer: 
 def print_logs(core: ApiGroup, console: Console, subject: Subject, logs: LogQuery) -> None:
     """Print the logs that there are, one pod after the other."""
     pods, _ = core.list("pods", subject.pods_query, lambda pod: pod)
-    mine = sorted((pod for pod in pods if subject.mine(pod)), key=pod_age)
+    mine = sorted((pod for pod in pods if subject.mine(pod)), key=get_age_key)
     wanted = [pod for pod in mine if logs.wants(pod) and has_logs(pod)]
     if not wanted:
         console.warn(f"{subject.name} has no logs (yet): no pod has started")
     printer = LogPrinter(console, subject.prefixed)
-    for pod in sorted(wanted, key=pod_index):
+    for pod in sorted(wanted, key=get_pod_index):
         print_log(core, pod, subject.label(pod), logs, printer)
 
 
-class Patience:
+class StartupWatch:
     """Explains why a run does not begin, and gives up on what cannot get better."""
 
     def __init__(
@@ -5042,7 +5052,7 @@ class Patience:
 
     def _look_up_nodes(self, pod: Object) -> List[Object]:
         """The nodes, asked for once, if a pod finds none with room for it."""
-        if self._nodes is None and LACKING.search(unschedulable(pod)):
+        if self._nodes is None and INSUFFICIENT.search(get_scheduler_message(pod)):
             self._nodes = self._core.nodes()
         return self._nodes or []
 
@@ -5054,7 +5064,7 @@ class Patience:
         except K8rError as error:
             self._console.debug(f"no events: {error.message}")
             return []
-        return sorted(events, key=event_time)
+        return sorted(events, key=get_event_time)
 
 
 # ==============================================================================
@@ -5233,17 +5243,17 @@ class LocalRun:
             while len(self._decided) < work.num:
                 left = deadline - clock()
                 if left <= 0:
-                    return timed_out(work.name, work.timeout)
+                    return make_timeout_verdict(work.name, work.timeout)
                 self._start_attempts()
                 self._take(min(left, LOOK_EVERY))
-            return summary(work.name, work.num, self._decided, "")
+            return summarize(work.name, work.num, self._decided, "")
         finally:
-            with signals_kept(self._hurry):
+            with defer_signals(self._hurry):
                 self._stop()
                 remove_tree(self._scratch)
 
     def _prepare(self) -> None:
-        where, sent = printable(self._scratch), ""
+        where, sent = escape_unprintable(self._scratch), ""
         if self._docker:
             self._docker.pull(self._work.image)
             where = "docker"
@@ -5272,17 +5282,17 @@ class LocalRun:
         index, container_name, attempt = key.split("/")
         environ, clone = self._env.environ, self._path("clone")
         if self._work.clone and container_name == CLONE_NAME:
-            variables = local_clone_variables(self._work.clone, environ, *self._login)
-            script = local_clone_script(clone, self._scratch)
+            variables = build_local_clone_variables(self._work.clone, environ, *self._login)
+            script = build_local_clone_script(clone, self._scratch)
             return LocalProcess(["sh", "-c", script], clone, {**environ, **variables}, keep=True)
-        variables = {**own_variables(self._work, index), **dict(self._work.env)}
+        variables = {**build_own_variables(self._work, index), **dict(self._work.env)}
         if self._docker:
             return self._docker.container(self._work, variables)
         workspace = self._path(f"{index}-{attempt}/workspace")
-        setup = cloned_script(workspace, clone)
+        setup = build_cloned_script(workspace, clone)
         if self._archive:
-            setup = unpack_script(self._archive.chunks, workspace, self._path("source"))
-        command, args = command_line(self._work._replace(setup=setup), str)
+            setup = build_unpack_script(self._archive.chunks, workspace, self._path("source"))
+        command, args = build_command_line(self._work._replace(setup=setup), str)
         return LocalProcess([*command, *args], workspace, {**environ, **variables})
 
     def _take(self, timeout: float) -> None:
@@ -5347,7 +5357,7 @@ class LocalRun:
 
 
 @contextlib.contextmanager
-def signals_kept(handler: Callable[[], None]) -> Iterator[None]:
+def defer_signals(handler: Callable[[], None]) -> Iterator[None]:
     """Let a signal call this, in place of ending k8r before all is tidied up."""
     if threading.current_thread() is not threading.main_thread():
         yield  # signals do not come here
@@ -5367,7 +5377,7 @@ def signals_kept(handler: Callable[[], None]) -> Iterator[None]:
 # Creating
 # ==============================================================================
 
-HURRY = 5.0
+HURRIED_RETRY_TIME = 5.0
 """The same, when the user has asked k8r to stop."""
 UPLOADS_AT_ONCE = 4
 
@@ -5383,19 +5393,19 @@ class Plan(NamedTuple):
         """The workload under a name."""
         work = self.work._replace(name=name, run_id=run)
         if work.clone and any(self.credentials):
-            clone = work.clone._replace(secret=clone_secret_name(work))
+            clone = work.clone._replace(secret=name_clone_secret(work))
             work = work._replace(clone=clone)
         return work
 
     def children(self, work: Workload) -> Iterator[Object]:
         """What the Job or Deployment needs besides itself."""
         if work.clone and any(self.credentials):
-            yield clone_secret(work, *self.credentials)
+            yield build_clone_secret(work, *self.credentials)
         if work.port:
-            yield service(work)
+            yield build_service(work)
         for part in range(work.chunks):
             assert self.archive is not None
-            yield configmap(work, part, self.archive.chunk(part))
+            yield build_configmap(work, part, self.archive.chunk(part))
 
     @property
     def has_children(self) -> bool:
@@ -5430,16 +5440,16 @@ class Launcher:
     def launch(self, plan: Plan) -> Object:
         """Create it under the first free name, or update a Deployment. Returns it."""
         if not plan.work.as_deployment:
-            return self._create(plan, candidate_names(plan.work.name, plan.work.num))
+            return self._create(plan, generate_names(plan.work.name, plan.work.num))
         name = plan.work.name
         old = self._group.get(self._resource, name)
         if old is None:
             return self._create(plan, [name])
         if not is_ours(old):
-            raise taken("Deployment", name)
+            raise name_taken_error("Deployment", name)
         work = plan.named(name, self._run)
         self._create_children(plan, work, old)
-        return self._group.replace(self._resource, name, deployment(work))
+        return self._group.replace(self._resource, name, build_deployment(work))
 
     def _create(self, plan: Plan, names: Iterable[str]) -> Object:
         """It is created suspended, so that its ConfigMaps have an owner from the
@@ -5448,20 +5458,20 @@ class Launcher:
         """
         for name in names:
             work = plan.named(name, self._run)
-            root = root_object(work)
+            root = build_root(work)
             try:
                 try:
-                    made = self._create_root(suspended(root) if plan.has_children else root)
+                    made = self._create_root(suspend_root(root) if plan.has_children else root)
                 except Conflict:
                     continue
                 if plan.has_children:
                     self._create_children(plan, work, made)
-                    made = self._group.patch(self._resource, name, resumption(root))
+                    made = self._group.patch(self._resource, name, build_resumption(root))
                 return made
             except BaseException:
                 self._roll_back(name)
                 raise
-        raise taken("Job", plan.work.name)
+        raise name_taken_error("Job", plan.work.name)
 
     def _create_root(self, root: Object) -> Object:
         """Create it in a thread: a signal must not leave a request under way that
@@ -5485,8 +5495,8 @@ class Launcher:
             threading.Thread(target=create, daemon=True).start()
             done.wait()
         except BaseException:
-            self._cluster.patience = HURRY
-            done.wait(HURRY)
+            self._cluster.retry_time = HURRIED_RETRY_TIME
+            done.wait(HURRIED_RETRY_TIME)
             raise
         if failures:
             raise failures[0]
@@ -5506,7 +5516,7 @@ class Launcher:
                 if child is None:
                     return
                 try:
-                    self._create_child(owned(child, owner))
+                    self._create_child(set_owner(child, owner))
                     done.put(1)
                 except Exception as error:
                     failures.append(error)
@@ -5535,21 +5545,21 @@ class Launcher:
             self._core.create(resource, child)
         except Conflict:
             if resource != "services" or not is_ours(self._core.get(resource, name)):
-                raise taken(child["kind"], name) from None
+                raise name_taken_error(child["kind"], name) from None
             self._core.patch(resource, name, child)
 
     def _roll_back(self, name: str) -> None:
         """Remove what was not completed, if it is this run's, without much ado."""
-        self._cluster.patience = HURRY
+        self._cluster.retry_time = HURRIED_RETRY_TIME
         with contextlib.suppress(K8rError):
             root = self._group.get(self._resource, name)
-            if root and run_id(root) == self._run:
+            if root and get_run_id(root) == self._run:
                 uid = {"uid": root["metadata"]["uid"]}
                 self._group.delete(self._resource, name, {"preconditions": uid})
-        self._cluster.patience = PATIENCE
+        self._cluster.retry_time = RETRY_TIME
 
 
-def taken(kind: str, name: str) -> K8rError:
+def name_taken_error(kind: str, name: str) -> K8rError:
     """The error for a name that somebody else's object has."""
     return K8rError(f"there is a {kind} {name} that k8r has not made", "choose a --job-name")
 
@@ -5561,7 +5571,7 @@ CHILD_RESOURCES = {"ConfigMap": "configmaps", "Secret": "secrets", "Service": "s
 # K8sRun
 # ==============================================================================
 
-FEW = 20
+JOBS_LOOKED_INTO = 20
 """Jobs whose pods `ls` looks at one by one."""
 DEADLINE_SLACK = 30.0
 """Seconds that the cluster may take to report a deadline of its own."""
@@ -5613,7 +5623,7 @@ class K8sRun:
 
     def detect_source_type(self, source: str) -> str:
         """ "directory", "github", "dockerfile" or "container". Raises UsageError."""
-        return detect_source_type(source, path_type(self._path(source)))
+        return detect_source_type(source, get_path_type(self._path(source)))
 
     def generate_job_name(self, options: RunOptions) -> str:
         """The name that a run gets if nothing else has it."""
@@ -5624,10 +5634,10 @@ class K8sRun:
         name = {
             DIRECTORY: os.path.basename(path),
             DOCKERFILE: os.path.basename(os.path.dirname(path)),
-            GITHUB: repository_name(options.source),
-            CONTAINER: image_name(options.source),
+            GITHUB: get_repository_name(options.source),
+            CONTAINER: get_image_name(options.source),
         }[kind]
-        return dns_label(name, name_limit(options.num))
+        return make_dns_label(name, get_name_limit(options.num))
 
     def create_directory_container(self, options: RunOptions) -> Plan:
         """Pack a directory and plan its run in the base image."""
@@ -5639,9 +5649,9 @@ class K8sRun:
         folder = self._path(options.source)
         archive = pack_directory(folder, self.console.meter)
         for note in archive.notes:
-            self.console.warn(printable(note))
+            self.console.warn(escape_unprintable(note))
         work = self._workload(options, DIRECTORY, options.base_image)
-        setup = unpack_script(archive.chunks)
+        setup = build_unpack_script(archive.chunks)
         return Plan(work._replace(setup=setup, chunks=archive.chunks), archive)
 
     def create_github_container(self, options: RunOptions) -> Plan:
@@ -5656,7 +5666,7 @@ class K8sRun:
         if secret and not options.offline:
             secret = self._find_secret(secret, self.generate_job_name(options))
         work = self._workload(options, GITHUB, options.base_image)
-        work = work._replace(setup=cloned_script(), clone=Clone(url, git_options, secret))
+        work = work._replace(setup=build_cloned_script(), clone=Clone(url, git_options, secret))
         return Plan(work, None, (user, password))
 
     def build_and_push_dockerfile(self, options: RunOptions) -> str:
@@ -5676,7 +5686,7 @@ class K8sRun:
         reference = docker.tag(image, repository)
         if options.local:
             return reference
-        loader = load_command(self._cluster.context_name, reference)
+        loader = build_load_command(self._cluster.context_name, reference)
         if loader and self._is_local(self._cluster.context_name):
             self.console.say(f"loading {reference} into the nodes of the local cluster")
             load_image(loader)
@@ -5713,8 +5723,8 @@ class K8sRun:
         run = plan.archive.digest()[:8] if plan.archive else "0"
         work = plan.named(plan.work.name, run)
         for child in plan.children(work):
-            yield masked(child) if child["kind"] == "Secret" else child
-        yield root_object(work)
+            yield mask_values(child) if child["kind"] == "Secret" else child
+        yield build_root(work)
 
     # Jobs and Deployments
 
@@ -5735,8 +5745,8 @@ class K8sRun:
             if archive.chunks > 1:
                 raise UsageError(f"{source} is larger than one ConfigMap", "use create_job")
             work = Workload(name, self.env.token(), DIRECTORY, "", base=name)
-            body = configmap(work, 0, archive.chunk(0))
-        return self.core_v1.create("configmaps", dict(body, metadata=metadata(work, name)))
+            body = build_configmap(work, 0, archive.chunk(0))
+        return self.core_v1.create("configmaps", dict(body, metadata=build_metadata(work, name)))
 
     def run_job_with_options(self, options: RunOptions) -> int:
         """`k8r run`: returns the exit code."""
@@ -5756,7 +5766,7 @@ class K8sRun:
             return self._follow_deployment(root, options)
         if options.detach:
             self.console.text(name)
-            self.console.say(f"follow it: {self.again('logs -f', name)}")
+            self.console.say(f"follow it: {self.command_hint('logs -f', name)}")
             return ExitCode.OK
         return self._follow_job(root, options, LogQuery())
 
@@ -5790,15 +5800,15 @@ class K8sRun:
     def list_jobs(self) -> List[Object]:
         """What `k8r ls` shows, as plain data, oldest first."""
         query = {"labelSelector": SELECTOR}
-        found, _ = self.batch_v1.list("jobs", query, row_and_job)
+        found, _ = self.batch_v1.list("jobs", query, build_row_and_job)
         rows = [row for row, _ in found]
-        deployments, _ = self.apps_v1.list("deployments", query, deployment_row)
+        deployments, _ = self.apps_v1.list("deployments", query, build_deployment_row)
         rows += deployments
         quiet = {row["name"]: job for row, job in found if job}
-        if 0 < len(quiet) <= FEW:
+        if 0 < len(quiet) <= JOBS_LOOKED_INTO:
             self._look_at_pods(rows, quiet)
         elif any(row["status"] == "Running" and row["running"] == 0 for row in rows):
-            self._say_why_pending(rows)
+            self._explain_pending(rows)
         return sorted(rows, key=lambda row: (row["created"], row["name"]))
 
     def names(self) -> List[str]:
@@ -5842,14 +5852,15 @@ class K8sRun:
         root = subject.root
         if not force and not self._ended_jobs([root]):
             raise K8rError(
-                f"{name} has not finished", f"to stop and remove it: {self.again('rm -f', name)}"
+                f"{name} has not finished",
+                f"to stop and remove it: {self.command_hint('rm -f', name)}",
             )
         self._delete(subject, force)
         if secrets:
-            self.delete_job_secrets(base_name(root))
+            self.delete_job_secrets(get_base_name(root))
         return True
 
-    def finished_jobs(self) -> List[str]:
+    def list_finished_jobs(self) -> List[str]:
         """The names of all Jobs of k8r that have ended."""
         roots, _ = self.batch_v1.list("jobs", {"labelSelector": SELECTOR}, lambda item: item)
         return self._ended_jobs(roots)
@@ -5860,13 +5871,13 @@ class K8sRun:
         """Create a secret for the runs of that name, or replace it."""
         parse_secret_name(name)
         check_secret_data(name, data)
-        body = secret(name, job_name, data)
+        body = build_secret(name, job_name, data)
         full_name = body["metadata"]["name"]
         try:
             return self.core_v1.create("secrets", body)
         except Conflict:
             found = self.core_v1.get("secrets", full_name)
-            if not is_ours(found) or labels_of(found).get(LABEL_JOB) != job_name:
+            if not is_ours(found) or get_labels(found).get(LABEL_JOB) != job_name:
                 raise K8rError(
                     f"there is a Secret {full_name} already, and it is not this one",
                     "choose another name",
@@ -5880,9 +5891,9 @@ class K8sRun:
         data = read_secret(name, value, self._path(value))
         parse_secret_name(name)
         check_secret_data(name, data)
-        job_name = job_name or self.directory_name()
+        job_name = job_name or self.get_directory_name()
         if show_yaml:
-            return masked(secret(name, job_name, data))
+            return mask_values(build_secret(name, job_name, data))
         return self.create_secret(name, data, job_name)
 
     def get_job_secrets(self, job_name: str) -> List[SecretUse]:
@@ -5896,12 +5907,12 @@ class K8sRun:
             # Whoever may not list secrets has not made any with k8r.
             self.console.debug(f"no secrets are used: {error.message}")
             return []
-        return sorted((secret_use(item) for item in found), key=lambda use: use.name)
+        return sorted((read_secret_use(item) for item in found), key=lambda use: use.name)
 
     def list_secrets(self) -> List[Object]:
         """What `k8r secret --list` shows."""
         found = self.core_v1.metadata("secrets", {"labelSelector": f"{SELECTOR},{LABEL_SECRET}"})
-        return sorted((secret_row(item) for item in found), key=lambda row: row["object"])
+        return sorted((build_secret_row(item) for item in found), key=lambda row: row["object"])
 
     def delete_secret(self, name: str, job_name: str) -> bool:
         """Delete one secret; False if there is none."""
@@ -5913,11 +5924,11 @@ class K8sRun:
         for use in self.get_job_secrets(job_name):
             self.core_v1.delete("secrets", use.object_name)
 
-    def directory_name(self) -> str:
+    def get_directory_name(self) -> str:
         """The name that runs of the working directory get."""
-        return dns_label(os.path.basename(os.path.realpath(self.env.cwd)))
+        return make_dns_label(os.path.basename(os.path.realpath(self.env.cwd)))
 
-    def again(self, command: str, name: str = "") -> str:
+    def command_hint(self, command: str, name: str = "") -> str:
         """A command line for the same cluster and namespace."""
         target = self._cluster.target
         words = ["k8r", command, *filter(None, [name])]
@@ -5925,10 +5936,10 @@ class K8sRun:
             words += [option, value] if value else []
         return " ".join(words)
 
-    def no_job(self, name: str) -> K8rError:
+    def no_such_job_error(self, name: str) -> K8rError:
         """The error for a name that is none of k8r's."""
         names = [row["name"] for row in self.list_jobs()]
-        hint = did_you_mean(name, names, f"see: {self.again('ls')}")
+        hint = did_you_mean(name, names, f"see: {self.command_hint('ls')}")
         return K8rError(f"k8r has no job '{name}' in namespace {self.namespace}", hint)
 
     # Details: before
@@ -5953,13 +5964,13 @@ class K8sRun:
 
     def _find_secret(self, name: str, job_name: str) -> str:
         """The object behind --git-secret: of that very name, or k8r's own."""
-        for candidate in (name, f"{job_name}-{name}", f"{self.directory_name()}-{name}"):
+        for candidate in (name, f"{job_name}-{name}", f"{self.get_directory_name()}-{name}"):
             query = {"fieldSelector": f"metadata.name={candidate}"}
             if self.core_v1.metadata("secrets", query):
                 return candidate
         raise UsageError(
             f"there is no secret '{name}' in namespace {self.namespace}",
-            f"make one: {self.again('secret')} {name} FILE --job-name {job_name}",
+            f"make one: {self.command_hint('secret')} {name} FILE --job-name {job_name}",
         )
 
     def _is_local(self, context: str) -> bool:
@@ -5975,7 +5986,7 @@ class K8sRun:
                 self._remove_old(plan.work.name)
             if options.as_deployment and self.batch_v1.get("jobs", plan.work.name):
                 name = plan.work.name
-                remedy = f"{self.again('rm', name)}, or choose a --job-name"
+                remedy = f"{self.command_hint('rm', name)}, or choose a --job-name"
                 raise K8rError(f"there is a Job {name} already", remedy)
             made = self._launcher(options).launch(plan)
         name = made["metadata"]["name"]
@@ -5998,8 +6009,8 @@ class K8sRun:
         if subject is None:
             return
         self._delete(subject, True)
-        until = self.env.clock() + PATIENCE
-        for pause in backoff():
+        until = self.env.clock() + RETRY_TIME
+        for pause in generate_pauses():
             if self.batch_v1.get("jobs", name) is None:
                 return
             if self.env.clock() > until:
@@ -6019,8 +6030,8 @@ class K8sRun:
             raise
         except (KeyboardInterrupt, Interrupted, BrokenPipeError, K8rError):
             self.console.warn(
-                f"{name} goes on in the cluster; follow it: {self.again('logs -f', name)}; "
-                f"remove it: {self.again('rm -f', name)}"
+                f"{name} goes on in the cluster; follow it: {self.command_hint('logs -f', name)}; "
+                f"remove it: {self.command_hint('rm -f', name)}"
             )
             raise
         self._tell_end(ended, started)
@@ -6032,7 +6043,7 @@ class K8sRun:
 
     def _follow_job(self, root: Object, options: RunOptions, logs: LogQuery) -> int:
         """Follow a Job, and clean up after it as the options say."""
-        subject = job_subject(self.batch_v1, root)
+        subject = make_job_subject(self.batch_v1, root)
         try:
             code = self._follow(subject, options, logs).code
         except CannotStart:
@@ -6042,13 +6053,13 @@ class K8sRun:
         if options.remove:
             self._delete(subject, True)
         if options.remove_secrets:
-            self.delete_job_secrets(options.secret_job or base_name(root))
+            self.delete_job_secrets(options.secret_job or get_base_name(root))
         return code
 
     def _follow_deployment(self, root: Object, options: RunOptions) -> int:
         """Wait for a rollout, tidy up after the one before, then follow the logs."""
         name = root["metadata"]["name"]
-        rollout = deployment_subject(self.apps_v1, root, True)
+        rollout = make_deployment_subject(self.apps_v1, root, True)
         try:
             self._follow(rollout, options, LogQuery(quiet=True))
         except CannotStart:
@@ -6058,7 +6069,7 @@ class K8sRun:
         for resource in CHILD_RESOURCES.values():
             query = {"labelSelector": f"{SELECTOR},{LABEL_JOB}={name},{LABEL_TYPE}={DEPLOYMENT}"}
             for item in self.core_v1.metadata(resource, query):
-                if run_id(item) != run_id(root):
+                if get_run_id(item) != get_run_id(root):
                     self.core_v1.delete(resource, item["metadata"]["name"])
         if options.port:
             where = f"service/{name} {options.port}:{options.port}"
@@ -6066,7 +6077,9 @@ class K8sRun:
         if options.detach:
             self.console.text(name)
             return ExitCode.OK
-        return self._follow(deployment_subject(self.apps_v1, root, False), options, LogQuery()).code
+        return self._follow(
+            make_deployment_subject(self.apps_v1, root, False), options, LogQuery()
+        ).code
 
     def _find(self, name: str) -> Optional[Subject]:
         """A Job or Deployment that k8r has made."""
@@ -6074,16 +6087,18 @@ class K8sRun:
         if subject:
             return subject
         root = self.apps_v1.get("deployments", name)
-        return deployment_subject(self.apps_v1, root, False) if root and is_ours(root) else None
+        return (
+            make_deployment_subject(self.apps_v1, root, False) if root and is_ours(root) else None
+        )
 
     def _find_job(self, name: str) -> Optional[Subject]:
         root = self.batch_v1.get("jobs", name)
-        return job_subject(self.batch_v1, root) if root and is_ours(root) else None
+        return make_job_subject(self.batch_v1, root) if root and is_ours(root) else None
 
     def _subject(self, name: str) -> Subject:
         subject = self._find(name)
         if subject is None:
-            raise self.no_job(name)
+            raise self.no_such_job_error(name)
         return subject
 
     def _ended_jobs(self, roots: List[Object]) -> List[str]:
@@ -6097,14 +6112,14 @@ class K8sRun:
             pods, _ = self.core_v1.list("pods", {"labelSelector": selector}, lambda pod: pod)
             for root in going:
                 uid = root["metadata"]["uid"]
-                if verdict(root, [pod for pod in pods if belongs_to(pod, uid)]):
+                if judge_job(root, [pod for pod in pods if belongs_to(pod, uid)]):
                     ended.append(root)
         return [root["metadata"]["name"] for root in ended]
 
-    def _say_why_pending(self, rows: List[Object]) -> None:
+    def _explain_pending(self, rows: List[Object]) -> None:
         """Put the reason for which pods wait into the rows that have none running."""
         query = {"labelSelector": SELECTOR, "fieldSelector": "status.phase=Pending"}
-        found, _ = self.core_v1.list("pods", query, pending_reason)
+        found, _ = self.core_v1.list("pods", query, explain_pending)
         reasons = dict(found)
         for row in rows:
             if row["name"] in reasons and row["running"] == 0:
@@ -6118,7 +6133,7 @@ class K8sRun:
             job = quiet.get(row["name"])
             if job and row["type"] == "job":
                 uid = job["metadata"]["uid"]
-                row.update(by_pods(row, job, [pod for pod in pods if belongs_to(pod, uid)]))
+                row.update(correct_by_pods(row, job, [pod for pod in pods if belongs_to(pod, uid)]))
 
     def _delete(self, subject: Subject, force: bool) -> None:
         """Delete it with all that it owns; by ``force`` also pods that do not end."""
@@ -6159,7 +6174,7 @@ def split_command(argv: Sequence[str]) -> Tuple[List[str], Optional[List[str]]]:
     return list(argv[:at]), list(argv[at + 1 :])
 
 
-def first_word(argv: Sequence[str], valued: Set[str]) -> Optional[int]:
+def find_first_word(argv: Sequence[str], valued: Set[str]) -> Optional[int]:
     """The position of the first word that is no option nor an option's value.
 
     ``valued`` are the options that take one.
@@ -6186,7 +6201,7 @@ def ends_with_option(word: str, valued: Set[str]) -> bool:
 
 
 SUBCOMMANDS = ("run", "ls", "logs", "delete", "rm", "secret", "config", "env", "update")
-OTHERS_WORDS = {
+FOREIGN_COMMANDS = {
     "help": "--help",
     "version": "--version",
     **dict.fromkeys(("get", "jobs", "list", "ps", "status"), "ls"),
@@ -6195,7 +6210,7 @@ OTHERS_WORDS = {
     "upgrade": "update",
 }
 """What other programs call a command: with `k8r help` nobody wants a stranger's image."""
-COMPLETE = "__complete"
+COMPLETION_WORD = "__complete"
 """The word with which a shell asks for what a command line may go on with."""
 
 
@@ -6207,31 +6222,31 @@ class Parser(argparse.ArgumentParser):
 
     def print_help(self, file: Any = None) -> NoReturn:
         """Hand the text over, since only the console prints."""
-        raise Answer(self.format_help())
+        raise PrintAndExit(self.format_help())
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, f"see {self.prog} --help")
 
 
-def subcommands(parser: argparse.ArgumentParser) -> Dict[str, argparse.ArgumentParser]:
+def list_subcommands(parser: argparse.ArgumentParser) -> Dict[str, argparse.ArgumentParser]:
     """The parsers of the subcommands, by name."""
     (found,) = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
     return dict(found.choices)
 
 
-def every_action(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+def walk_actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
     """The arguments and options of a parser and of its subcommands."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for sub in action.choices.values():
-                yield from every_action(sub)
+                yield from walk_actions(sub)
         else:
             yield action
 
 
-def all_options(parser: argparse.ArgumentParser, valued: bool = False) -> Set[str]:
+def list_options(parser: argparse.ArgumentParser, valued: bool = False) -> Set[str]:
     """All options, of the subcommands too; ``valued`` those that take a value."""
-    actions = [action for action in every_action(parser) if action.nargs is None or not valued]
+    actions = [action for action in walk_actions(parser) if action.nargs is None or not valued]
     return {option for action in actions for option in action.option_strings}
 
 
@@ -6242,7 +6257,7 @@ class MainParser(Parser):
         return __doc__ or ""
 
 
-def checked(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+def wrap_parser(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     """Let argparse put the option's name before what a parser complains of."""
 
     def convert(text: str) -> Any:
@@ -6316,7 +6331,7 @@ def add_run(subparsers: Any) -> None:
 def add_job_options(parser: argparse.ArgumentParser) -> None:
     """What kind of Job."""
     group = parser.add_argument_group("the job")
-    count = checked(parse_count)
+    count = wrap_parser(parse_count)
     group.add_argument(
         "--num", type=count, default=1, metavar="N", help="run N pods, numbered by K8R_INDEX"
     )
@@ -6325,13 +6340,13 @@ def add_job_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--timeout",
-        type=checked(parse_duration),
+        type=wrap_parser(parse_duration),
         metavar="TIME",
         help="stop after 90, 30m, 1h30m or 2d; exit status 124",
     )
     group.add_argument(
         "--retry",
-        type=checked(parse_number),
+        type=wrap_parser(parse_number),
         default=0,
         metavar="N",
         help="try a failed pod N more times (default: 0)",
@@ -6370,7 +6385,7 @@ def add_container_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--mem", metavar="SIZE", help="memory: 512Mi, 2gb, or 2gb-8gb for a range")
     group.add_argument("--cpu", metavar="CPUS", help="CPUs: 2, 500m, or 500m-2 for a range")
-    group.add_argument("--gpu", type=checked(parse_count), metavar="N", help="NVIDIA GPUs")
+    group.add_argument("--gpu", type=wrap_parser(parse_count), metavar="N", help="NVIDIA GPUs")
     group.add_argument("--patch", metavar="FILE", help="merge FILE (YAML) into the pod template")
     group.add_argument(
         "--restricted",
@@ -6403,11 +6418,11 @@ def add_git_options(parser: argparse.ArgumentParser) -> None:
     """How a repository is cloned."""
     group = parser.add_argument_group("a git repository")
     group.add_argument(
-        "--ref", type=checked(parse_ref), metavar="REF", help="the branch, tag or commit"
+        "--ref", type=wrap_parser(parse_ref), metavar="REF", help="the branch, tag or commit"
     )
     group.add_argument(
         "--depth",
-        type=checked(parse_count),
+        type=wrap_parser(parse_count),
         default=1,
         metavar="N",
         help="clone the last N commits (default: 1)",
@@ -6451,7 +6466,10 @@ def add_deployment_options(parser: argparse.ArgumentParser) -> None:
         help="make a Deployment with --num replicas, or update it",
     )
     group.add_argument(
-        "--port", type=checked(parse_port), metavar="PORT", help="put a Service before this port"
+        "--port",
+        type=wrap_parser(parse_port),
+        metavar="PORT",
+        help="put a Service before this port",
     )
 
 
@@ -6466,7 +6484,7 @@ def add_following_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--grace",
-        type=checked(parse_duration),
+        type=wrap_parser(parse_duration),
         default=DEFAULT_GRACE,
         metavar="TIME",
         help="give up on a pod that cannot start after this time (default: 60 s)",
@@ -6510,14 +6528,20 @@ def add_logs(subparsers: Any) -> None:
     parser.add_argument("name", metavar="NAME", help="the Job")
     parser.add_argument("-f", "--follow", action="store_true", help="go on until the Job ends")
     parser.add_argument(
-        "--tail", type=checked(parse_number), metavar="N", help="only the last N lines of each pod"
+        "--tail",
+        type=wrap_parser(parse_number),
+        metavar="N",
+        help="only the last N lines of each pod",
     )
     parser.add_argument(
-        "--since", type=checked(parse_duration), metavar="TIME", help="only the last 90, 30m or 1h"
+        "--since",
+        type=wrap_parser(parse_duration),
+        metavar="TIME",
+        help="only the last 90, 30m or 1h",
     )
     parser.add_argument("--timestamps", action="store_true", help="the time before each line")
     parser.add_argument(
-        "--index", type=checked(parse_number), metavar="I", help="only the pods with this index"
+        "--index", type=wrap_parser(parse_number), metavar="I", help="only the pods with this index"
     )
     parser.add_argument(
         "--previous", action="store_true", help="the container's run before it was restarted"
@@ -6625,7 +6649,7 @@ def parse_args(argv: Sequence[str], parser: Optional[MainParser] = None) -> argp
     """Parse a command line; `run` is implied. Raises UsageError."""
     parser = parser or build_parser()
     words, command = split_command(argv)
-    position = first_word(words, all_options(parser, valued=True))
+    position = find_first_word(words, list_options(parser, valued=True))
     if position is not None and words[position] not in SUBCOMMANDS:
         check_mistyped(words[position], command)
         words.insert(0, "run")
@@ -6633,7 +6657,7 @@ def parse_args(argv: Sequence[str], parser: Optional[MainParser] = None) -> argp
         words.insert(0, "run" if position is None else words.pop(position))
     args, unknown = parser.parse_known_args(words)
     if unknown:
-        raise unknown_word(unknown[0], args.subcommand, parser)
+        raise unknown_word_error(unknown[0], args.subcommand, parser)
     if args.subcommand is None and not args.version:
         raise UsageError("what shall run?", "for instance k8r ./ -- COMMAND; see k8r --help")
     if command is not None and args.subcommand != "run":
@@ -6645,20 +6669,20 @@ def parse_args(argv: Sequence[str], parser: Optional[MainParser] = None) -> argp
 def has_options_of_subcommands(words: Iterable[str], parser: MainParser) -> bool:
     """Whether there are options among the words that only subcommands have."""
     own = {option for action in parser._actions for option in action.option_strings}
-    return not (all_options(parser) - own).isdisjoint(word.partition("=")[0] for word in words)
+    return not (list_options(parser) - own).isdisjoint(word.partition("=")[0] for word in words)
 
 
-def unknown_word(word: str, subcommand: Optional[str], parser: MainParser) -> UsageError:
+def unknown_word_error(word: str, subcommand: Optional[str], parser: MainParser) -> UsageError:
     """For a word that is no option of the subcommand, nor one of its arguments."""
     if not word.startswith("-"):
         return UsageError(f"what is '{word}' for?", "the command goes after --: SOURCE -- COMMAND")
-    option, parsers = word.partition("=")[0], subcommands(parser)
-    owners = [f"k8r {name}" for name in parsers if option in all_options(parsers[name])]
+    option, parsers = word.partition("=")[0], list_subcommands(parser)
+    owners = [f"k8r {name}" for name in parsers if option in list_options(parsers[name])]
     if owners and subcommand:
         hint = f"that is for {', '.join(owners)}"
         return UsageError(f"k8r {subcommand} has no option {option}", hint)
     asked = parsers[subcommand] if subcommand else parser
-    hint = did_you_mean(option, sorted(all_options(asked)), f"see {asked.prog} --help")
+    hint = did_you_mean(option, sorted(list_options(asked)), f"see {asked.prog} --help")
     return UsageError(f"there is no option {option}", hint)
 
 
@@ -6669,7 +6693,7 @@ def check_mistyped(word: str, command: Optional[Sequence[str]]) -> None:
     import difflib
 
     close = difflib.get_close_matches(word, SUBCOMMANDS, 1, 0.7)
-    meant = OTHERS_WORDS.get(word) or "".join(close)
+    meant = FOREIGN_COMMANDS.get(word) or "".join(close)
     if meant:
         raise UsageError(
             f"there is no command '{word}'",
@@ -6686,7 +6710,15 @@ USERS_OWN = {"kubeconfig", "insecure"}
 """What a directory must not decide, since it may have come from somebody else: a
 kubeconfig names programs to start."""
 PATHS = {"patch", "env-file", "kubeconfig"}
-TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": False}
+BOOLEANS = {
+    "true": True,
+    "1": True,
+    "yes": True,
+    "false": False,
+    "0": False,
+    "no": False,
+    "": False,
+}
 
 
 class Setting(NamedTuple):
@@ -6697,17 +6729,17 @@ class Setting(NamedTuple):
     origin: str
 
 
-def configurable(parser: argparse.ArgumentParser) -> Dict[str, argparse.Action]:
+def list_configurable(parser: argparse.ArgumentParser) -> Dict[str, argparse.Action]:
     """The options that may have a default of one's own, by name without dashes."""
     found: Dict[str, argparse.Action] = {}
-    for action in [*subcommands(parser)["run"]._actions, *parser._actions]:
+    for action in [*list_subcommands(parser)["run"]._actions, *parser._actions]:
         name = action.option_strings[-1][2:] if action.option_strings else ""
         if name and (action.nargs is None or name in CONFIGURABLE_FLAGS):
             found[name] = action
     return found
 
 
-def as_written(value: Any) -> str:
+def format_setting(value: Any) -> str:
     """A YAML value as text: `true` is no Python."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
@@ -6715,15 +6747,15 @@ def as_written(value: Any) -> str:
 def parse_setting(action: argparse.Action, value: Any) -> Any:
     """Check a value as the option itself would. Raises UsageError."""
     if isinstance(action, argparse._StoreTrueAction):
-        truth = TRUTHS.get(str(value).lower())
+        truth = BOOLEANS.get(str(value).lower())
         if truth is None:
             raise UsageError(f"'{value}' is neither true nor false", "write true or false")
         return truth
     if isinstance(action, argparse._AppendAction):
         if isinstance(value, dict):
             pairs = value.items()
-            return [key if item is None else f"{key}={as_written(item)}" for key, item in pairs]
-        return [as_written(item) for item in (value if isinstance(value, list) else [value])]
+            return [key if item is None else f"{key}={format_setting(item)}" for key, item in pairs]
+        return [format_setting(item) for item in (value if isinstance(value, list) else [value])]
     if isinstance(value, (dict, list, bool)) or value is None:
         raise UsageError("it takes one value", "write a word or a number")
     if action.choices and value not in action.choices:
@@ -6738,34 +6770,41 @@ def read_settings(path: str, own: bool, known: Mapping[str, argparse.Action]) ->
     """The defaults in a file, the user's ``own`` or a directory's. Raises UsageError."""
     content = os.path.exists(path) and read_yaml(path, "the file") or {}
     if not isinstance(content, dict):
-        raise UsageError(f"{printable(path)} is no mapping", "write one OPTION: VALUE on each line")
+        raise UsageError(
+            f"{escape_unprintable(path)} is no mapping", "write one OPTION: VALUE on each line"
+        )
     settings = []
     for name, value in content.items():
         if name not in known:
             hint = did_you_mean(str(name), known, "see k8r config --show")
-            raise UsageError(f"{printable(path)}: there is no option '{name}' to set", hint)
+            raise UsageError(
+                f"{escape_unprintable(path)}: there is no option '{name}' to set", hint
+            )
         if name in USERS_OWN and not own:
             raise UsageError(
-                f"{printable(path)}: a directory must not set {name}", f"put it into {USER_CONFIG}"
+                f"{escape_unprintable(path)}: a directory must not set {name}",
+                f"put it into {USER_CONFIG}",
             )
         try:
             parsed = parse_setting(known[name], value)
         except UsageError as error:
-            raise UsageError(f"{printable(path)}: {name}: {error.message}", error.hint) from error
+            raise UsageError(
+                f"{escape_unprintable(path)}: {name}: {error.message}", error.hint
+            ) from error
         if name in PATHS:
-            parsed = beside(path, parsed)
+            parsed = resolve_beside(path, parsed)
         settings.append(Setting(known[name], parsed, path))
     return settings
 
 
-def beside(path: str, value: Any) -> Any:
+def resolve_beside(path: str, value: Any) -> Any:
     """File names in a configuration file are relative to it."""
     if isinstance(value, list):
-        return [beside(path, item) for item in value]
+        return [resolve_beside(path, item) for item in value]
     return os.path.join(os.path.dirname(path), os.path.expanduser(value))
 
 
-def settings(env: Environment, known: Mapping[str, argparse.Action]) -> List[Setting]:
+def load_settings(env: Environment, known: Mapping[str, argparse.Action]) -> List[Setting]:
     """All defaults, those that count less first: of the user, of the directory, of
     the environment. Raises UsageError.
     """
@@ -6784,7 +6823,7 @@ def settings(env: Environment, known: Mapping[str, argparse.Action]) -> List[Set
     return found
 
 
-def defaults_of(found: Iterable[Setting]) -> Dict[str, Any]:
+def merge_settings(found: Iterable[Setting]) -> Dict[str, Any]:
     """The value that counts of each option; of lists, all there are."""
     values: Dict[str, Any] = {}
     for action, value, _ in found:
@@ -6802,9 +6841,9 @@ def defaults_of(found: Iterable[Setting]) -> Dict[str, Any]:
 
 def cmd_config(k8s: K8sRun, args: argparse.Namespace) -> int:
     """Show the defaults and where they come from."""
-    known = configurable(build_parser())
-    found = settings(k8s.env, known)
-    values, rows = defaults_of(found), []
+    known = list_configurable(build_parser())
+    found = load_settings(k8s.env, known)
+    values, rows = merge_settings(found), []
     for name, action in sorted(known.items()):
         origins = [setting.origin for setting in found if setting.action is action]
         value = values.get(action.dest, action.default)
@@ -6820,7 +6859,7 @@ def cmd_config(k8s: K8sRun, args: argparse.Namespace) -> int:
     return ExitCode.OK
 
 
-def run_options(args: argparse.Namespace, env: Environment) -> RunOptions:
+def build_run_options(args: argparse.Namespace, env: Environment) -> RunOptions:
     """Check the options of `run` together, and read its files. Raises UsageError."""
     check_run(args)
     environ = env.environ
@@ -6895,7 +6934,7 @@ def check_run(args: argparse.Namespace) -> None:
 
 def cmd_run(k8s: K8sRun, args: argparse.Namespace) -> int:
     """Run something."""
-    return k8s.run_job_with_options(run_options(args, k8s.env))
+    return k8s.run_job_with_options(build_run_options(args, k8s.env))
 
 
 # Lists, logs, secrets
@@ -6918,13 +6957,13 @@ def cmd_ls(k8s: K8sRun, args: argparse.Namespace) -> int:
         console.say(f"k8r runs nothing in namespace {k8s.namespace}")
     else:
         wide, now = args.output == "wide", k8s.env.now()
-        console.text(format_table(header(wide), [table_row(row, now, wide) for row in rows]))
+        console.text(format_table(list_titles(wide), [format_row(row, now, wide) for row in rows]))
     return ExitCode.OK
 
 
 def watch_ls(k8s: K8sRun, rows: List[Object], output: str) -> int:
     """`k8r ls -w`: the list, then a row for each change, until it is interrupted."""
-    wide, title = output == "wide", header(output == "wide")
+    wide, title = output == "wide", list_titles(output == "wide")
     widths: List[int] = []
     for row in itertools.chain(rows, k8s.watch_jobs(rows)):
         if output in ("json", "yaml"):
@@ -6934,18 +6973,18 @@ def watch_ls(k8s: K8sRun, rows: List[Object], output: str) -> int:
         else:
             now = k8s.env.now()
             if not widths:
-                format_table(title, [table_row(row, now, wide) for row in rows], widths)
-            k8s.console.text(format_table(title, [table_row(row, now, wide)], widths))
+                format_table(title, [format_row(row, now, wide) for row in rows], widths)
+            k8s.console.text(format_table(title, [format_row(row, now, wide)], widths))
             title = []
     return ExitCode.OK
 
 
-def header(wide: bool) -> List[str]:
+def list_titles(wide: bool) -> List[str]:
     """The titles of the columns of `k8r ls`."""
     return [name.upper() for name in COLUMNS + (("image", "command") if wide else ())]
 
 
-def table_row(row: Object, now: float, wide: bool) -> List[str]:
+def format_row(row: Object, now: float, wide: bool) -> List[str]:
     """A row of `k8r ls`, as text."""
     age = format_age(now - parse_timestamp(row["created"]))
     more = [row["image"], " ".join(row["command"]).replace("\n", " ")[:60]] if wide else []
@@ -6964,7 +7003,7 @@ def cmd_delete(k8s: K8sRun, args: argparse.Namespace) -> int:
     """Remove Jobs: all that can be, then complain about those that cannot."""
     if bool(args.names) + args.all + args.done != 1:
         raise UsageError("what is to be removed?", "give names, or --done, or --all")
-    names = args.names or (k8s.finished_jobs() if args.done else [])
+    names = args.names or (k8s.list_finished_jobs() if args.done else [])
     if args.all:
         names = [row["name"] for row in k8s.list_jobs()]
     failures: List[K8rError] = []
@@ -6973,7 +7012,7 @@ def cmd_delete(k8s: K8sRun, args: argparse.Namespace) -> int:
             if k8s.delete_job(name, args.force, args.secrets):
                 k8s.console.say(f"removed {name}")
             elif args.names:
-                failures.append(k8s.no_job(name))
+                failures.append(k8s.no_such_job_error(name))
         except K8rError as error:
             failures.append(error)
     for failure in failures[:-1]:
@@ -6990,13 +7029,13 @@ def cmd_secret(k8s: K8sRun, args: argparse.Namespace) -> int:
         rows = k8s.list_secrets()
         header = "NAME JOB VARIABLES AGE".split()
         if rows:
-            table = [secret_table_row(row, k8s.env.now()) for row in rows]
+            table = [format_secret_row(row, k8s.env.now()) for row in rows]
             console.text(format_table(header, table))
         return ExitCode.OK
     if not args.name:
         raise UsageError("which secret?", "k8r secret NAME VALUE, or k8r secret --list")
     name = parse_secret_name(args.name)
-    job_name = parse_job_name(args.job_name, 1) if args.job_name else k8s.directory_name()
+    job_name = parse_job_name(args.job_name, 1) if args.job_name else k8s.get_directory_name()
     if args.delete:
         if not k8s.delete_secret(name, job_name):
             raise K8rError(f"there is no secret '{name}' for {job_name}", "see k8r secret --list")
@@ -7004,7 +7043,7 @@ def cmd_secret(k8s: K8sRun, args: argparse.Namespace) -> int:
         return ExitCode.OK
     if args.value is None or args.value == "-":
         value = read_secret_value(name, args.value, k8s.env)
-        made = masked(secret(name, job_name, {name: value}))
+        made = mask_values(build_secret(name, job_name, {name: value}))
         if not args.show_yaml:
             k8s.create_secret(name, {name: value}, job_name)
     else:
@@ -7027,7 +7066,7 @@ def read_secret_value(name: str, value: Optional[str], env: Environment) -> byte
     return getpass.getpass(f"value of {name}: ").encode()
 
 
-def secret_table_row(row: Object, now: float) -> List[str]:
+def format_secret_row(row: Object, now: float) -> List[str]:
     """A row of `k8r secret --list`."""
     age = format_age(now - parse_timestamp(row["created"]))
     return [row["name"], row["job"], ",".join(row["variables"]) or "-", age]
@@ -7078,7 +7117,7 @@ fi
 """Both ask k8r for each word; without an answer the shell completes file names."""
 
 
-def shell_function(folder: str, python: str) -> str:
+def build_shell_function(folder: str, python: str) -> str:
     """The text of `k8r env`. A checkout gets its dependencies at the first use; a k8r
     without a uv.lock has them in ``python``.
     """
@@ -7093,13 +7132,13 @@ def shell_function(folder: str, python: str) -> str:
 
 def cmd_env(k8s: K8sRun, args: argparse.Namespace) -> int:
     """Print the shell function."""
-    k8s.console.data(shell_function(installation(), sys.executable).encode())
+    k8s.console.data(build_shell_function(find_installation(), sys.executable).encode())
     return ExitCode.OK
 
 
 def cmd_update(k8s: K8sRun, args: argparse.Namespace) -> int:
     """Let install.sh of this installation bring it up to date."""
-    folder = installation()
+    folder = find_installation()
     if not os.path.islink(folder):
         raise K8rError(
             f"the k8r in {folder} was not installed by install.sh",
@@ -7116,26 +7155,26 @@ COMPLETION_TIMEOUT = 2
 """Seconds for which a shell may have to wait at the Tab key."""
 
 
-def completions(words: Sequence[str], env: Environment) -> List[str]:
+def complete_words(words: Sequence[str], env: Environment) -> List[str]:
     """What the last of the words after `k8r` may become; none for file names."""
     *before, word = [text for text in words if text != "="] or [""]
     parser = build_parser()
-    valued = all_options(parser, valued=True)
+    valued = list_options(parser, valued=True)
     option, equals, _ = word.partition("=")
     if "--" in before:
         found: Iterable[str] = []
     elif equals and option in valued:
-        found = [f"{option}={value}" for value in option_values(parser, option, before, env)]
+        found = [f"{option}={value}" for value in complete_option(parser, option, before, env)]
     elif before and before[-1] in valued:
-        found = option_values(parser, before[-1], before[:-1], env)
+        found = complete_option(parser, before[-1], before[:-1], env)
     else:
-        at = first_word(before, valued)
+        at = find_first_word(before, valued)
         name = "run" if at is None or before[at] not in SUBCOMMANDS else before[at]
-        found = words_of(parser, name, at is None, word.startswith("-"), before, env)
+        found = complete_argument(parser, name, at is None, word.startswith("-"), before, env)
     return sorted({text for text in found if text.startswith(word)})
 
 
-def words_of(
+def complete_argument(
     parser: MainParser,
     name: str,
     first: bool,
@@ -7145,31 +7184,31 @@ def words_of(
 ) -> Iterable[str]:
     """The options or arguments of a subcommand; ``first``: it is yet to be named."""
     if option:
-        return all_options(subcommands(parser)[name]) | ({"--version"} if first else set())
+        return list_options(list_subcommands(parser)[name]) | ({"--version"} if first else set())
     if first:
         return SUBCOMMANDS
     if name in ("logs", "delete", "rm"):
-        return lookup(before, env).names()
+        return make_lookup(before, env).names()
     if name == "secret":
-        return [row["name"] for row in lookup(before, env).list_secrets()]
+        return [row["name"] for row in make_lookup(before, env).list_secrets()]
     return []
 
 
-def option_values(
+def complete_option(
     parser: argparse.ArgumentParser, option: str, before: Sequence[str], env: Environment
 ) -> Iterable[str]:
     """What an option may be given."""
     if option == "--context":
-        return lookup(before, env).contexts()
+        return make_lookup(before, env).contexts()
     if option in ("-n", "--namespace"):
-        return lookup(before, env).namespaces()
-    for action in every_action(parser):
+        return make_lookup(before, env).namespaces()
+    for action in walk_actions(parser):
         if option in action.option_strings and action.choices:
             return [str(choice) for choice in action.choices]
     return []
 
 
-def lookup(before: Sequence[str], env: Environment) -> K8sRun:
+def make_lookup(before: Sequence[str], env: Environment) -> K8sRun:
     """The cluster that the words of a command line mean."""
     parser = Parser(add_help=False)
     add_global_options(parser, top=True)
@@ -7177,7 +7216,7 @@ def lookup(before: Sequence[str], env: Environment) -> K8sRun:
     return K8sRun(args.namespace, args.context, args.kubeconfig, insecure=args.insecure, env=env)
 
 
-def interrupt(signum: int, frame: Any) -> NoReturn:
+def raise_signal(signum: int, frame: Any) -> NoReturn:
     """Turn a signal into an exception, once: the next one ends the process."""
     signal.signal(signum, signal.SIG_DFL)
     if signum == signal.SIGINT:
@@ -7185,12 +7224,12 @@ def interrupt(signum: int, frame: Any) -> NoReturn:
     raise Interrupted(signum)
 
 
-def complete(words: Sequence[str], env: Environment, console: Console) -> int:
+def answer_shell(words: Sequence[str], env: Environment, console: Console) -> int:
     """Answer a shell: soon, and silent about whatever goes wrong."""
-    signal.signal(signal.SIGALRM, interrupt)
+    signal.signal(signal.SIGALRM, raise_signal)
     signal.alarm(COMPLETION_TIMEOUT)
-    with contextlib.suppress(K8rError, Interrupted, Answer):
-        for text in completions(words, env):
+    with contextlib.suppress(K8rError, Interrupted, PrintAndExit):
+        for text in complete_words(words, env):
             console.text(text)
     return ExitCode.OK
 
@@ -7214,21 +7253,21 @@ COMMANDS: Dict[str, Callable[[K8sRun, argparse.Namespace], int]] = {
 
 def describe_version() -> str:
     """What --version prints: the release, and the commit where it is known."""
-    commit = commit_of(installation())
+    commit = find_commit(find_installation())
     return f"k8r {__version__}" + (f" ({commit})" if commit else "")
 
 
 def dispatch(words: Sequence[str], env: Environment, console: Console) -> int:
     """Parse a command line and do what it says; the exit status."""
-    if words[:1] == [COMPLETE]:
-        return complete(words[1:], env, console)
+    if words[:1] == [COMPLETION_WORD]:
+        return answer_shell(words[1:], env, console)
     try:
         parser = build_parser()
         args = parse_args(words, parser)
         if args.subcommand not in ("env", "update", None):
-            defaults = defaults_of(settings(env, configurable(parser)))
+            defaults = merge_settings(load_settings(env, list_configurable(parser)))
             args = parse_args(words, build_parser(defaults)) if defaults else args
-    except Answer as answer:
+    except PrintAndExit as answer:
         console.data(str(answer).encode())
         return ExitCode.OK
     if args.version:
@@ -7256,7 +7295,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     console = Console(env, "-q" in words, verbose, "never")
     try:
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(signum, interrupt)
+            signal.signal(signum, raise_signal)
         return dispatch(words, env, console)
     except K8rError as error:
         console.trace()
@@ -7275,7 +7314,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         return ExitCode.FAILED
 
 
-def script() -> NoReturn:
+def run_and_exit() -> NoReturn:
     """The entry point of the installed command."""
     code = main()
     # All ends with the process: the collector need not look through it once more first.
@@ -7284,4 +7323,4 @@ def script() -> NoReturn:
 
 
 if __name__ == "__main__":
-    script()
+    run_and_exit()

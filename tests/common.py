@@ -16,7 +16,7 @@ for word in constants.split():
     assert hasattr(k8r, name), "k8r.py has no " + name
     setattr(k8r, name, json.loads(value))
 sys.argv[:4] = [path]
-k8r.script()
+k8r.run_and_exit()
 """
 
 

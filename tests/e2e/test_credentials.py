@@ -23,7 +23,7 @@ WriteKubeconfig = Callable[..., str]
 HASTY = [
     sys.executable,
     "-c",
-    "import sys; del sys.argv[1:3]; import k8r; k8r.READ_TIMEOUT = 2.0; k8r.script()",
+    "import sys; del sys.argv[1:3]; import k8r; k8r.READ_TIMEOUT = 2.0; k8r.run_and_exit()",
 ]
 """A prefix for k8r that opens a quiet stream anew after 2 s, hence asks with its credentials."""
 

@@ -34,7 +34,7 @@ CHUNKS = [
     range(first, min(first + AT_ONCE, FIRST + SEEDS))
     for first in range(FIRST, FIRST + SEEDS, AT_ONCE)
 ]
-IMPATIENT = {"READ_TIMEOUT": 3.0, "FIRST_PATIENCE": 60.0}
+IMPATIENT = {"READ_TIMEOUT": 3.0, "FIRST_RETRY_TIME": 60.0}
 """k8r's constants in random runs: a dead connection costs less time, and faults
 may hit the first request, too, which otherwise ends k8r after three seconds.
 """

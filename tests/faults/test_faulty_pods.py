@@ -224,7 +224,7 @@ def test_many_pods(k8r: Cli, serve: Serve, num: int) -> None:
 def test_more_logs_than_may_be_followed(k8r: Cli, serve: Serve) -> None:
     """They take turns: each is heard of before any has ended, and nothing is lost."""
     cluster = serve(PodScript(numbered(20, delay=0.25)))
-    prefix = patched(STREAMS_AT_ONCE=4, TURN=0.3)
+    prefix = patched(STREAMS_AT_ONCE=4, LOG_TURN=0.3)
     process = k8r.start("alpine", "--num", "12", "--", "true", prefix=prefix)
     result = k8r.finish(process)
     assert by_index(result.out) == {index: text(20) for index in range(12)}, result.err

@@ -101,7 +101,7 @@ def test_case_8_the_server_does_not_come_back(k8r: Cli, serve: Serve) -> None:
     """In the end k8r gives up, and says how to come back to what may still run."""
     cluster = serve(PodScript(run=600))
     cluster.fault(Match("GET", "/log$"), Down(600))
-    process = k8r.start("alpine", "--", "true", prefix=patched(PATIENCE=2.0))
+    process = k8r.start("alpine", "--", "true", prefix=patched(RETRY_TIME=2.0))
     result = k8r.finish(process, timeout=30)
     assert result.code == 125, result.err
     assert "cannot reach the cluster" in result.err

@@ -32,7 +32,7 @@ version = "{version}"
 requires-python = ">=3.8"
 
 [project.scripts]
-k8r = "k8r:script"
+k8r = "k8r:run_and_exit"
 
 [tool.hatch.build.targets.wheel]
 only-include = ["k8r.py"]

@@ -52,18 +52,18 @@ def test_is_plain(cluster: Any, user: Any, environ: Any, plain: bool) -> None:
 
 def test_a_token() -> None:
     """It goes into the header; the URL has no slash at its end."""
-    access = k8r.plain_access(context({}, {"token": "abc"}), False)
+    access = k8r.make_plain_access(context({}, {"token": "abc"}), False)
     assert (access.host, access.headers()) == (
         "http://127.0.0.1:1",
         {"Authorization": "Bearer abc"},
     )
-    assert k8r.plain_access(context({}, {}), False).headers() == {}
+    assert k8r.make_plain_access(context({}, {}), False).headers() == {}
 
 
 def test_a_token_in_a_file(tmp_path: Path) -> None:
     """Without the newline that it ends with."""
     (tmp_path / "token").write_text("abc\n")
-    access = k8r.plain_access(context({}, {"tokenFile": str(tmp_path / "token")}), False)
+    access = k8r.make_plain_access(context({}, {"tokenFile": str(tmp_path / "token")}), False)
     assert access.headers() == {"Authorization": "Bearer abc"}
 
 
@@ -80,7 +80,7 @@ def test_a_token_in_a_file(tmp_path: Path) -> None:
 def test_what_cannot_be_used(cluster: Any, user: Any) -> None:
     """One error that says what it is about."""
     with pytest.raises(k8r.K8rError) as caught:
-        k8r.plain_access(context({"server": "https://127.0.0.1:1", **cluster}, user), False)
+        k8r.make_plain_access(context({"server": "https://127.0.0.1:1", **cluster}, user), False)
     assert "kubeconfig's certificates cannot be used" in caught.value.message
     assert caught.value.exit_code == 125
 

@@ -35,7 +35,7 @@ def refused(*argv: str) -> module.UsageError:
 
 def options(*argv: str, **environ: str) -> module.RunOptions:
     """The options of a run."""
-    return module.run_options(parse(*argv), environment(environ, "/nonexistent"))
+    return module.build_run_options(parse(*argv), environment(environ, "/nonexistent"))
 
 
 def environment(environ: Dict[str, str], cwd: str, stdin: bytes = b"") -> module.Environment:
@@ -123,7 +123,7 @@ def test_files_of_options(tmp_path: Path) -> None:
     (tmp_path / "patch.yaml").write_text("spec: {nodeSelector: {a: b}}\n")
     words = ["--env", "A=3", "--env-file", "one.env", "--env-file", "two.env"]
     args = parse("alpine", *words, "--patch", "patch.yaml")
-    made = module.run_options(args, environment({"HERE": "h"}, str(tmp_path)))
+    made = module.build_run_options(args, environment({"HERE": "h"}, str(tmp_path)))
     assert dict(made.env) == {"A": "3", "B": "2", "HERE": "h"}
     assert made.patch == {"spec": {"nodeSelector": {"a": "b"}}}
 
@@ -217,11 +217,11 @@ def test_other_commands(argv: List[str], expected: Dict[str, Any]) -> None:
 
 def test_valued_options() -> None:
     """Every option that takes a value, and none that does not."""
-    found = module.all_options(module.build_parser(), valued=True)
+    found = module.list_options(module.build_parser(), valued=True)
     assert {"-n", "--namespace", "--num", "--env", "--tail", "-o", "--grace"} <= found
     plain = {"-v", "--help", "-h", "--version", "--rm", "-d", "--all", "-f", "-q"}
     assert not plain & found
-    assert plain | found <= module.all_options(module.build_parser())
+    assert plain | found <= module.list_options(module.build_parser())
 
 
 def test_log_query() -> None:
@@ -350,7 +350,7 @@ def run(argv, name):
             os.dup2(os.open(f"{name}.{kind}", os.O_CREAT | os.O_WRONLY), fd)
         sys.argv = ["k8r", *argv]
         try:
-            k8r.script()
+            k8r.run_and_exit()
         except SystemExit as end:
             sys.stdout.flush()
             os._exit(end.code)
@@ -543,7 +543,7 @@ def test_the_end_is_quick() -> None:
     """When the interpreter ends, the garbage collector has nothing left to look through."""
     code = "import atexit, gc, k8r; atexit.register(lambda: print(gc.get_freeze_count() > 9000))\n"
     env = {"PYTHONPATH": os.path.dirname(module.__file__)}
-    words = [sys.executable, "-c", code + "k8r.script()", "--version"]
+    words = [sys.executable, "-c", code + "k8r.run_and_exit()", "--version"]
     done = subprocess.run(words, env=env, stdout=subprocess.PIPE, check=True)
     assert done.stdout.endswith(b"True\n")
 

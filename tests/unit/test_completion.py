@@ -14,7 +14,7 @@ from tests.conftest import Cli
 
 def complete(k8r: Cli, *words: str) -> List[str]:
     """The answer to a shell."""
-    done = k8r(module.COMPLETE, *words)
+    done = k8r(module.COMPLETION_WORD, *words)
     assert (done.code, done.err) == (0, "")
     return done.text.splitlines()
 

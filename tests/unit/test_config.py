@@ -154,7 +154,7 @@ def test_nothing_to_show(k8r: Cli) -> None:
 
 def test_every_option_can_be_looked_up() -> None:
     """No two of them want the same variable, and none that k8r gives a container."""
-    known = module.configurable(module.build_parser())
+    known = module.list_configurable(module.build_parser())
     variables = ["K8R_" + name.upper().replace("-", "_") for name in known]
     assert len(set(variables)) == len(variables) > 25
     assert not {"K8R_INDEX", "K8R_COUNT", "K8R_JOB", "K8R_REGISTRY", "K8R_PROJECT"} & set(variables)

@@ -327,12 +327,12 @@ def test_who_prints() -> None:
 
 
 def test_who_exits() -> None:
-    """sys.exit is called by script() alone, and nothing else ends the process."""
-    script = dict(functions())["script"]
+    """sys.exit is called by run_and_exit() alone, and nothing else ends the process."""
+    entry = dict(functions())["run_and_exit"]
     for node in ast.walk(TREE):
         if isinstance(node, ast.Attribute) and dotted(node) in ("sys.exit", "os._exit", "os.abort"):
             assert dotted(node) == "sys.exit"
-            assert node in list(ast.walk(script)), f"line {node.lineno}"
+            assert node in list(ast.walk(entry)), f"line {node.lineno}"
         if isinstance(node, ast.Name):
             assert node.id not in ("SystemExit", "exit", "quit"), f"line {node.lineno}"
 

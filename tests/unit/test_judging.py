@@ -179,7 +179,7 @@ def job(conditions: Sequence[Dict[str, Any]] = (), num: int = 1, **more: Any) ->
 )
 def test_pod_outcome(given_pod: Dict[str, Any], outcome: Optional[Tuple[int, str, str]]) -> None:
     """A pod has ended when its main container has, or when a part of it has failed."""
-    assert k8r.pod_outcome(given_pod) == (outcome if outcome is None else k8r.Outcome(*outcome))
+    assert k8r.judge_pod(given_pod) == (outcome if outcome is None else k8r.Outcome(*outcome))
 
 
 @pytest.mark.parametrize(
@@ -216,10 +216,10 @@ def test_pod_without_status() -> None:
     """A pod that was just created has nothing to judge."""
     fresh = pod()
     del fresh["status"]
-    assert k8r.pod_outcome(fresh) is None
-    assert k8r.container_statuses(fresh) == []
-    assert k8r.pod_index({"metadata": {"name": "x", "annotations": None}}) == 0
-    assert k8r.pod_index(pod(index=12)) == 12
+    assert k8r.judge_pod(fresh) is None
+    assert k8r.list_container_statuses(fresh) == []
+    assert k8r.get_pod_index({"metadata": {"name": "x", "annotations": None}}) == 0
+    assert k8r.get_pod_index(pod(index=12)) == 12
 
 
 # Retries
@@ -254,7 +254,7 @@ def test_latest_outcomes(pods: List[Any], retry: int, final: bool, decided: Dict
     """An index is decided by a success, by one failure more than there are retries, or by
     the end of the Job.
     """
-    outcomes = k8r.latest_outcomes(pods, retry, final)
+    outcomes = k8r.decide_indexes(pods, retry, final)
     assert {index: outcome.code for index, outcome in outcomes.items()} == decided
 
 
@@ -272,9 +272,9 @@ def test_order_of_arrival_does_not_matter(
         pod(RUNNING if code is None else terminated(code), second=second)
         for second, code in enumerate(codes)
     ]
-    ordered = k8r.latest_outcomes(pods, retry, final)
+    ordered = k8r.decide_indexes(pods, retry, final)
     random.shuffle(pods)
-    assert k8r.latest_outcomes(pods, retry, final) == ordered
+    assert k8r.decide_indexes(pods, retry, final) == ordered
 
 
 # Verdicts
@@ -341,7 +341,7 @@ def test_verdict(
 ) -> None:
     """The exit code of the lowest failing index, 124 for a deadline, 125 where there is none."""
     before = copy.deepcopy((given_job, pods))
-    found = k8r.verdict(given_job, pods)
+    found = k8r.judge_job(given_job, pods)
     assert (given_job, pods) == before
     assert (found and found.code) == code
     if found:
@@ -353,14 +353,14 @@ def test_job_of_somebody_else() -> None:
     bare = job()
     bare["spec"] = {}
     del bare["status"]
-    assert k8r.verdict(bare, [pod(terminated(1))]) is None
-    assert k8r.verdict(bare, [pod(terminated(0))]) == (0, "train succeeded")
+    assert k8r.judge_job(bare, [pod(terminated(1))]) is None
+    assert k8r.judge_job(bare, [pod(terminated(0))]) == (0, "train succeeded")
 
 
 def test_many_failures_are_cut_short() -> None:
     """Ten are named, the rest is counted."""
     pods = [pod(terminated(1), index=i) for i in range(25)]
-    found = k8r.verdict(job(num=25), pods)
+    found = k8r.judge_job(job(num=25), pods)
     assert found
     assert found.text.count("index ") == 10
     assert found.text.endswith("index 9: exit code 1; and 15 more")
@@ -368,8 +368,8 @@ def test_many_failures_are_cut_short() -> None:
 
 def test_summary_names_the_reason_of_a_job_without_pods() -> None:
     """Without any outcome there is no success."""
-    assert k8r.summary("x", 1, {}, "FailedIndexes") == (125, "x failed (FailedIndexes)")
-    assert k8r.summary("x", 2, {0: k8r.Outcome(0)}, "") == (125, "x failed (its pods are gone)")
+    assert k8r.summarize("x", 1, {}, "FailedIndexes") == (125, "x failed (FailedIndexes)")
+    assert k8r.summarize("x", 2, {0: k8r.Outcome(0)}, "") == (125, "x failed (its pods are gone)")
 
 
 @pytest.mark.parametrize(
@@ -512,7 +512,7 @@ def test_explain_pod(
     assert k8r.explain_pod(given_pod, events) == (wait if wait is None else k8r.Wait(*wait))
 
 
-@pytest.mark.parametrize("reason", sorted(k8r.HOPELESS))
+@pytest.mark.parametrize("reason", sorted(k8r.FATAL_REASONS))
 def test_hopeless_reasons(reason: str) -> None:
     """Each of them ends a run in the end, and its message is shown."""
     found = k8r.explain_pod(pod(waiting(reason, "the message"), "Pending"), [])
@@ -666,13 +666,13 @@ def test_explain_unschedulable(refusal: str, limits: Any, nodes: Any, words: str
 )
 def test_quantity(text: str, number: float) -> None:
     """Quantities of nodes come in every unit of the API."""
-    assert k8r.quantity(text) == pytest.approx(number)
+    assert k8r.convert_quantity(text) == pytest.approx(number)
 
 
 def test_asked_of_nothing() -> None:
     """A pod without resources asks for nothing."""
-    assert k8r.asked(pod()) == {}
-    assert k8r.asked({"spec": {"containers": None}}) == {}
+    assert k8r.requested_resources(pod()) == {}
+    assert k8r.requested_resources({"spec": {"containers": None}}) == {}
 
 
 # Listing
@@ -680,7 +680,7 @@ def test_asked_of_nothing() -> None:
 
 def test_job_row() -> None:
     """What `ls` says comes from the status, and 0 where the status is silent."""
-    row = k8r.job_row(job(num=5, active=3, ready=2, succeeded=1, failed=1))
+    row = k8r.build_job_row(job(num=5, active=3, ready=2, succeeded=1, failed=1))
     assert (row.pop("image"), row.pop("command")) == ("alpine", ["make", "all"])
     assert row == {
         "name": "train",
@@ -694,7 +694,7 @@ def test_job_row() -> None:
         "created": "2026-01-01T10:00:00Z",
     }
     bare = {"metadata": {"name": "x"}, "spec": {"template": {"spec": {}}}}
-    row = k8r.job_row(bare)
+    row = k8r.build_job_row(bare)
     assert (row["desired"], row["running"], row["complete"], row["failed"]) == (1, 0, 0, 0)
     assert row["source"] == row["created"] == ""
 
@@ -715,16 +715,16 @@ def test_job_row() -> None:
 )
 def test_job_status(given_job: Dict[str, Any], word: str) -> None:
     """One word, and the reason of a failure."""
-    assert k8r.job_status(given_job) == word
+    assert k8r.describe_status(given_job) == word
 
 
 def test_status_of_a_job_that_is_being_deleted() -> None:
     """Its end is shown, but not before its success or failure."""
     going = job(active=1, ready=1)
     going["metadata"]["deletionTimestamp"] = "2026-01-01T10:01:00Z"
-    assert k8r.job_status(going) == "Terminating"
+    assert k8r.describe_status(going) == "Terminating"
     going["status"]["conditions"] = COMPLETE
-    assert k8r.job_status(going) == "Complete"
+    assert k8r.describe_status(going) == "Complete"
 
 
 def deployment(replicas: int, ready: Optional[int], progressing: str = "True") -> Dict[str, Any]:
@@ -742,24 +742,24 @@ def deployment(replicas: int, ready: Optional[int], progressing: str = "True") -
 
 def test_deployment_row() -> None:
     """A Deployment has its row, too."""
-    row = k8r.deployment_row(deployment(2, 2))
+    row = k8r.build_deployment_row(deployment(2, 2))
     assert (row["name"], row["type"], row["source"]) == ("train", "deployment", "directory")
     assert (row["desired"], row["running"], row["status"]) == (2, 2, "Running")
-    row = k8r.deployment_row(deployment(2, None, "False"))
+    row = k8r.build_deployment_row(deployment(2, None, "False"))
     assert (row["running"], row["status"]) == (0, "Failed (ProgressDeadlineExceeded)")
-    assert k8r.deployment_row(deployment(0, None))["status"] == "Running"
+    assert k8r.build_deployment_row(deployment(0, None))["status"] == "Running"
 
 
 def test_rows_have_the_same_keys() -> None:
     """One table holds both, and `-o json` has the columns of the table."""
-    row = k8r.job_row(job())
-    assert list(row) == list(k8r.deployment_row(deployment(1, 1)))
+    row = k8r.build_job_row(job())
+    assert list(row) == list(k8r.build_deployment_row(deployment(1, 1)))
     now = k8r.parse_timestamp("2026-01-01T10:05:00Z")
-    short, wide = (k8r.table_row(row, now, more) for more in (False, True))
+    short, wide = (k8r.format_row(row, now, more) for more in (False, True))
     assert short == ["train", "job", "directory", "1", "0", "0", "0", "Running", "5m"]
     assert wide == [*short, "alpine", "make all"]
     for more in (False, True):
-        assert len(k8r.header(more)) == len(k8r.table_row(row, now, more))
+        assert len(k8r.list_titles(more)) == len(k8r.format_row(row, now, more))
 
 
 def test_command_of_a_row() -> None:
@@ -767,31 +767,31 @@ def test_command_of_a_row() -> None:
     made = job()
     main = made["spec"]["template"]["spec"]["containers"][0]
     main.update(command=["sh", "-c", "unpack", "k8r"], args=["a\nb", "c" * 100])
-    row = k8r.job_row(made)
+    row = k8r.build_job_row(made)
     assert row["command"] == ["a\nb", "c" * 100]
-    (cell,) = k8r.table_row(row, 0, True)[-1:]
+    (cell,) = k8r.format_row(row, 0, True)[-1:]
     assert "\n" not in cell and len(cell) <= 60
 
 
 def test_pending_reason() -> None:
     """One word of the scheduler or the kubelet."""
-    assert k8r.pending_reason(pod(phase="Pending")) == ("train", "Pending")
+    assert k8r.explain_pending(pod(phase="Pending")) == ("train", "Pending")
     entry = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
-    assert k8r.pending_reason(pod(phase="Pending", conditions=[entry]))[1] == "Unschedulable"
+    assert k8r.explain_pending(pod(phase="Pending", conditions=[entry]))[1] == "Unschedulable"
     pulling = pod(waiting("ImagePullBackOff"), "Pending", conditions=[dict(entry, status="True")])
-    assert k8r.pending_reason(pulling)[1] == "ImagePullBackOff"
+    assert k8r.explain_pending(pulling)[1] == "ImagePullBackOff"
 
 
 def test_secret_row() -> None:
     """What a list of secrets shows needs none of their values."""
-    made = k8r.secret("db", "train", {"user": b"me", "raw": b"\xff", "pass": b"x"})
+    made = k8r.build_secret("db", "train", {"user": b"me", "raw": b"\xff", "pass": b"x"})
     made["metadata"]["creationTimestamp"] = "2026-01-01T10:00:00Z"
     del made["data"]
-    assert k8r.secret_use(made) == k8r.SecretUse("db", "train-db", ("pass", "user"))
-    row = k8r.secret_row(made)
+    assert k8r.read_secret_use(made) == k8r.SecretUse("db", "train-db", ("pass", "user"))
+    row = k8r.build_secret_row(made)
     assert (row["name"], row["job"], row["object"]) == ("db", "train", "train-db")
     assert row["variables"] == ["DB_PASS", "DB_USER"]
-    cells = k8r.secret_table_row(row, k8r.parse_timestamp("2026-01-01T10:05:00Z"))
+    cells = k8r.format_secret_row(row, k8r.parse_timestamp("2026-01-01T10:05:00Z"))
     assert cells == ["db", "train", "DB_PASS,DB_USER", "5m"]
 
 
@@ -800,11 +800,11 @@ def test_whose_it_is() -> None:
     assert k8r.is_ours(job()) and not k8r.is_ours(None)
     assert not k8r.is_ours({"metadata": {"name": "x", "labels": {"created-by": "me"}}})
     bare = {"metadata": {"name": "train-1"}}
-    assert (k8r.base_name(bare), k8r.run_id(bare)) == ("train-1", "")
+    assert (k8r.get_base_name(bare), k8r.get_run_id(bare)) == ("train-1", "")
     noted = {"k8r-base-name": "train", "k8r-run-id": "ab"}
     marked = {"metadata": {"name": "train-1", "annotations": noted}}
-    assert (k8r.base_name(marked), k8r.run_id(marked)) == ("train", "ab")
-    assert k8r.pod_suffix({"metadata": {"name": "web-5d9c7b-x2x9q"}}) == "x2x9q"
+    assert (k8r.get_base_name(marked), k8r.get_run_id(marked)) == ("train", "ab")
+    assert k8r.get_pod_suffix({"metadata": {"name": "web-5d9c7b-x2x9q"}}) == "x2x9q"
 
 
 def test_table() -> None:
@@ -927,12 +927,12 @@ def test_format_size(size: int, text: str) -> None:
 )
 def test_a_row_by_its_pods(pods: List[Any], changes: Dict[str, Any]) -> None:
     """`ls` knows of an end as soon as the run itself does."""
-    row, root = k8r.row_and_job(job(active=1, ready=0))
-    assert root is not None and k8r.by_pods(row, root, pods) == changes
+    row, root = k8r.build_row_and_job(job(active=1, ready=0))
+    assert root is not None and k8r.correct_by_pods(row, root, pods) == changes
 
 
 def test_a_row_that_says_enough() -> None:
     """A Job with a running pod, or one that has ended, needs no look at its pods."""
-    assert k8r.row_and_job(job(active=1, ready=1))[1] is None
-    ended = k8r.row_and_job(job(conditions=[condition("Complete")]))
+    assert k8r.build_row_and_job(job(active=1, ready=1))[1] is None
+    ended = k8r.build_row_and_job(job(conditions=[condition("Complete")]))
     assert (ended[0]["status"], ended[1]) == ("Complete", None)

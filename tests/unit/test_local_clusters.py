@@ -27,7 +27,7 @@ IMAGE = "gcr.io/default-project/app:0123456789ab"
 )
 def test_load_command(context: str, command: Optional[List[str]]) -> None:
     """The context's name says which tool, and for which cluster."""
-    assert k8r.load_command(context, IMAGE) == command
+    assert k8r.build_load_command(context, IMAGE) == command
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def directory(chunks: int = 1, **changes: Any) -> k8r.Workload:
     plain = {
         "source_type": "directory",
         "image": "alpine:latest",
-        "setup": k8r.unpack_script(chunks),
+        "setup": k8r.build_unpack_script(chunks),
         "chunks": chunks,
         "command": ("make", "all"),
     }
@@ -59,7 +59,7 @@ def github(secret: Optional[str] = None, **changes: Any) -> k8r.Workload:
     plain = {
         "source_type": "github",
         "image": "alpine:latest",
-        "setup": k8r.cloned_script(),
+        "setup": k8r.build_cloned_script(),
         "clone": k8r.Clone("https://github.com/org/repo.git", k8r.GitOptions(**chosen), secret),
         "command": ("make", "all"),
     }
@@ -134,12 +134,13 @@ CASES.update(
 def objects(workload: k8r.Workload) -> List[Dict[str, Any]]:
     """What `--show-yaml` prints."""
     maps = [
-        k8r.configmap(workload, part, f"part {part}".encode()) for part in range(workload.chunks)
+        k8r.build_configmap(workload, part, f"part {part}".encode())
+        for part in range(workload.chunks)
     ]
     return [
-        *([k8r.service(workload)] if workload.port else []),
+        *([k8r.build_service(workload)] if workload.port else []),
         *maps,
-        k8r.root_object(workload),
+        k8r.build_root(workload),
     ]
 
 
@@ -246,13 +247,15 @@ def test_equal_workloads_give_equal_manifests(case: str) -> None:
 def test_archive_is_where_it_is_looked_for() -> None:
     """Each ConfigMap is projected once, under a name that sorts by its number."""
     workload = directory(64)
-    spec = k8r.pod_template(workload, "Never")["spec"]
+    spec = k8r.build_pod_template(workload, "Never")["spec"]
     (volume,) = [volume for volume in spec["volumes"] if volume["name"] == "source"]
     parts = [source["configMap"] for source in volume["projected"]["sources"]]
-    assert [part["name"] for part in parts] == [k8r.archive_name(workload, n) for n in range(64)]
+    assert [part["name"] for part in parts] == [
+        k8r.name_archive_part(workload, n) for n in range(64)
+    ]
     paths = [item["path"] for part in parts for item in part["items"]]
     assert paths == sorted(paths)
-    made = k8r.configmap(workload, 7, bytes(range(256)))
+    made = k8r.build_configmap(workload, 7, bytes(range(256)))
     assert made["metadata"]["name"] == parts[7]["name"]
     (key,) = {item["key"] for part in parts for item in part["items"]}
     assert base64.b64decode(made["binaryData"][key]) == bytes(range(256))
@@ -263,7 +266,7 @@ def test_limits_are_bytes_of_the_api_server() -> None:
     """All chunks of the largest archive have two digits, and a chunk fits a ConfigMap."""
     assert k8r.CHUNK_SIZE <= 1_048_576
     assert k8r.ARCHIVE_LIMIT // k8r.CHUNK_SIZE <= 100
-    script = k8r.unpack_script(64)
+    script = k8r.build_unpack_script(64)
     assert len(script) < 4096
 
 
@@ -272,13 +275,13 @@ def test_limits_are_bytes_of_the_api_server() -> None:
 )
 def test_parallelism(num: int, parallel: Optional[int], expected: int) -> None:
     """All at once, unless less is asked for."""
-    assert k8r.job(work(num=num, parallel=parallel))["spec"]["parallelism"] == expected
+    assert k8r.build_job(work(num=num, parallel=parallel))["spec"]["parallelism"] == expected
 
 
 @pytest.mark.parametrize("retry", [0, 1, 5])
 def test_retries(retry: int) -> None:
     """Exactly that many for a pod, and for each index of several."""
-    one, many = (k8r.job(work(num=num, retry=retry))["spec"] for num in (1, 3))
+    one, many = (k8r.build_job(work(num=num, retry=retry))["spec"] for num in (1, 3))
     assert one["backoffLimit"] == retry
     assert "backoffLimitPerIndex" not in one
     assert many["backoffLimitPerIndex"] == retry
@@ -289,7 +292,7 @@ def test_retries(retry: int) -> None:
 def test_restricted_pod() -> None:
     """All that the Pod Security Standard "restricted" asks for."""
     for made in (directory(restricted=True), github("x", restricted=True, secrets=SECRETS)):
-        check_restricted(k8r.pod_template(made, "Never")["spec"])
+        check_restricted(k8r.build_pod_template(made, "Never")["spec"])
 
 
 def check_restricted(spec: Dict[str, Any]) -> None:
@@ -306,13 +309,13 @@ def check_restricted(spec: Dict[str, Any]) -> None:
 
 def test_variables() -> None:
     """K8R_INDEX and K8R_COUNT are there, and the user's own values win."""
-    one = {entry["name"]: entry for entry in k8r.environment(work())}
+    one = {entry["name"]: entry for entry in k8r.build_environment(work())}
     assert (one["K8R_INDEX"]["value"], one["K8R_COUNT"]["value"]) == ("0", "1")
-    many = {entry["name"]: entry for entry in k8r.environment(work(num=3))}
+    many = {entry["name"]: entry for entry in k8r.build_environment(work(num=3))}
     field = many["K8R_INDEX"]["valueFrom"]["fieldRef"]["fieldPath"]
     assert field == "metadata.annotations['batch.kubernetes.io/job-completion-index']"
     assert many["K8R_COUNT"]["value"] == "3"
-    mine = k8r.environment(work(num=3, env=(("K8R_INDEX", "x"), ("A", "1"), ("A", "2"))))
+    mine = k8r.build_environment(work(num=3, env=(("K8R_INDEX", "x"), ("A", "1"), ("A", "2"))))
     assert {"name": "K8R_INDEX", "value": "x"} in mine
     names = [entry["name"] for entry in mine]
     assert len(set(names)) == len(names)
@@ -325,19 +328,19 @@ def test_variables() -> None:
 @pytest.mark.parametrize(
     "root, patch",
     [
-        (k8r.job(directory()), {"suspend": True}),
-        (k8r.deployment(directory(as_deployment=True, num=3)), {"replicas": 0}),
+        (k8r.build_job(directory()), {"suspend": True}),
+        (k8r.build_deployment(directory(as_deployment=True, num=3)), {"replicas": 0}),
     ],
     ids=["job", "deployment"],
 )
 def test_suspended(root: Dict[str, Any], patch: Dict[str, Any]) -> None:
     """The same object, the original as it was, and a patch that starts it."""
     before = copy.deepcopy(root)
-    made = k8r.suspended(root)
+    made = k8r.suspend_root(root)
     assert root == before
     assert made["spec"] == {**root["spec"], **patch}
     assert dict(made, spec=root["spec"]) == root
-    started = k8r.merge(made, k8r.resumption(root))
+    started = k8r.merge(made, k8r.build_resumption(root))
     started["spec"].pop("suspend", None)
     assert started == root
 
@@ -345,10 +348,10 @@ def test_suspended(root: Dict[str, Any], patch: Dict[str, Any]) -> None:
 def test_owned() -> None:
     """The same object with its owner, and the originals are as they were."""
     workload = directory()
-    child, owner = k8r.configmap(workload, 0, b"x"), k8r.job(workload)
+    child, owner = k8r.build_configmap(workload, 0, b"x"), k8r.build_job(workload)
     owner["metadata"]["uid"] = "u-1"
     before = copy.deepcopy((child, owner))
-    made = k8r.owned(child, owner)
+    made = k8r.set_owner(child, owner)
     assert (child, owner) == before
     (reference,) = made["metadata"].pop("ownerReferences")
     assert made == child
@@ -406,7 +409,9 @@ def test_merge_of_named_lists() -> None:
 
 def test_patch_of_a_pod() -> None:
     """The user's patch has the last word, and leaves the rest alone."""
-    plain, patched = k8r.pod_template(work(), "Never"), k8r.pod_template(work(patch=PATCH), "Never")
+    plain, patched = k8r.build_pod_template(work(), "Never"), k8r.build_pod_template(
+        work(patch=PATCH), "Never"
+    )
     spec = patched["spec"]
     assert "enableServiceLinks" not in spec and spec["nodeSelector"] == {"gpu": "a100"}
     (main,) = spec["containers"]
@@ -430,7 +435,7 @@ def test_patch_of_a_pod() -> None:
 )
 def test_credentials_for_the_api(patch: Any, mounted: Any) -> None:
     """Only a pod whose account was asked for has any, or one that was told to."""
-    spec = k8r.pod_template(work(patch=patch), "Never")["spec"]
+    spec = k8r.build_pod_template(work(patch=patch), "Never")["spec"]
     assert spec.get("automountServiceAccountToken") is mounted
 
 
@@ -439,7 +444,7 @@ def test_credentials_for_the_api(patch: Any, mounted: Any) -> None:
 
 def test_secret() -> None:
     """The values are there, once; which of them can be variables is noted."""
-    made = k8r.secret("db", "train", {"user": b"me", "key.pem": b"\0\xff"})
+    made = k8r.build_secret("db", "train", {"user": b"me", "key.pem": b"\0\xff"})
     assert made["metadata"]["name"] == "train-db"
     assert made["metadata"]["labels"] == {
         "created-by": "k8r",
@@ -452,9 +457,9 @@ def test_secret() -> None:
 
 def test_masked() -> None:
     """No value is left to be printed, its length neither; the original is as it was."""
-    made = k8r.secret("db", "train", {"a": b"swordfish", "b": b"x" * 1000})
+    made = k8r.build_secret("db", "train", {"a": b"swordfish", "b": b"x" * 1000})
     before = copy.deepcopy(made)
-    hidden = k8r.masked(made)
+    hidden = k8r.mask_values(made)
     assert made == before
     assert set(hidden["data"]) == {"a", "b"}
     assert len(set(hidden["data"].values())) == 1
@@ -464,7 +469,9 @@ def test_masked() -> None:
 
 def test_secrets_of_a_container() -> None:
     """Values come by reference only: files for all keys, variables for those that can be."""
-    spec = k8r.pod_template(work(secrets=SECRETS, env=(("DB_PASSWORD", "mine"),)), "Never")["spec"]
+    spec = k8r.build_pod_template(work(secrets=SECRETS, env=(("DB_PASSWORD", "mine"),)), "Never")[
+        "spec"
+    ]
     (main,) = spec["containers"]
     variables = {entry["name"]: entry for entry in main["env"]}
     reference = variables["DB_TLS_CRT"]["valueFrom"]["secretKeyRef"]
@@ -479,10 +486,10 @@ def test_secrets_of_a_container() -> None:
 
 def test_credentials_of_a_clone() -> None:
     """They are in a Secret that only the clone's container sees."""
-    made = k8r.clone_secret(github(), "me", "swordfish")
+    made = k8r.build_clone_secret(github(), "me", "swordfish")
     assert base64.b64decode(made["data"]["password"]) == b"swordfish"
     workload = github(made["metadata"]["name"])
-    spec = k8r.pod_template(workload, "Never")["spec"]
+    spec = k8r.build_pod_template(workload, "Never")["spec"]
     (main,), (clone,) = spec["containers"], spec["initContainers"]
     assert {"name": "git-secret", "secret": {"secretName": made["metadata"]["name"]}} in spec[
         "volumes"
@@ -496,16 +503,21 @@ def test_credentials_of_a_clone() -> None:
 
 def test_deployment() -> None:
     """Its selector finds its own pods, and does not change with a new run."""
-    first = k8r.deployment(work(as_deployment=True, num=3))
-    second = k8r.deployment(work(as_deployment=True, num=3, run_id="next", image="other"))
+    first = k8r.build_deployment(work(as_deployment=True, num=3))
+    second = k8r.build_deployment(work(as_deployment=True, num=3, run_id="next", image="other"))
     assert first["spec"]["selector"] == second["spec"]["selector"]
     assert first["spec"]["template"] != second["spec"]["template"]
     chosen = first["spec"]["selector"]["matchLabels"]
     assert chosen.items() <= first["spec"]["template"]["metadata"]["labels"].items()
-    assert not chosen.items() <= k8r.job(work())["spec"]["template"]["metadata"]["labels"].items()
+    assert (
+        not chosen.items()
+        <= k8r.build_job(work())["spec"]["template"]["metadata"]["labels"].items()
+    )
     assert first["spec"]["template"]["spec"]["restartPolicy"] == "Always"
     index = [
-        e for e in k8r.environment(work(as_deployment=True, num=3)) if e["name"] == "K8R_INDEX"
+        e
+        for e in k8r.build_environment(work(as_deployment=True, num=3))
+        if e["name"] == "K8R_INDEX"
     ]
     assert index == [{"name": "K8R_INDEX", "value": "0"}], "its pods have no index"
 
@@ -513,7 +525,7 @@ def test_deployment() -> None:
 def test_service() -> None:
     """It leads to the Deployment's pods and their port."""
     workload = work(as_deployment=True, port=8080)
-    made, root = k8r.service(workload), k8r.deployment(workload)
+    made, root = k8r.build_service(workload), k8r.build_deployment(workload)
     assert made["spec"]["selector"] == root["spec"]["selector"]["matchLabels"]
     assert made["spec"]["ports"] == [{"port": 8080, "targetPort": 8080}]
     (main,) = root["spec"]["template"]["spec"]["containers"]
@@ -565,12 +577,12 @@ def expand(text: str, variables: Sequence[str] = ("HOME", "K8R_JOB", "X")) -> st
 @given(st.text(alphabet="$()Xa ", max_size=12) | st.text())
 def test_the_kubelet_changes_nothing(text: str) -> None:
     """Whatever a word has of $, it reaches the container as typed."""
-    assert expand(k8r.verbatim(text)) == text
-    command, args = k8r.command_line(work(command=("a", text)))
+    assert expand(k8r.escape_references(text)) == text
+    command, args = k8r.build_command_line(work(command=("a", text)))
     assert [expand(word) for word in command + args] == ["a", text]
-    _, args = k8r.command_line(directory(command=("a", text)))
+    _, args = k8r.build_command_line(directory(command=("a", text)))
     assert [expand(word) for word in args] == ["a", text]
-    (entry,) = [e for e in k8r.environment(work(env=(("V", text),))) if e["name"] == "V"]
+    (entry,) = [e for e in k8r.build_environment(work(env=(("V", text),))) if e["name"] == "V"]
     assert expand(entry["value"]) == text
 
 
@@ -615,7 +627,7 @@ class Pod:
     @staticmethod
     def words(shell: Sequence[str], command: Sequence[str], chunks: int = 1) -> List[str]:
         """The container's command line, with another shell."""
-        first, args = k8r.command_line(directory(chunks, command=tuple(command)))
+        first, args = k8r.build_command_line(directory(chunks, command=tuple(command)))
         assert first[0] == "sh"
         return [*shell, *(expand(word) for word in [*first[1:], *args])]
 
@@ -662,7 +674,7 @@ ARGUMENTS = [
 @pytest.mark.parametrize("chunks", [1, 2, 64])
 def test_syntax(shell: List[str], chunks: int) -> None:
     """Every shell can parse the script."""
-    script = k8r.command_line(directory(chunks))[0][2]
+    script = k8r.build_command_line(directory(chunks))[0][2]
     subprocess.run([*shell, "-n", "-c", script], check=True)
 
 
@@ -803,7 +815,7 @@ class Repository:
     def clone(self, shell: Sequence[str], **options: Any) -> "subprocess.CompletedProcess[bytes]":
         """Do what the init container does."""
         made = k8r.Clone(self.origin.as_uri(), k8r.GitOptions(**options))
-        container = k8r.clone_container(github(), made)
+        container = k8r.build_clone_container(github(), made)
         variables = {entry["name"]: entry["value"] for entry in container["env"]}
         return subprocess.run(
             [*shell, *map(expand, container["command"][1:])],
@@ -885,7 +897,7 @@ def test_clone_without_a_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(k8r, "WORKSPACE", str(tmp_path))
 
     def run(*command: str) -> "subprocess.CompletedProcess[bytes]":
-        words, args = k8r.command_line(github(command=command))
+        words, args = k8r.build_command_line(github(command=command))
         return subprocess.run(
             [expand(word) for word in [*words, *args]],
             stdout=subprocess.PIPE,
@@ -903,15 +915,15 @@ def test_clone_without_a_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_clone_script_syntax(shell: List[str]) -> None:
     """Every shell can parse it."""
-    for script in (k8r.clone_script(), k8r.cloned_script()):
+    for script in (k8r.build_clone_script(), k8r.build_cloned_script()):
         subprocess.run([*shell, "-n", "-c", script], check=True)
 
 
 def test_container_command_is_not_touched() -> None:
     """An image's run has no shell in between, and without a command no command."""
-    first, args = k8r.command_line(work(command=("a b", "", "$c")))
+    first, args = k8r.build_command_line(work(command=("a b", "", "$c")))
     assert (first, args) == (["a b", "", "$c"], [])
-    container = k8r.container(work(command=()))
+    container = k8r.build_container(work(command=()))
     assert not {"command", "args", "workingDir", "volumeMounts"} & set(container)
 
 

@@ -571,9 +571,9 @@ def test_names_with_the_machines_own_tar(folder: Path, tmp_path: Path) -> None:
 
 def test_names_in_a_refusal() -> None:
     """No name can forge a line or a colour on the terminal."""
-    assert k8r.printable("a\nb\x1b[31m") == "a\\nb\\x1b[31m"
-    assert k8r.printable(os.fsdecode(b"\xff")) == "\\xff"
-    assert k8r.printable("ä 🚀") == "ä 🚀"
+    assert k8r.escape_unprintable("a\nb\x1b[31m") == "a\\nb\\x1b[31m"
+    assert k8r.escape_unprintable(os.fsdecode(b"\xff")) == "\\xff"
+    assert k8r.escape_unprintable("ä 🚀") == "ä 🚀"
 
 
 @pytest.mark.case(27)
@@ -745,7 +745,9 @@ def test_path_type(tree: Path) -> None:
     put(tree, {"file": ""})
     (tree / "link").symlink_to(".")
     (tree / "broken").symlink_to("gone")
-    kinds = {name: k8r.path_type(str(tree / name)) for name in ("", "link", "file", "broken", "x")}
+    kinds = {
+        name: k8r.get_path_type(str(tree / name)) for name in ("", "link", "file", "broken", "x")
+    }
     assert kinds == {
         "": "directory",
         "link": "directory",
@@ -787,7 +789,7 @@ def test_any_tree_comes_back(files: Dict[str, Any]) -> None:
             with open(path, "wb") as file:
                 file.write(data)
             os.chmod(path, 0o755 if executable else 0o644)
-            if not set(name.split("/")) & set(k8r.UNWANTED):
+            if not set(name.split("/")) & set(k8r.ALWAYS_IGNORED):
                 made[name] = (data, 0o755 if executable else 0o644)
         if made:
             archive = packed(Path(top))

@@ -57,16 +57,16 @@ def refused(call: Any, *args: Any) -> k8r.UsageError:
 )
 def test_dns_label(text: str, label: str) -> None:
     """Any text becomes a label that people recognise it by."""
-    assert k8r.dns_label(text) == label
+    assert k8r.make_dns_label(text) == label
 
 
 @given(st.text(), st.integers(3, 63))
 def test_dns_label_is_legal_and_stays(text: str, limit: int) -> None:
     """Whatever the text: a legal label within the limit, which is its own label."""
-    label = k8r.dns_label(text, limit)
+    label = k8r.make_dns_label(text, limit)
     assert LEGAL.fullmatch(label)
     assert len(label) <= limit
-    assert k8r.dns_label(label, limit) == label
+    assert k8r.make_dns_label(label, limit) == label
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_dns_label_is_legal_and_stays(text: str, limit: int) -> None:
 )
 def test_name_limit(num: int, limit: int) -> None:
     """With the last index behind it, a name still is a DNS label."""
-    assert k8r.name_limit(num) == limit
+    assert k8r.get_name_limit(num) == limit
 
 
 @pytest.mark.parametrize("name", ["a", "0", "a-b", "a--b", "train-2", "x" * 63])
@@ -108,31 +108,31 @@ def test_bad_job_name_is_refused(name: str, num: int, offered: str) -> None:
 
 def test_candidate_names() -> None:
     """First the name itself, then with a number."""
-    assert list(islice(k8r.candidate_names("train", 1), 3)) == ["train", "train-1", "train-2"]
-    long = list(islice(k8r.candidate_names("x" * 63, 1), 11))
+    assert list(islice(k8r.generate_names("train", 1), 3)) == ["train", "train-1", "train-2"]
+    long = list(islice(k8r.generate_names("x" * 63, 1), 11))
     assert long[0] == "x" * 63
     assert long[1] == "x" * 61 + "-1"
     assert long[10] == "x" * 60 + "-10"
-    assert next(k8r.candidate_names("x" * 63, 20)) == "x" * 60
+    assert next(k8r.generate_names("x" * 63, 20)) == "x" * 60
 
 
 @given(st.text(alphabet="ab-1", min_size=1, max_size=70), st.integers(1, 2000))
 def test_candidate_names_are_legal(text: str, num: int) -> None:
     """All candidates are legal names for that many pods, and short enough."""
-    for name in islice(k8r.candidate_names(k8r.dns_label(text), num), 30):
+    for name in islice(k8r.generate_names(k8r.make_dns_label(text), num), 30):
         assert k8r.parse_job_name(name, num) == name
 
 
 @given(st.text(alphabet="ab-1", min_size=1, max_size=70), st.integers(1, 2000))
 def test_candidate_names_differ(text: str, num: int) -> None:
     """No name is tried twice."""
-    names = list(islice(k8r.candidate_names(k8r.dns_label(text), num), 30))
+    names = list(islice(k8r.generate_names(k8r.make_dns_label(text), num), 30))
     assert len(set(names)) == len(names)
 
 
 def test_candidate_names_differ_at_the_limit() -> None:
     """A name that already ends like its own first candidate is not tried twice."""
-    names = list(islice(k8r.candidate_names("x" * 61 + "-1", 1), 5))
+    names = list(islice(k8r.generate_names("x" * 61 + "-1", 1), 5))
     assert len(set(names)) == len(names)
 
 
@@ -360,7 +360,7 @@ IMAGES = [
 def test_image(text: str, name: str) -> None:
     """Every valid reference is an image, and has a name to call a run by."""
     assert k8r.detect_source_type(text, "") == "container"
-    assert k8r.image_name(text) == name
+    assert k8r.get_image_name(text) == name
 
 
 @pytest.mark.parametrize(
@@ -438,7 +438,7 @@ GIT_URLS = [
 def test_git_url(text: str, name: str) -> None:
     """A URL, or scp's notation, is a repository, which gives the run its name."""
     assert k8r.detect_source_type(text, "") == "github"
-    assert k8r.repository_name(text) == name
+    assert k8r.get_repository_name(text) == name
 
 
 @pytest.mark.parametrize(
@@ -474,7 +474,7 @@ def test_no_dockerfile(text: str) -> None:
 
 def test_image_name_of_anything() -> None:
     """What is no reference keeps its last part."""
-    assert k8r.image_name("X/Y Z") == "Y Z"
+    assert k8r.get_image_name("X/Y Z") == "Y Z"
 
 
 @pytest.mark.parametrize(
@@ -560,7 +560,7 @@ def use(name: str, *keys: str) -> k8r.SecretUse:
 )
 def test_variables_of_a_secret(given_use: k8r.SecretUse, variables: Dict[str, str]) -> None:
     """{SECRET}_{KEY}, and plain {SECRET} for a secret that is one value."""
-    assert k8r.secret_variables(given_use) == variables
+    assert k8r.list_secret_variables(given_use) == variables
 
 
 def test_secrets_that_collide() -> None:
@@ -612,9 +612,9 @@ def test_values_that_can_be_variables() -> None:
 @pytest.mark.parametrize("length", [131_060, 131_067, 131_068, 131_070])
 def test_long_values_count_with_their_names(length: int) -> None:
     """A key is only a variable where Linux takes NAME=VALUE."""
-    made = k8r.secret("db", "train", {"key": b"x" * length})
+    made = k8r.build_secret("db", "train", {"key": b"x" * length})
     fits = len("DB_KEY=") + length <= 131_071
-    assert k8r.secret_use(made).keys == (("key",) if fits else ())
+    assert k8r.read_secret_use(made).keys == (("key",) if fits else ())
 
 
 def test_env_file() -> None:
@@ -701,7 +701,7 @@ def test_split_command_loses_nothing(argv: List[str]) -> None:
 )
 def test_first_word(argv: List[str], position: Optional[int]) -> None:
     """Options and their values are passed over."""
-    assert k8r.first_word(argv, {"-n", "--name"}) == position
+    assert k8r.find_first_word(argv, {"-n", "--name"}) == position
 
 
 # Kubeconfig
@@ -971,8 +971,8 @@ def test_forbidden(text: str, message: str) -> None:
 def test_forbidden_by_a_quota() -> None:
     """Other refusals are shown as they are."""
     text = 'configmaps "x" is forbidden: exceeded quota: small, requested: count/configmaps=1'
-    assert k8r.forbidden(text).message == f"the cluster refused: {text}"
-    assert k8r.forbidden(text).status == 403
+    assert k8r.forbidden_error(text).message == f"the cluster refused: {text}"
+    assert k8r.forbidden_error(text).status == 403
 
 
 @pytest.mark.parametrize(
@@ -988,7 +988,7 @@ def test_forbidden_by_a_quota() -> None:
 )
 def test_trouble_hint(text: str, words: str) -> None:
     """Each kind of trouble has its own advice."""
-    assert words in k8r.trouble_hint(text)
+    assert words in k8r.suggest_remedy(text)
 
 
 def test_errors_carry_their_exit_codes() -> None:

@@ -67,7 +67,11 @@ def first_cells(title: str) -> List[str]:
 def test_the_fields_of_json() -> None:
     """The table has exactly those that `ls -o json` prints."""
     job = {"metadata": {"name": "x"}, "spec": {"template": {"spec": {}}}}
-    assert first_cells("`-o json`") == list(k8r.job_row(job)) == list(k8r.deployment_row(job))
+    assert (
+        first_cells("`-o json`")
+        == list(k8r.build_job_row(job))
+        == list(k8r.build_deployment_row(job))
+    )
 
 
 def test_the_messages() -> None:

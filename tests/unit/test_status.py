@@ -198,9 +198,9 @@ def test_bar(done: int, total: int, shown: str) -> None:
 )
 def test_pod_counts(num: int, pods: List[Dict[str, Any]], text: Optional[str]) -> None:
     """How far a run is, in a few words."""
-    assert k8r.pod_counts(job(num=num), pods) == text
+    assert k8r.count_pods(job(num=num), pods) == text
 
 
 def test_plural() -> None:
     """One file is no files."""
-    assert [k8r.plural(count, "file") for count in (0, 1, 2)] == ["0 files", "1 file", "2 files"]
+    assert [k8r.pluralize(count, "file") for count in (0, 1, 2)] == ["0 files", "1 file", "2 files"]

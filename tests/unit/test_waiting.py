@@ -130,7 +130,7 @@ def test_a_pod_that_is_not_tried_again(name: str) -> None:
     """A Job's pod that could not begin is no pod that waits: its outcome says why."""
     pod = load(name)["pod"]
     assert not k8r.is_idle(pod)
-    assert str(k8r.pod_outcome(pod)) == OUTCOMES[name]
+    assert str(k8r.judge_pod(pod)) == OUTCOMES[name]
 
 
 @pytest.mark.parametrize("name", list(PLAIN))
