@@ -293,6 +293,16 @@ class Resources(NamedTuple):
     limits: Tuple[Tuple[str, str], ...] = ()
 
 
+class Source(NamedTuple):
+    """What is run: its kind, the path of a directory or Dockerfile, else the URL or the
+    image, and the name that a run of it gets if nothing else has it.
+    """
+
+    kind: str
+    path: str
+    name: str
+
+
 class GitOptions(NamedTuple):
     """How a repository is cloned. ``secret`` names one with a token or a key."""
 
@@ -309,6 +319,19 @@ class BuildOptions(NamedTuple):
     args: Tuple[Tuple[str, str], ...] = ()
     target: Optional[str] = None
     platform: Optional[str] = None
+
+
+class FollowOptions(NamedTuple):
+    """What a run that is followed is given: seconds for a trouble to pass that waiting may
+    not mend, seconds for the whole, and what is removed after its end.
+
+    ``secrets`` is the name of the runs whose secrets are removed, "" for none.
+    """
+
+    grace: int = DEFAULT_GRACE
+    timeout: Optional[int] = None
+    remove: bool = False
+    secrets: str = ""
 
 
 class RunOptions(NamedTuple):
@@ -758,6 +781,13 @@ def check_git_url(url: str) -> None:
         )
 
 
+def parse_image(text: str) -> str:
+    """A reference to a container image. Raises UsageError."""
+    if not IMAGE.fullmatch(text):
+        raise UsageError(f"'{text}' is not a valid image", "write NAME[:TAG]")
+    return text
+
+
 def get_image_name(image: str) -> str:
     """The last part of an image's repository: `python` of `docker.io/python:3`."""
     match = IMAGE.fullmatch(image)
@@ -768,6 +798,15 @@ def get_repository_name(url: str) -> str:
     """The last part of a git URL: `repo` of `git@host:org/repo.git`."""
     path = re.split(r"[/:]", url.rstrip("/"))[-1]
     return path[:-4] if path.endswith(".git") else path
+
+
+def name_source(kind: str, path: str) -> str:
+    """What runs of a source are called, before it is made a DNS label."""
+    if kind == GITHUB:
+        return get_repository_name(path)
+    if kind == CONTAINER:
+        return get_image_name(path)
+    return posixpath.basename(path if kind == DIRECTORY else posixpath.dirname(path))
 
 
 def split_credentials(url: str) -> Tuple[str, str, str]:
@@ -5626,63 +5665,62 @@ class K8sRun:
         return detect_source_type(source, get_path_type(self._path(source)))
 
     def generate_job_name(self, options: RunOptions) -> str:
-        """The name that a run gets if nothing else has it."""
-        if options.job_name:
-            return parse_job_name(options.job_name, options.num)
-        kind = self.detect_source_type(options.source)
-        path = os.path.realpath(self._path(options.source))
-        name = {
-            DIRECTORY: os.path.basename(path),
-            DOCKERFILE: os.path.basename(os.path.dirname(path)),
-            GITHUB: get_repository_name(options.source),
-            CONTAINER: get_image_name(options.source),
-        }[kind]
-        return make_dns_label(name, get_name_limit(options.num))
+        """The name that a run gets if nothing else has it. Raises UsageError."""
+        return self.find_source(options).name
 
-    def create_directory_container(self, options: RunOptions) -> Plan:
+    def find_source(self, options: RunOptions) -> Source:
+        """Decide what SOURCE is, where it is, and what its runs are called. Raises UsageError."""
+        path = os.path.realpath(self._path(options.source))
+        kind = detect_source_type(options.source, get_path_type(path))
+        if kind not in (DIRECTORY, DOCKERFILE):
+            path = options.source
+        if options.job_name:
+            return Source(kind, path, parse_job_name(options.job_name, options.num))
+        limit = get_name_limit(options.num)
+        return Source(kind, path, make_dns_label(name_source(kind, path), limit))
+
+    def create_directory_container(self, options: RunOptions, source: Source) -> Plan:
         """Pack a directory and plan its run in the base image."""
-        startup = os.path.join(self._path(options.source), STARTUP_SCRIPT)
-        if not options.command and not os.path.isfile(startup):
+        if not options.command and not os.path.isfile(os.path.join(source.path, STARTUP_SCRIPT)):
             raise UsageError(
                 "there is no command to run", f"add one: k8r {options.source} -- COMMAND"
             )
-        folder = self._path(options.source)
-        archive = pack_directory(folder, self.console.meter)
+        archive = pack_directory(source.path, self.console.meter)
         for note in archive.notes:
             self.console.warn(escape_unprintable(note))
-        work = self._workload(options, DIRECTORY, options.base_image)
+        work = self._workload(options, source, options.base_image)
         setup = build_unpack_script(archive.chunks)
         return Plan(work._replace(setup=setup, chunks=archive.chunks), archive)
 
-    def create_github_container(self, options: RunOptions) -> Plan:
+    def create_github_container(self, options: RunOptions, source: Source) -> Plan:
         """Check a repository and plan its run in the base image."""
-        git_options = options.git
-        url, user, password = split_credentials(options.source)
-        if url.lower().startswith("http") and not git_options.secret and not options.offline:
-            warning = look_up_repository(url, git_options.ref, user, password)
+        url, user, password = split_credentials(source.path)
+        secret = options.git.secret
+        if url.lower().startswith("http") and not secret and not options.offline:
+            warning = look_up_repository(url, options.git.ref, user, password)
             if warning:
                 self.console.warn(warning)
-        secret = git_options.secret
         if secret and not options.offline:
-            secret = self._find_secret(secret, self.generate_job_name(options))
-        work = self._workload(options, GITHUB, options.base_image)
-        work = work._replace(setup=build_cloned_script(), clone=Clone(url, git_options, secret))
+            secret = self._find_secret(secret, source.name)
+        work = self._workload(options, source, options.base_image)
+        work = work._replace(setup=build_cloned_script(), clone=Clone(url, options.git, secret))
         return Plan(work, None, (user, password))
 
-    def build_and_push_dockerfile(self, options: RunOptions) -> str:
+    def build_and_push_dockerfile(self, options: RunOptions, source: Source) -> str:
         """Build an image and bring it where the cluster finds it; its reference."""
-        environ, name = self.env.environ, self.generate_job_name(options)
+        environ = self.env.environ
         registry = environ.get("K8R_REGISTRY") or DEFAULT_REGISTRY
         project = environ.get("K8R_PROJECT") or DEFAULT_PROJECT
-        repository = f"{registry}/{project}/{name}"
+        repository = f"{registry}/{project}/{source.name}"
         if not IMAGE.fullmatch(repository):
             raise UsageError(
-                f"'{repository}' is no place for an image", "check K8R_REGISTRY and K8R_PROJECT"
+                f"'{repository}' is not a valid name for an image",
+                "check K8R_REGISTRY and K8R_PROJECT",
             )
         if options.show_yaml:
             return f"{repository}:latest"
         docker = Docker(environ, self.console.plain, self.console.progress)
-        image = docker.build(os.path.realpath(self._path(options.source)), options.build)
+        image = docker.build(source.path, options.build)
         reference = docker.tag(image, repository)
         if options.local:
             return reference
@@ -5694,26 +5732,26 @@ class K8sRun:
         self.console.say(f"pushing {reference}")
         return docker.push(reference)
 
-    def create_container_container(self, options: RunOptions) -> Plan:
+    def create_container_container(self, options: RunOptions, source: Source) -> Plan:
         """Plan the run of an image, one's own or one built from a Dockerfile."""
-        if self.detect_source_type(options.source) == CONTAINER:
-            return Plan(self._workload(options, CONTAINER, options.source))
-        return Plan(self._workload(options, DOCKERFILE, self.build_and_push_dockerfile(options)))
+        image = source.path
+        if source.kind == DOCKERFILE:
+            image = self.build_and_push_dockerfile(options, source)
+        return Plan(self._workload(options, source, image))
 
     def plan(self, options: RunOptions) -> Plan:
         """Do all that comes before the first object. Raises UsageError."""
+        source = self.find_source(options)
         uses: List[SecretUse] = []
-        kind, name = self.detect_source_type(options.source), self.generate_job_name(options)
         if not options.offline:
             # First of all, since a cluster out of reach should not cost a build.
-            uses = self.get_job_secrets(options.secret_job or name)
+            uses = self.get_job_secrets(options.secret_job or source.name)
             check_collisions(uses)
-        if kind == DIRECTORY:
-            plan = self.create_directory_container(options)
-        elif kind == GITHUB:
-            plan = self.create_github_container(options)
-        else:
-            plan = self.create_container_container(options)
+        create = {
+            DIRECTORY: self.create_directory_container,
+            GITHUB: self.create_github_container,
+        }.get(source.kind, self.create_container_container)
+        plan = create(options, source)
         return plan._replace(work=plan.work._replace(secrets=tuple(uses)))
 
     def manifests(self, plan: Plan) -> Iterator[Object]:
@@ -5762,13 +5800,17 @@ class K8sRun:
         except NoKubeconfig as error:
             raise NoKubeconfig(error.message, f"{error.hint}; {NO_CLUSTER_HINT}") from error
         name = root["metadata"]["name"]
+        secrets = (options.secret_job or get_base_name(root)) if options.remove_secrets else ""
+        follow = FollowOptions(options.grace, options.timeout, options.remove, secrets)
         if options.as_deployment:
-            return self._follow_deployment(root, options)
+            return self._follow_deployment(root, options.port, options.detach, follow)
         if options.detach:
             self.console.text(name)
             self.console.say(f"follow it: {self.command_hint('logs -f', name)}")
             return ExitCode.OK
-        return self._follow_job(root, options, LogQuery())
+        code = self._follow_job(root, follow, LogQuery())
+        self._hint(code, options.command)
+        return code
 
     def run_locally(self, options: RunOptions) -> int:
         """`k8r run --local`: on this machine, without a cluster; returns the exit code."""
@@ -5783,15 +5825,15 @@ class K8sRun:
                 self.console.warn(f"{work.name} was stopped, and nothing of it goes on")
                 raise
         self._tell_end(ended, started)
-        self._hint(ended.code, options)
+        self._hint(ended.code, options.command)
         return ended.code
 
     def monitor_job(self, name: str, logs: LogQuery = LogQuery()) -> int:
         """Follow a Job or Deployment, print its logs, return its exit code."""
         subject = self._subject(name)
         if subject.resource == "jobs":
-            return self._follow_job(subject.root, RunOptions(name), logs)
-        return self._follow(subject, RunOptions(name), logs).code
+            return self._follow_job(subject.root, FollowOptions(), logs)
+        return self._follow(subject, FollowOptions(), logs).code
 
     def job_exists(self, name: str) -> bool:
         """Whether k8r has made a Job or Deployment of that name."""
@@ -5947,16 +5989,15 @@ class K8sRun:
     def _path(self, source: str) -> str:
         return os.path.join(self.env.cwd, os.path.expanduser(source))
 
-    def _workload(self, options: RunOptions, source_type: str, image: str) -> Workload:
+    def _workload(self, options: RunOptions, source: Source, image: str) -> Workload:
         """What the options say, for any source."""
-        name = self.generate_job_name(options)
         same = ("command", "num", "parallel", "retry", "timeout", "env", "resources", "restricted")
         also = ("pull_secrets", "patch", "as_deployment", "port")
         return Workload(
-            name=name,
-            base=name,
+            name=source.name,
+            base=source.name,
             run_id="",
-            source_type=source_type,
+            source_type=source.kind,
             image=image,
             ttl=TTL_AFTER_RM if options.remove else None,
             **{field: getattr(options, field) for field in same + also},
@@ -5982,13 +6023,13 @@ class K8sRun:
 
     def _create_from(self, options: RunOptions) -> Object:
         with contextlib.closing(self.plan(options)) as plan:
+            name = plan.work.name
             if options.replace:
-                self._remove_old(plan.work.name)
-            if options.as_deployment and self.batch_v1.get("jobs", plan.work.name):
-                name = plan.work.name
+                self._remove_old(name)
+            if options.as_deployment and self.batch_v1.get("jobs", name):
                 remedy = f"{self.command_hint('rm', name)}, or choose a --job-name"
                 raise K8rError(f"there is a Job {name} already", remedy)
-            made = self._launcher(options).launch(plan)
+            made = self._make_launcher(plan.work).launch(plan)
         name = made["metadata"]["name"]
         sent = f" ({plan.archive})" if plan.archive else ""
         self.console.say(
@@ -5996,9 +6037,9 @@ class K8sRun:
         )
         return made
 
-    def _launcher(self, options: RunOptions) -> Launcher:
+    def _make_launcher(self, work: Workload) -> Launcher:
         group, resource = self.batch_v1, "jobs"
-        if options.as_deployment:
+        if work.as_deployment:
             group, resource = self.apps_v1, "deployments"
         token = self.env.token()
         return Launcher(self._cluster, group, resource, self.core_v1, token, self.console)
@@ -6019,7 +6060,7 @@ class K8sRun:
 
     # Details: following
 
-    def _follow(self, subject: Subject, options: RunOptions, logs: LogQuery) -> Verdict:
+    def _follow(self, subject: Subject, options: FollowOptions, logs: LogQuery) -> Verdict:
         """Follow to the end, and say how to come back if that is cut short."""
         name, started = subject.name, self.env.clock()
         deadline = started + options.timeout + DEADLINE_SLACK if options.timeout else None
@@ -6041,7 +6082,7 @@ class K8sRun:
         tell = self.console.warn if ended.code else self.console.say
         tell(f"{ended.text} after {format_age(self.env.clock() - started)}")
 
-    def _follow_job(self, root: Object, options: RunOptions, logs: LogQuery) -> int:
+    def _follow_job(self, root: Object, options: FollowOptions, logs: LogQuery) -> int:
         """Follow a Job, and clean up after it as the options say."""
         subject = make_job_subject(self.batch_v1, root)
         try:
@@ -6049,21 +6090,22 @@ class K8sRun:
         except CannotStart:
             self._delete(subject, True)
             raise
-        self._hint(code, options)
         if options.remove:
             self._delete(subject, True)
-        if options.remove_secrets:
-            self.delete_job_secrets(options.secret_job or get_base_name(root))
+        if options.secrets:
+            self.delete_job_secrets(options.secrets)
         return code
 
-    def _follow_deployment(self, root: Object, options: RunOptions) -> int:
+    def _follow_deployment(
+        self, root: Object, port: Optional[int], detach: bool, options: FollowOptions
+    ) -> int:
         """Wait for a rollout, tidy up after the one before, then follow the logs."""
         name = root["metadata"]["name"]
         rollout = make_deployment_subject(self.apps_v1, root, True)
         try:
             self._follow(rollout, options, LogQuery(quiet=True))
         except CannotStart:
-            if not options.detach:
+            if not detach:
                 print_logs(self.core_v1, self.console, rollout, LogQuery(follow=False))
             raise
         for resource in CHILD_RESOURCES.values():
@@ -6071,10 +6113,10 @@ class K8sRun:
             for item in self.core_v1.metadata(resource, query):
                 if get_run_id(item) != get_run_id(root):
                     self.core_v1.delete(resource, item["metadata"]["name"])
-        if options.port:
-            where = f"service/{name} {options.port}:{options.port}"
+        if port:
+            where = f"service/{name} {port}:{port}"
             self.console.say(f"reach it: kubectl port-forward -n {self.namespace} {where}")
-        if options.detach:
+        if detach:
             self.console.text(name)
             return ExitCode.OK
         return self._follow(
@@ -6105,16 +6147,26 @@ class K8sRun:
         """The names of those that have ended, by their pods where the Job's own
         status has yet to say so: a run's end is known two seconds earlier.
         """
-        ended = [root for root in roots if is_finished(root)]
         going = [root for root in roots if not is_finished(root) and not is_deployment(root)]
-        if going:
-            selector = SELECTOR if len(going) > 1 else f"{LABEL_JOB}={going[0]['metadata']['name']}"
-            pods, _ = self.core_v1.list("pods", {"labelSelector": selector}, lambda pod: pod)
-            for root in going:
-                uid = root["metadata"]["uid"]
-                if judge_job(root, [pod for pod in pods if belongs_to(pod, uid)]):
-                    ended.append(root)
+        pods = self._list_pods_of(going)
+        ended = [root for root in roots if is_finished(root)]
+        ended += [root for root in going if judge_job(root, pods[root["metadata"]["uid"]])]
         return [root["metadata"]["name"] for root in ended]
+
+    def _list_pods_of(self, jobs: Sequence[Object]) -> Dict[str, List[Object]]:
+        """The pods of Jobs, by the Job's uid."""
+        found: Dict[str, List[Object]] = {job["metadata"]["uid"]: [] for job in jobs}
+        if not jobs:
+            return found
+        selector = f"{SELECTOR},{LABEL_JOB}"
+        if len(jobs) <= JOBS_LOOKED_INTO:
+            selector += f" in ({','.join(job['metadata']['name'] for job in jobs)})"
+        pods, _ = self.core_v1.list("pods", {"labelSelector": selector}, lambda pod: pod)
+        for pod in pods:
+            for uid in found:
+                if belongs_to(pod, uid):
+                    found[uid].append(pod)
+        return found
 
     def _explain_pending(self, rows: List[Object]) -> None:
         """Put the reason for which pods wait into the rows that have none running."""
@@ -6127,13 +6179,11 @@ class K8sRun:
 
     def _look_at_pods(self, rows: Sequence[Object], quiet: Mapping[str, Object]) -> None:
         """For Jobs that go on, but have no pod that runs: what their pods say."""
-        query = {"labelSelector": f"{SELECTOR},{LABEL_JOB} in ({','.join(quiet)})"}
-        pods, _ = self.core_v1.list("pods", query, lambda pod: pod)
+        pods = self._list_pods_of(list(quiet.values()))
         for row in rows:
             job = quiet.get(row["name"])
             if job and row["type"] == "job":
-                uid = job["metadata"]["uid"]
-                row.update(correct_by_pods(row, job, [pod for pod in pods if belongs_to(pod, uid)]))
+                row.update(correct_by_pods(row, job, pods[job["metadata"]["uid"]]))
 
     def _delete(self, subject: Subject, force: bool) -> None:
         """Delete it with all that it owns; by ``force`` also pods that do not end."""
@@ -6152,12 +6202,12 @@ class K8sRun:
             if deleted and parse_timestamp(deleted) < self.env.now():
                 self.core_v1.delete("pods", pod["metadata"]["name"], {"gracePeriodSeconds": 0})
 
-    def _hint(self, code: int, options: RunOptions) -> None:
+    def _hint(self, code: int, command: Sequence[str]) -> None:
         """What exit codes of a shell mean that a command line may have caused."""
-        if code in (126, 127) and len(options.command) == 1 and " " in options.command[0]:
+        if code in (126, 127) and len(command) == 1 and " " in command[0]:
             self.console.warn(
                 "the command is a single word; for shell syntax write: -- sh -c "
-                + json.dumps(options.command[0])
+                + json.dumps(command[0])
             )
 
 
@@ -6269,42 +6319,49 @@ def wrap_parser(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     return convert
 
 
+def open_group(parser: argparse.ArgumentParser, title: str = "") -> Callable[..., None]:
+    """What adds options to a group of a parser's help, or to none: their names, what stands
+    for a value ("" for a flag), the help, and what parses the value.
+    """
+    group = parser.add_argument_group(title) if title else parser
+
+    def add(
+        names: str,
+        metavar: str,
+        text: str,
+        parse: Optional[Callable[[str], Any]] = None,
+        **more: Any,
+    ) -> None:
+        kind: Dict[str, Any] = {"metavar": metavar} if metavar else {"action": "store_true"}
+        if parse:
+            kind["type"] = wrap_parser(parse)
+        group.add_argument(*names.split(), help=text, **{**kind, **more})
+
+    return add
+
+
+REPEATED: Dict[str, Any] = {"action": "append", "default": []}
+"""What an option has that may be given several times."""
+
+
 def add_global_options(parser: argparse.ArgumentParser, top: bool = False) -> None:
     """Options that may stand before or after the subcommand.
 
     The copies of the subcommands have no default of their own, lest that
     replaces what was given before the subcommand.
     """
-    group = parser.add_argument_group("options for all commands")
+    adder = open_group(parser, "options for all commands")
 
-    def add(*names: str, default: Any = None, **kwargs: Any) -> None:
-        group.add_argument(*names, default=default if top else argparse.SUPPRESS, **kwargs)
+    def add(names: str, metavar: str, text: str, default: Any = None, **more: Any) -> None:
+        adder(names, metavar, text, default=default if top else argparse.SUPPRESS, **more)
 
-    add("-n", "--namespace", metavar="NAME", help="the namespace (default: that of the context)")
-    add("--context", metavar="NAME", help="the kubeconfig context")
-    add(
-        "--kubeconfig", metavar="FILE", help="the kubeconfig (default: $KUBECONFIG, ~/.kube/config)"
-    )
-    add(
-        "--insecure",
-        action="store_true",
-        default=False,
-        help="do not verify the API server's certificate",
-    )
-    add(
-        "--color",
-        metavar="WHEN",
-        choices=("auto", "always", "never"),
-        default="auto",
-        help="auto, always or never",
-    )
-    add(
-        "-v",
-        "--verbose",
-        action="store_true",
-        default=False,
-        help="say more, and show tracebacks",
-    )
+    add("-n --namespace", "NAME", "the namespace (default: that of the context)")
+    add("--context", "NAME", "the kubeconfig context")
+    add("--kubeconfig", "FILE", "the kubeconfig (default: $KUBECONFIG, ~/.kube/config)")
+    add("--insecure", "", "do not verify the API server's certificate", False)
+    whens = ("auto", "always", "never")
+    add("--color", "WHEN", "auto, always or never", "auto", choices=whens)
+    add("-v --verbose", "", "say more, and show tracebacks", False)
 
 
 def add_run(subparsers: Any) -> None:
@@ -6330,174 +6387,77 @@ def add_run(subparsers: Any) -> None:
 
 def add_job_options(parser: argparse.ArgumentParser) -> None:
     """What kind of Job."""
-    group = parser.add_argument_group("the job")
-    count = wrap_parser(parse_count)
-    group.add_argument(
-        "--num", type=count, default=1, metavar="N", help="run N pods, numbered by K8R_INDEX"
-    )
-    group.add_argument(
-        "--parallel", type=count, metavar="P", help="at most P of them at a time (default: all)"
-    )
-    group.add_argument(
-        "--timeout",
-        type=wrap_parser(parse_duration),
-        metavar="TIME",
-        help="stop after 90, 30m, 1h30m or 2d; exit status 124",
-    )
-    group.add_argument(
-        "--retry",
-        type=wrap_parser(parse_number),
-        default=0,
-        metavar="N",
-        help="try a failed pod N more times (default: 0)",
-    )
-    group.add_argument("--job-name", metavar="NAME", help="the Job's name (default: SOURCE's)")
-    group.add_argument(
-        "--replace", action="store_true", help="first remove a Job that has this name"
-    )
-    group.add_argument(
-        "--rm", action="store_true", help="remove the Job and all of its parts when it has ended"
-    )
+    add = open_group(parser, "the job")
+    add("--num", "N", "run N pods, numbered by K8R_INDEX", parse_count, default=1)
+    add("--parallel", "P", "at most P of them at a time (default: all)", parse_count)
+    add("--timeout", "TIME", "stop after 90, 30m, 1h30m or 2d; exit status 124", parse_duration)
+    add("--retry", "N", "try a failed pod N more times (default: 0)", parse_number, default=0)
+    add("--job-name", "NAME", "the Job's name (default: SOURCE's)")
+    add("--replace", "", "first remove a Job that has this name")
+    add("--rm", "", "remove the Job and all of its parts when it has ended")
 
 
 def add_container_options(parser: argparse.ArgumentParser) -> None:
     """What the container is made of."""
-    group = parser.add_argument_group("the container")
-    group.add_argument(
-        "--base-image",
-        default=DEFAULT_IMAGE,
-        metavar="IMAGE",
-        help=f"the image that a directory runs in; it needs sh and tar (default: {DEFAULT_IMAGE})",
-    )
-    group.add_argument(
-        "--env",
-        action="append",
-        default=[],
-        metavar="KEY[=VALUE]",
-        help="set a variable; without VALUE to what it is here",
-    )
-    group.add_argument(
-        "--env-file",
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="set the variables in FILE, one KEY=VALUE on each line",
-    )
-    group.add_argument("--mem", metavar="SIZE", help="memory: 512Mi, 2gb, or 2gb-8gb for a range")
-    group.add_argument("--cpu", metavar="CPUS", help="CPUs: 2, 500m, or 500m-2 for a range")
-    group.add_argument("--gpu", type=wrap_parser(parse_count), metavar="N", help="NVIDIA GPUs")
-    group.add_argument("--patch", metavar="FILE", help="merge FILE (YAML) into the pod template")
-    group.add_argument(
-        "--restricted",
-        action="store_true",
-        help='meet the Pod Security Standard "restricted": no root, no privileges',
-    )
+    add = open_group(parser, "the container")
+    base = f"the image that a directory runs in; it needs sh and tar (default: {DEFAULT_IMAGE})"
+    add("--base-image", "IMAGE", base, parse_image, default=DEFAULT_IMAGE)
+    env = "set a variable; without VALUE to what it is here"
+    add("--env", "KEY[=VALUE]", env, **REPEATED)
+    file = "set the variables in FILE, one KEY=VALUE on each line"
+    add("--env-file", "FILE", file, **REPEATED)
+    add("--mem", "SIZE", "memory: 512Mi, 2gb, or 2gb-8gb for a range")
+    add("--cpu", "CPUS", "CPUs: 2, 500m, or 500m-2 for a range")
+    add("--gpu", "N", "NVIDIA GPUs", parse_count)
+    add("--patch", "FILE", "merge FILE (YAML) into the pod template")
+    restricted = 'meet the Pod Security Standard "restricted": no root, no privileges'
+    add("--restricted", "", restricted)
 
 
 def add_secret_options(parser: argparse.ArgumentParser) -> None:
     """Which secrets the container sees."""
-    group = parser.add_argument_group("secrets")
-    group.add_argument(
-        "--secret-job",
-        metavar="NAME",
-        help="use the secrets made for jobs of this name (default: the job's)",
-    )
-    group.add_argument(
-        "--rm-secrets", action="store_true", help="remove these secrets when the Job has ended"
-    )
-    group.add_argument(
-        "--pull-secret",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="a Secret with which the nodes pull the image",
-    )
+    add = open_group(parser, "secrets")
+    add("--secret-job", "NAME", "use the secrets made for jobs of this name (default: the job's)")
+    add("--rm-secrets", "", "remove these secrets when the Job has ended")
+    add("--pull-secret", "NAME", "a Secret with which the nodes pull the image", **REPEATED)
 
 
 def add_git_options(parser: argparse.ArgumentParser) -> None:
     """How a repository is cloned."""
-    group = parser.add_argument_group("a git repository")
-    group.add_argument(
-        "--ref", type=wrap_parser(parse_ref), metavar="REF", help="the branch, tag or commit"
-    )
-    group.add_argument(
-        "--depth",
-        type=wrap_parser(parse_count),
-        default=1,
-        metavar="N",
-        help="clone the last N commits (default: 1)",
-    )
-    group.add_argument(
-        "--git-secret",
-        metavar="NAME",
-        help="a Secret with a token, or with an SSH key and known_hosts",
-    )
-    group.add_argument(
-        "--git-image",
-        default=DEFAULT_GIT_IMAGE,
-        metavar="IMAGE",
-        help=f"the image that clones (default: {DEFAULT_GIT_IMAGE})",
-    )
-    group.add_argument(
-        "--git-insecure-host-key", action="store_true", help="accept any SSH host key"
-    )
+    add = open_group(parser, "a git repository")
+    add("--ref", "REF", "the branch, tag or commit", parse_ref)
+    add("--depth", "N", "clone the last N commits (default: 1)", parse_count, default=1)
+    add("--git-secret", "NAME", "a Secret with a token, or with an SSH key and known_hosts")
+    image = f"the image that clones (default: {DEFAULT_GIT_IMAGE})"
+    add("--git-image", "IMAGE", image, parse_image, default=DEFAULT_GIT_IMAGE)
+    add("--git-insecure-host-key", "", "accept any SSH host key")
 
 
 def add_build_options(parser: argparse.ArgumentParser) -> None:
     """How a Dockerfile is built."""
-    group = parser.add_argument_group("a Dockerfile")
-    group.add_argument(
-        "--build-arg",
-        action="append",
-        default=[],
-        metavar="KEY[=VALUE]",
-        help="set an ARG of the Dockerfile",
-    )
-    group.add_argument("--target", metavar="STAGE", help="build this stage")
-    group.add_argument("--platform", metavar="OS/ARCH", help="build for this platform")
+    add = open_group(parser, "a Dockerfile")
+    add("--build-arg", "KEY[=VALUE]", "set an ARG of the Dockerfile", **REPEATED)
+    add("--target", "STAGE", "build this stage")
+    add("--platform", "OS/ARCH", "build for this platform")
 
 
 def add_deployment_options(parser: argparse.ArgumentParser) -> None:
     """How something runs that does not end."""
-    group = parser.add_argument_group("a service that does not end")
-    group.add_argument(
-        "--as-deployment",
-        action="store_true",
-        help="make a Deployment with --num replicas, or update it",
-    )
-    group.add_argument(
-        "--port",
-        type=wrap_parser(parse_port),
-        metavar="PORT",
-        help="put a Service before this port",
-    )
+    add = open_group(parser, "a service that does not end")
+    add("--as-deployment", "", "make a Deployment with --num replicas, or update it")
+    add("--port", "PORT", "put a Service before this port", parse_port)
 
 
 def add_following_options(parser: argparse.ArgumentParser) -> None:
     """What k8r does here."""
-    group = parser.add_argument_group("here")
-    group.add_argument(
-        "-d", "--detach", action="store_true", help="start it, print its name, return"
-    )
-    group.add_argument(
-        "-f", "--follow", action="store_true", help="show its output to the end (the default)"
-    )
-    group.add_argument(
-        "--grace",
-        type=wrap_parser(parse_duration),
-        default=DEFAULT_GRACE,
-        metavar="TIME",
-        help="give up on a pod that cannot start after this time (default: 60 s)",
-    )
-    group.add_argument(
-        "--show-yaml", action="store_true", help="print the objects and touch no cluster"
-    )
-    group.add_argument(
-        "--local",
-        action="store_true",
-        help="run it on this machine instead, without a cluster",
-    )
-    group.add_argument("-q", "--quiet", action="store_true", help="print errors only")
+    add = open_group(parser, "here")
+    add("-d --detach", "", "start it, print its name, return")
+    add("-f --follow", "", "show its output to the end (the default)")
+    grace = "give up on a pod that cannot start after this time (default: 60 s)"
+    add("--grace", "TIME", grace, parse_duration, default=DEFAULT_GRACE)
+    add("--show-yaml", "", "print the objects and touch no cluster")
+    add("--local", "", "run it on this machine instead, without a cluster")
+    add("-q --quiet", "", "print errors only")
 
 
 def add_ls(subparsers: Any) -> None:
@@ -6505,15 +6465,11 @@ def add_ls(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "ls", help="list what k8r runs", description="List the Jobs and Deployments made by k8r."
     )
-    parser.add_argument(
-        "-o",
-        "--output",
-        metavar="FORMAT",
-        choices=("table", "wide", "json", "yaml", "name"),
-        default="table",
-        help="table, wide, json, yaml or name",
-    )
-    parser.add_argument("-w", "--watch", action="store_true", help="go on with what changes")
+    add = open_group(parser)
+    formats = ("table", "wide", "json", "yaml", "name")
+    text = "table, wide, json, yaml or name"
+    add("-o --output", "FORMAT", text, choices=formats, default="table")
+    add("-w --watch", "", "go on with what changes")
     add_global_options(parser)
 
 
@@ -6526,26 +6482,13 @@ def add_logs(subparsers: Any) -> None:
         "the Job's exit code.",
     )
     parser.add_argument("name", metavar="NAME", help="the Job")
-    parser.add_argument("-f", "--follow", action="store_true", help="go on until the Job ends")
-    parser.add_argument(
-        "--tail",
-        type=wrap_parser(parse_number),
-        metavar="N",
-        help="only the last N lines of each pod",
-    )
-    parser.add_argument(
-        "--since",
-        type=wrap_parser(parse_duration),
-        metavar="TIME",
-        help="only the last 90, 30m or 1h",
-    )
-    parser.add_argument("--timestamps", action="store_true", help="the time before each line")
-    parser.add_argument(
-        "--index", type=wrap_parser(parse_number), metavar="I", help="only the pods with this index"
-    )
-    parser.add_argument(
-        "--previous", action="store_true", help="the container's run before it was restarted"
-    )
+    add = open_group(parser)
+    add("-f --follow", "", "go on until the Job ends")
+    add("--tail", "N", "only the last N lines of each pod", parse_number)
+    add("--since", "TIME", "only the last 90, 30m or 1h", parse_duration)
+    add("--timestamps", "", "the time before each line")
+    add("--index", "I", "only the pods with this index", parse_number)
+    add("--previous", "", "the container's run before it was restarted")
     add_global_options(parser)
 
 
@@ -6558,10 +6501,11 @@ def add_delete(subparsers: Any) -> None:
         description="Remove Jobs with their pods, logs and ConfigMaps.",
     )
     parser.add_argument("names", metavar="NAME", nargs="*", help="Jobs")
-    parser.add_argument("--all", action="store_true", help="all Jobs made by k8r")
-    parser.add_argument("--done", action="store_true", help="all of them that have ended")
-    parser.add_argument("-f", "--force", action="store_true", help="those that still run, too")
-    parser.add_argument("--secrets", action="store_true", help="the secrets made for them, too")
+    add = open_group(parser)
+    add("--all", "", "all Jobs made by k8r")
+    add("--done", "", "all of them that have ended")
+    add("-f --force", "", "those that still run, too")
+    add("--secrets", "", "the secrets made for them, too")
     add_global_options(parser)
 
 
@@ -6582,12 +6526,11 @@ def add_secret(subparsers: Any) -> None:
         help="a file, a directory, the value itself, or - for standard input; "
         "without it you are asked",
     )
-    parser.add_argument("--list", action="store_true", help="list the secrets made by k8r")
-    parser.add_argument("--delete", action="store_true", help="remove the secret")
-    parser.add_argument(
-        "--job-name", metavar="JOB", help="for jobs of this name (default: the directory's)"
-    )
-    parser.add_argument("--show-yaml", action="store_true", help="print it, its values hidden")
+    add = open_group(parser)
+    add("--list", "", "list the secrets made by k8r")
+    add("--delete", "", "remove the secret")
+    add("--job-name", "JOB", "for jobs of this name (default: the directory's)")
+    add("--show-yaml", "", "print it, its values hidden")
     add_global_options(parser)
 
 
@@ -6599,9 +6542,7 @@ def add_config(subparsers: Any) -> None:
         description=f"Show the defaults of options: the user's ($XDG_CONFIG_HOME/{USER_CONFIG}), "
         f"this directory's ({DIRECTORY_CONFIG}), and those of variables such as K8R_BASE_IMAGE.",
     )
-    parser.add_argument(
-        "--show", action="store_true", help="all options that have one, and where it comes from"
-    )
+    open_group(parser)("--show", "", "all options that have one, and where it comes from")
     add_global_options(parser)
 
 
@@ -6628,8 +6569,8 @@ def add_update(subparsers: Any) -> None:
     add_global_options(parser)
 
 
-def build_parser(defaults: Mapping[str, Any] = {}) -> MainParser:
-    """The whole command line. ``defaults`` are those of the configuration."""
+def build_parser() -> MainParser:
+    """The whole command line."""
     parser = MainParser(prog="k8r")
     parser.add_argument("--version", action="store_true", help=argparse.SUPPRESS)
     add_global_options(parser, top=True)
@@ -6638,32 +6579,46 @@ def build_parser(defaults: Mapping[str, Any] = {}) -> MainParser:
     adders = (add_run, add_ls, add_logs, add_delete, add_secret, add_config, add_env, add_update)
     for add in adders:
         add(subparsers)
-    common = {action.dest for action in parser._actions}
-    run = subparsers.choices["run"]
-    for dest, value in defaults.items():
-        (parser if dest in common else run).set_defaults(**{dest: value})
     return parser
 
 
-def parse_args(argv: Sequence[str], parser: Optional[MainParser] = None) -> argparse.Namespace:
-    """Parse a command line; `run` is implied. Raises UsageError."""
-    parser = parser or build_parser()
+def parse_args(
+    argv: Sequence[str],
+    parser: MainParser,
+    defaults: Tuple[Sequence[str], Sequence[str]] = ((), ()),
+) -> argparse.Namespace:
+    """Parse a command line; `run` is implied. ``defaults`` are words that count less than
+    its own: those of all commands, and those of `run`. Raises UsageError.
+    """
     words, command = split_command(argv)
-    position = find_first_word(words, list_options(parser, valued=True))
-    if position is not None and words[position] not in SUBCOMMANDS:
-        check_mistyped(words[position], command)
-        words.insert(0, "run")
-    elif has_options_of_subcommands(words[:position], parser):
-        words.insert(0, "run" if position is None else words.pop(position))
-    args, unknown = parser.parse_known_args(words)
+    at = name_subcommand(words, command, parser)
+    common, own = defaults
+    if at is not None and words[at] == "run":
+        words[at + 1 : at + 1] = own
+    args, unknown = parser.parse_known_args([*common, *words])
     if unknown:
         raise unknown_word_error(unknown[0], args.subcommand, parser)
     if args.subcommand is None and not args.version:
-        raise UsageError("what shall run?", "for instance k8r ./ -- COMMAND; see k8r --help")
+        raise UsageError("give a SOURCE, for instance ./", "k8r ./ -- COMMAND; see k8r --help")
     if command is not None and args.subcommand != "run":
         raise UsageError(f"k8r {args.subcommand} takes no command", "leave out the --")
     args.command = command
     return args
+
+
+def name_subcommand(
+    words: List[str], command: Optional[Sequence[str]], parser: MainParser
+) -> Optional[int]:
+    """Put the subcommand before its options, `run` where none is named; its position."""
+    at = find_first_word(words, list_options(parser, valued=True))
+    if at is not None and words[at] not in SUBCOMMANDS:
+        check_mistyped(words[at], command)
+        words.insert(0, "run")
+        return 0
+    if has_options_of_subcommands(words[:at], parser):
+        words.insert(0, "run" if at is None else words.pop(at))
+        return 0
+    return at
 
 
 def has_options_of_subcommands(words: Iterable[str], parser: MainParser) -> bool:
@@ -6710,22 +6665,14 @@ USERS_OWN = {"kubeconfig", "insecure"}
 """What a directory must not decide, since it may have come from somebody else: a
 kubeconfig names programs to start."""
 PATHS = {"patch", "env-file", "kubeconfig"}
-BOOLEANS = {
-    "true": True,
-    "1": True,
-    "yes": True,
-    "false": False,
-    "0": False,
-    "no": False,
-    "": False,
-}
+BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
 class Setting(NamedTuple):
-    """The default of an option, and where it comes from."""
+    """The default of an option, as the values that a command line could give it."""
 
-    action: argparse.Action
-    value: Any
+    name: str
+    values: List[str]
     origin: str
 
 
@@ -6739,97 +6686,109 @@ def list_configurable(parser: argparse.ArgumentParser) -> Dict[str, argparse.Act
     return found
 
 
-def format_setting(value: Any) -> str:
-    """A YAML value as text: `true` is no Python."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def parse_setting(action: argparse.Action, value: Any) -> Any:
-    """Check a value as the option itself would. Raises UsageError."""
+def list_values(action: argparse.Action, value: Any) -> List[str]:
+    """What YAML holds, as values of an option. Raises UsageError."""
     if isinstance(action, argparse._StoreTrueAction):
         truth = BOOLEANS.get(str(value).lower())
         if truth is None:
             raise UsageError(f"'{value}' is neither true nor false", "write true or false")
-        return truth
-    if isinstance(action, argparse._AppendAction):
-        if isinstance(value, dict):
-            pairs = value.items()
-            return [key if item is None else f"{key}={format_setting(item)}" for key, item in pairs]
-        return [format_setting(item) for item in (value if isinstance(value, list) else [value])]
-    if isinstance(value, (dict, list, bool)) or value is None:
+        return ["true"] if truth else []
+    many = isinstance(action, argparse._AppendAction)
+    if many and isinstance(value, dict):
+        pairs = value.items()
+        return [key if item is None else f"{key}={format_setting(item)}" for key, item in pairs]
+    if value is None or (isinstance(value, (dict, list)) and not many):
         raise UsageError("it takes one value", "write a word or a number")
-    if action.choices and value not in action.choices:
-        raise UsageError(f"'{value}' is none of {', '.join(action.choices)}", "choose one")
-    try:
-        return action.type(str(value)) if callable(action.type) else str(value)
-    except argparse.ArgumentTypeError as error:
-        raise UsageError(str(error), "") from error
+    return [format_setting(item) for item in (value if isinstance(value, list) else [value])]
 
 
-def read_settings(path: str, own: bool, known: Mapping[str, argparse.Action]) -> List[Setting]:
-    """The defaults in a file, the user's ``own`` or a directory's. Raises UsageError."""
-    content = os.path.exists(path) and read_yaml(path, "the file") or {}
-    if not isinstance(content, dict):
-        raise UsageError(
-            f"{escape_unprintable(path)} is no mapping", "write one OPTION: VALUE on each line"
-        )
-    settings = []
-    for name, value in content.items():
-        if name not in known:
-            hint = did_you_mean(str(name), known, "see k8r config --show")
+def format_setting(value: Any) -> str:
+    """A YAML value as text: `true` is not a word of Python's."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def format_words(action: argparse.Action, values: Iterable[str]) -> List[str]:
+    """The words that stand for an option with these values on a command line."""
+    option = action.option_strings[-1]
+    if isinstance(action, argparse._StoreTrueAction):
+        return [option] * len(list(values))
+    return [f"{option}={value}" for value in values]
+
+
+class Defaults:
+    """The defaults in files and variables, as words in front of the command line's own:
+    what they may be is argparse's to check, and checked in one place.
+    """
+
+    def __init__(self, env: Environment, parser: MainParser) -> None:
+        self._env = env
+        self._run = list_subcommands(parser)["run"]
+        self._common = {action.dest for action in parser._actions}
+        self.known = list_configurable(parser)
+
+    def load(self) -> List[Setting]:
+        """All defaults, those that count less first: of the user, of the directory, of
+        the environment. Raises UsageError.
+        """
+        environ = self._env.environ
+        home = environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+        found = self._read(os.path.join(home, USER_CONFIG), True)
+        found += self._read(os.path.normpath(os.path.join(self._env.cwd, DIRECTORY_CONFIG)), False)
+        for name, action in self.known.items():
+            variable = "K8R_" + name.upper().replace("-", "_")
+            if environ.get(variable) and not isinstance(action, argparse._AppendAction):
+                found.append(self._check(name, environ[variable], f"${variable}"))
+        return found
+
+    def _read(self, path: str, own: bool) -> List[Setting]:
+        """The defaults in a file, the user's ``own`` or a directory's."""
+        content = os.path.exists(path) and read_yaml(path, "the file") or {}
+        if not isinstance(content, dict):
             raise UsageError(
-                f"{escape_unprintable(path)}: there is no option '{name}' to set", hint
+                f"{escape_unprintable(path)} is not a mapping",
+                "write one OPTION: VALUE on each line",
             )
+        return [self._check(str(name), value, path, own) for name, value in content.items()]
+
+    def _check(self, name: str, value: Any, origin: str, own: bool = True) -> Setting:
+        """One default, tried on the parser of `run`."""
+        where = escape_unprintable(origin)
+        if name not in self.known:
+            hint = did_you_mean(name, self.known, "see k8r config --show")
+            raise UsageError(f"{where}: there is no option '{name}' to set", hint)
         if name in USERS_OWN and not own:
             raise UsageError(
-                f"{escape_unprintable(path)}: a directory must not set {name}",
-                f"put it into {USER_CONFIG}",
+                f"{where}: a directory must not set {name}", f"put it into {USER_CONFIG}"
             )
         try:
-            parsed = parse_setting(known[name], value)
+            values = list_values(self.known[name], value)
+            self._run.parse_args([*format_words(self.known[name], values), "SOURCE"])
         except UsageError as error:
-            raise UsageError(
-                f"{escape_unprintable(path)}: {name}: {error.message}", error.hint
-            ) from error
-        if name in PATHS:
-            parsed = resolve_beside(path, parsed)
-        settings.append(Setting(known[name], parsed, path))
-    return settings
+            message = error.message.replace(f"argument --{name}: ", "")
+            hint = error.hint if message == error.message else ""
+            place = where if origin.startswith("$") else f"{where}: {name}"
+            raise UsageError(f"{place}: {message}", hint) from error
+        if name in PATHS and not origin.startswith("$"):
+            folder = os.path.dirname(origin)
+            values = [os.path.join(folder, os.path.expanduser(item)) for item in values]
+        return Setting(name, values, origin)
 
+    def merge(self, found: Iterable[Setting]) -> Dict[str, List[str]]:
+        """The values that count of each option; of lists, all there are."""
+        merged: Dict[str, List[str]] = {}
+        for name, values, _ in found:
+            many = isinstance(self.known[name], argparse._AppendAction)
+            merged[name] = [*merged.get(name, []), *values] if many else values
+        return merged
 
-def resolve_beside(path: str, value: Any) -> Any:
-    """File names in a configuration file are relative to it."""
-    if isinstance(value, list):
-        return [resolve_beside(path, item) for item in value]
-    return os.path.join(os.path.dirname(path), os.path.expanduser(value))
-
-
-def load_settings(env: Environment, known: Mapping[str, argparse.Action]) -> List[Setting]:
-    """All defaults, those that count less first: of the user, of the directory, of
-    the environment. Raises UsageError.
-    """
-    home = env.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
-    found = read_settings(os.path.join(home, USER_CONFIG), True, known)
-    here = os.path.normpath(os.path.join(env.cwd, DIRECTORY_CONFIG))
-    found += read_settings(here, False, known)
-    for name, action in known.items():
-        variable = "K8R_" + name.upper().replace("-", "_")
-        if env.environ.get(variable) and not isinstance(action, argparse._AppendAction):
-            try:
-                value = parse_setting(action, env.environ[variable])
-            except UsageError as error:
-                raise UsageError(f"${variable}: {error.message}", error.hint) from error
-            found.append(Setting(action, value, f"${variable}"))
-    return found
-
-
-def merge_settings(found: Iterable[Setting]) -> Dict[str, Any]:
-    """The value that counts of each option; of lists, all there are."""
-    values: Dict[str, Any] = {}
-    for action, value, _ in found:
-        old = values.get(action.dest)
-        values[action.dest] = [*(old or []), *value] if isinstance(value, list) else value
-    return values
+    def split(self, found: Iterable[Setting]) -> Tuple[List[str], List[str]]:
+        """The words for all commands, and those for `run` alone."""
+        common: List[str] = []
+        own: List[str] = []
+        for name, values in self.merge(found).items():
+            action = self.known[name]
+            (common if action.dest in self._common else own).extend(format_words(action, values))
+        return common, own
 
 
 # ==============================================================================
@@ -6841,17 +6800,19 @@ def merge_settings(found: Iterable[Setting]) -> Dict[str, Any]:
 
 def cmd_config(k8s: K8sRun, args: argparse.Namespace) -> int:
     """Show the defaults and where they come from."""
-    known = list_configurable(build_parser())
-    found = load_settings(k8s.env, known)
-    values, rows = merge_settings(found), []
-    for name, action in sorted(known.items()):
-        origins = [setting.origin for setting in found if setting.action is action]
-        value = values.get(action.dest, action.default)
-        if not origins and (not args.show or value in (None, [], False)):
-            continue
-        text = ", ".join(value) if isinstance(value, list) else str(value)
-        last = origins if isinstance(value, list) else origins[-1:]
-        rows.append([name, text, ", ".join(last) or "k8r"])
+    defaults = Defaults(k8s.env, build_parser())
+    found = defaults.load()
+    merged, rows = defaults.merge(found), []
+    for name, action in sorted(defaults.known.items()):
+        origins, values = [setting.origin for setting in found if setting.name == name], merged.get(
+            name
+        )
+        if values is None:
+            if not args.show or action.default in (None, [], False):
+                continue
+            origins, values = ["k8r"], [str(action.default)]
+        last = origins if isinstance(action, argparse._AppendAction) else origins[-1:]
+        rows.append([name, ", ".join(values) or "false", ", ".join(last)])
     if rows:
         k8s.console.text(format_table(["OPTION", "VALUE", "FROM"], rows))
     else:
@@ -6909,26 +6870,29 @@ def check_run(args: argparse.Namespace) -> None:
     """Raise UsageError for options that are wrong, or wrong together."""
     if args.command is not None and not args.command:
         raise UsageError("there is no command after --", f"for instance k8r {args.source} -- env")
-    if args.detach and args.follow:
-        raise UsageError("--detach and --follow exclude each other", "leave one out")
     for word in args.command or ():
         check_argument("an argument of the command", word)
     if args.job_name:
         parse_job_name(args.job_name, args.num)
-    for option in ("base_image", "git_image"):
-        image = getattr(args, option)
-        if not IMAGE.fullmatch(image):
-            name = option.replace("_", "-")
-            raise UsageError(f"'{image}' is no image", f"write NAME[:TAG] after --{name}")
     if args.port and not args.as_deployment:
         raise UsageError("--port is for Deployments", "add --as-deployment")
-    for given, what, others in (
-        (args.local, "a local run", "detach as_deployment replace show_yaml rm_secrets"),
-        (args.as_deployment, "a Deployment", "parallel timeout retry rm replace rm_secrets"),
-    ):
-        for option in others.split():
-            if given and getattr(args, option):
-                name = option.replace("_", "-")
+    check_exclusions(args)
+
+
+EXCLUSIONS = {
+    "detach": ("--detach", "follow"),
+    "local": ("a local run", "detach as_deployment replace show_yaml rm_secrets"),
+    "as_deployment": ("a Deployment", "parallel timeout retry rm replace rm_secrets"),
+}
+"""What each of these options is called, and what it does not go with."""
+
+
+def check_exclusions(args: argparse.Namespace) -> None:
+    """Raise UsageError for options that exclude each other."""
+    for option, (what, others) in EXCLUSIONS.items():
+        for other in others.split():
+            if getattr(args, option) and getattr(args, other):
+                name = other.replace("_", "-")
                 raise UsageError(f"{what} takes no --{name}", "leave it out")
 
 
@@ -7158,34 +7122,30 @@ COMPLETION_TIMEOUT = 2
 def complete_words(words: Sequence[str], env: Environment) -> List[str]:
     """What the last of the words after `k8r` may become; none for file names."""
     *before, word = [text for text in words if text != "="] or [""]
-    parser = build_parser()
-    valued = list_options(parser, valued=True)
-    option, equals, _ = word.partition("=")
     if "--" in before:
-        found: Iterable[str] = []
-    elif equals and option in valued:
-        found = [f"{option}={value}" for value in complete_option(parser, option, before, env)]
-    elif before and before[-1] in valued:
+        return []
+    parser = build_parser()
+    option, equals, _ = word.partition("=")
+    if equals:
+        values = complete_option(parser, option, before, env)
+        found: Iterable[str] = [f"{option}={value}" for value in values]
+    elif before and before[-1] in list_options(parser, valued=True):
         found = complete_option(parser, before[-1], before[:-1], env)
     else:
-        at = find_first_word(before, valued)
-        name = "run" if at is None or before[at] not in SUBCOMMANDS else before[at]
-        found = complete_argument(parser, name, at is None, word.startswith("-"), before, env)
+        found = complete_argument(parser, word.startswith("-"), before, env)
     return sorted({text for text in found if text.startswith(word)})
 
 
 def complete_argument(
-    parser: MainParser,
-    name: str,
-    first: bool,
-    option: bool,
-    before: Sequence[str],
-    env: Environment,
+    parser: MainParser, option: bool, before: Sequence[str], env: Environment
 ) -> Iterable[str]:
-    """The options or arguments of a subcommand; ``first``: it is yet to be named."""
+    """The options or arguments of a subcommand, or the subcommands where none is named."""
+    at = find_first_word(before, list_options(parser, valued=True))
+    name = "run" if at is None or before[at] not in SUBCOMMANDS else before[at]
     if option:
-        return list_options(list_subcommands(parser)[name]) | ({"--version"} if first else set())
-    if first:
+        version = {"--version"} if at is None else set()
+        return list_options(list_subcommands(parser)[name]) | version
+    if at is None:
         return SUBCOMMANDS
     if name in ("logs", "delete", "rm"):
         return make_lookup(before, env).names()
@@ -7265,8 +7225,9 @@ def dispatch(words: Sequence[str], env: Environment, console: Console) -> int:
         parser = build_parser()
         args = parse_args(words, parser)
         if args.subcommand not in ("env", "update", None):
-            defaults = merge_settings(load_settings(env, list_configurable(parser)))
-            args = parse_args(words, build_parser(defaults)) if defaults else args
+            defaults = Defaults(env, parser)
+            found = defaults.load()
+            args = parse_args(words, parser, defaults.split(found)) if found else args
     except PrintAndExit as answer:
         console.data(str(answer).encode())
         return ExitCode.OK

@@ -22,7 +22,7 @@ CLIENTS = ("kubernetes", "docker", "requests", "urllib3")
 
 def parse(*argv: str) -> Any:
     """Parse a command line."""
-    return module.parse_args(argv)
+    return module.parse_args(argv, module.build_parser())
 
 
 def refused(*argv: str) -> module.UsageError:
@@ -235,8 +235,8 @@ def test_log_query() -> None:
 
 BAD = [
     # argv, words of the message, words of the hint
-    ([], "what shall run", "k8r ./ -- COMMAND"),
-    (["--insecure"], "what shall run", "--help"),
+    ([], "give a SOURCE", "k8r ./ -- COMMAND"),
+    (["--insecure"], "give a SOURCE", "--help"),
     (["run"], "SOURCE", "k8r run --help"),
     (["run", "--", "make"], "SOURCE", "k8r run --help"),
     (["logs"], "NAME", "k8r logs --help"),
@@ -282,7 +282,7 @@ BAD = [
     (["./", "--job-name", "Train", "--", "x"], "'Train' is no job name", "--job-name train"),
     (["./", "--job-name", "x" * 64, "--", "x"], "64 characters", "--job-name xxx"),
     (["./", "--job-name", "x" * 63, "--num", "2", "--", "x"], "63 characters", "xxx"),
-    (["./", "--base-image", "No Image", "--", "x"], "'No Image' is no image", "NAME[:TAG]"),
+    (["./", "--base-image", "No Image", "--", "x"], "'No Image' is not a valid image", "NAME[:TAG]"),
     (["./", "-d", "-f", "--", "x"], "--detach and --follow", "leave one out"),
     (["ls", "-o", "csv"], "csv", "--help"),
     (["ls", "x"], "'x'", ""),
@@ -305,7 +305,7 @@ BAD = [
     (["./", "--as-deployment", "--port", "0", "--", "x"], "'0' is no port", ""),
     (["./", "--ref", "-x", "--", "x"], "--ref", ""),
     (["./", "--ref", "a..b", "--", "x"], "'a..b' is no branch", "--ref"),
-    (["./", "--git-image", "No Image", "--", "x"], "'No Image' is no image", "--git-image"),
+    (["./", "--git-image", "No Image", "--", "x"], "'No Image' is not a valid image", "NAME[:TAG]"),
     (["./", "--env-file", "gone", "--", "x"], "the env file", "check"),
     (["./", "--env-file", "file.py", "--", "x"], "file.py, line 1: ", ""),
     (["./", "--env-file", "noise", "--", "x"], "it is no UTF-8 text", "check"),

@@ -98,13 +98,13 @@ REFUSED = [
     ({"detach": True}, ["detach"]),
     ({"num": "x"}, ["num", "'x' is no count"]),
     ({"num": [1]}, ["num", "one value"]),
-    ({"num": True}, ["num", "one value"]),
+    ({"num": True}, ["num", "'true' is no count"]),
     ({"num": None}, ["num", "one value"]),
     ({"rm": "maybe"}, ["rm", "neither true nor false"]),
     ({"color": "pink"}, ["color", "'pink'", "always"]),
     ({"kubeconfig": "x"}, ["a directory must not set kubeconfig"]),
     ({"insecure": True}, ["a directory must not set insecure"]),
-    ("- a\n", ["no mapping"]),
+    ("- a\n", ["not a mapping"]),
     ("a: [", ["no YAML"]),
 ]
 
@@ -140,7 +140,7 @@ def test_show(configured: Any) -> None:
         ["cpu", "4", "$K8R_CPU"],
         ["env", "A=1,", f"B=2   {own}, {here}"],
         ["num", "3", here],
-        ["rm", "True", here],
+        ["rm", "true", here],
     ]
     shown = k8r("config", "--show").text
     assert "base-image   alpine:latest" in shown and "A=1, B=2" in shown
