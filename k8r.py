@@ -5417,7 +5417,7 @@ def defer_signals(handler: Callable[[], None]) -> Iterator[None]:
 # ==============================================================================
 
 HURRIED_RETRY_TIME = 5.0
-"""The same, when the user has asked k8r to stop."""
+"""Seconds to retry a server when the user has asked k8r to stop."""
 UPLOADS_AT_ONCE = 4
 
 
@@ -5514,7 +5514,7 @@ class Launcher:
 
     def _create_root(self, root: Object) -> Object:
         """Create it in a thread: a signal must not leave a request under way that
-        the server carries out later, when nobody undoes it.
+        the server carries out later, when k8r is not there to undo it.
         """
         made: List[Object] = []
         failures: List[BaseException] = []
@@ -5588,7 +5588,7 @@ class Launcher:
             self._core.patch(resource, name, child)
 
     def _roll_back(self, name: str) -> None:
-        """Remove what was not completed, if it is this run's, without much ado."""
+        """Remove what was not completed, if this run has made it, in a short time."""
         self._cluster.retry_time = HURRIED_RETRY_TIME
         with contextlib.suppress(K8rError):
             root = self._group.get(self._resource, name)
@@ -6225,7 +6225,7 @@ def split_command(argv: Sequence[str]) -> Tuple[List[str], Optional[List[str]]]:
 
 
 def find_first_word(argv: Sequence[str], valued: Set[str]) -> Optional[int]:
-    """The position of the first word that is no option nor an option's value.
+    """The position of the first word that is neither an option nor an option's value.
 
     ``valued`` are the options that take one.
     """
@@ -6259,7 +6259,7 @@ FOREIGN_COMMANDS = {
     **dict.fromkeys(("apply", "create", "exec", "launch", "start", "submit"), "run"),
     "upgrade": "update",
 }
-"""What other programs call a command: with `k8r help` nobody wants a stranger's image."""
+"""What other programs call a command, and the one of k8r: `k8r help` means no image."""
 COMPLETION_WORD = "__complete"
 """The word with which a shell asks for what a command line may go on with."""
 
@@ -6628,9 +6628,11 @@ def has_options_of_subcommands(words: Iterable[str], parser: MainParser) -> bool
 
 
 def unknown_word_error(word: str, subcommand: Optional[str], parser: MainParser) -> UsageError:
-    """For a word that is no option of the subcommand, nor one of its arguments."""
+    """The error for a word that the subcommand does not know."""
     if not word.startswith("-"):
-        return UsageError(f"what is '{word}' for?", "the command goes after --: SOURCE -- COMMAND")
+        return UsageError(
+            f"'{word}' is one word too many", "the command goes after --: SOURCE -- COMMAND"
+        )
     option, parsers = word.partition("=")[0], list_subcommands(parser)
     owners = [f"k8r {name}" for name in parsers if option in list_options(parsers[name])]
     if owners and subcommand:
@@ -6662,8 +6664,8 @@ def check_mistyped(word: str, command: Optional[Sequence[str]]) -> None:
 
 CONFIGURABLE_FLAGS = {"restricted", "rm", "quiet", "verbose", "insecure"}
 USERS_OWN = {"kubeconfig", "insecure"}
-"""What a directory must not decide, since it may have come from somebody else: a
-kubeconfig names programs to start."""
+"""What a directory must not decide, since others may have written it: a kubeconfig
+names programs to start."""
 PATHS = {"patch", "env-file", "kubeconfig"}
 BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
@@ -6831,24 +6833,13 @@ def build_run_options(args: argparse.Namespace, env: Environment) -> RunOptions:
             read_text(os.path.join(env.cwd, path), "the env file"), path, environ
         )
     ]
-    return RunOptions(
-        source=args.source,
+    given = {name: value for name, value in vars(args).items() if name in RunOptions._fields}
+    given.update(
         command=tuple(args.command or ()),
-        num=args.num,
-        parallel=args.parallel,
-        timeout=args.timeout,
-        retry=args.retry,
-        base_image=args.base_image,
-        job_name=args.job_name,
         env=(*variables, *(parse_variable(text, environ) for text in args.env)),
         resources=parse_resources(args.mem, args.cpu, args.gpu),
-        restricted=args.restricted,
-        grace=args.grace,
-        detach=args.detach,
         remove=args.rm,
         remove_secrets=args.rm_secrets,
-        replace=args.replace,
-        show_yaml=args.show_yaml,
         git=GitOptions(
             args.ref, args.depth, args.git_image, args.git_secret, args.git_insecure_host_key
         ),
@@ -6857,13 +6848,10 @@ def build_run_options(args: argparse.Namespace, env: Environment) -> RunOptions:
             args.target,
             args.platform,
         ),
-        secret_job=args.secret_job,
         pull_secrets=tuple(args.pull_secret),
         patch=read_patch(os.path.join(env.cwd, args.patch)) if args.patch else {},
-        as_deployment=args.as_deployment,
-        port=args.port,
-        local=args.local,
     )
+    return RunOptions(**given)
 
 
 def check_run(args: argparse.Namespace) -> None:
@@ -6918,7 +6906,7 @@ def cmd_ls(k8s: K8sRun, args: argparse.Namespace) -> int:
     elif args.output == "name":
         console.data("".join(f"{row['name']}\n" for row in rows).encode())
     elif not rows:
-        console.say(f"k8r runs nothing in namespace {k8s.namespace}")
+        console.say(f"nothing runs in namespace {k8s.namespace}")
     else:
         wide, now = args.output == "wide", k8s.env.now()
         console.text(format_table(list_titles(wide), [format_row(row, now, wide) for row in rows]))
@@ -6966,7 +6954,7 @@ def cmd_logs(k8s: K8sRun, args: argparse.Namespace) -> int:
 def cmd_delete(k8s: K8sRun, args: argparse.Namespace) -> int:
     """Remove Jobs: all that can be, then complain about those that cannot."""
     if bool(args.names) + args.all + args.done != 1:
-        raise UsageError("what is to be removed?", "give names, or --done, or --all")
+        raise UsageError("nothing says what to remove", "give names, or --done, or --all")
     names = args.names or (k8s.list_finished_jobs() if args.done else [])
     if args.all:
         names = [row["name"] for row in k8s.list_jobs()]
@@ -6997,7 +6985,7 @@ def cmd_secret(k8s: K8sRun, args: argparse.Namespace) -> int:
             console.text(format_table(header, table))
         return ExitCode.OK
     if not args.name:
-        raise UsageError("which secret?", "k8r secret NAME VALUE, or k8r secret --list")
+        raise UsageError("give the secret's name", "k8r secret NAME VALUE, or k8r secret --list")
     name = parse_secret_name(args.name)
     job_name = parse_job_name(args.job_name, 1) if args.job_name else k8s.get_directory_name()
     if args.delete:
