@@ -282,7 +282,11 @@ BAD = [
     (["./", "--job-name", "Train", "--", "x"], "'Train' is no job name", "--job-name train"),
     (["./", "--job-name", "x" * 64, "--", "x"], "64 characters", "--job-name xxx"),
     (["./", "--job-name", "x" * 63, "--num", "2", "--", "x"], "63 characters", "xxx"),
-    (["./", "--base-image", "No Image", "--", "x"], "'No Image' is not a valid image", "NAME[:TAG]"),
+    (
+        ["./", "--base-image", "No Image", "--", "x"],
+        "'No Image' is not a valid image",
+        "NAME[:TAG]",
+    ),
     (["./", "-d", "-f", "--", "x"], "--detach takes no --follow", "leave it out"),
     (["ls", "-o", "csv"], "csv", "--help"),
     (["ls", "x"], "'x'", ""),
