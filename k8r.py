@@ -3481,7 +3481,7 @@ LONGEST_PAUSE = 30.0
 LIST_PAGE = 500
 GATHER_TIME = 0.005
 """Seconds in which a busy stream may gather what comes next. API servers send logs in
-pieces of 2 KiB, and to be woken for each costs as much as the rest of the work."""
+chunks of 2 KiB, and to be woken for each costs as much as the rest of the work."""
 BUSY_READ_TIME = 4 * GATHER_TIME
 """Seconds that a read of a busy stream takes at most."""
 
@@ -3550,41 +3550,6 @@ def suggest_remedy(text: str) -> str:
     return "check the network and the server in the kubeconfig, or use another --context"
 
 
-class ChunkedBody:
-    """Decodes a body in the chunked transfer coding (RFC 9112, section 7.1)."""
-
-    def __init__(self) -> None:
-        self._left = 0  # bytes of the chunk that are to come
-        self._line = b""  # the start of a line: one between two chunks, or a trailer
-        self._last = False  # whether all chunks are over
-        self.ended = False
-
-    def feed(self, raw: bytes) -> bytes:
-        """Take raw bytes, in any pieces, give back what they carry. Raises ValueError."""
-        raw, self._line = self._line + raw, b""
-        data, start = [], 0
-        while start < len(raw) and not self.ended:
-            if self._left:
-                data.append(raw[start : start + self._left])
-                start += len(data[-1])
-                self._left -= len(data[-1])
-                continue
-            end = raw.find(b"\n", start) + 1
-            if not end:
-                self._line = raw[start:]
-                break
-            self._end_line(raw[start:end].strip())
-            start = end
-        return b"".join(data)
-
-    def _end_line(self, line: bytes) -> None:
-        if self._last:
-            self.ended = not line
-        elif line:  # not the end of a chunk's data
-            self._left = int(line.partition(b";")[0], 16)
-            self._last = not self._left
-
-
 def generate_pauses() -> Iterator[float]:
     """Seconds to pause between tries, growing, with jitter."""
     pause = 0.1
@@ -3602,69 +3567,44 @@ class ByteStream:
 
     def __init__(self, response: Any, translate: Callable[[Exception], ConnectionTrouble]) -> None:
         self._response = response
-        self._body = response._fp
-        self._chunks = ChunkedBody() if self._body.chunked else None
         self._translate = translate
         self._ended = False
-        self._busy = False  # whether the last read hardly waited
-        self._poll: Any = None
         self._waits_since = float("inf")
 
     def __iter__(self) -> Iterator[bytes]:
-        trouble: Optional[Exception] = None
-        while not (self._ended or trouble):
-            pieces: List[bytes] = []
-            if self._busy and not self._has_arrived():
-                time.sleep(GATHER_TIME)
-            try:
-                self._gather(pieces)
-            except Exception as error:
-                trouble = error
-            data = b"".join(pieces)
-            if data:
+        import select
+
+        poll, short_waits = select.poll(), 0  # of the last reads
+        try:
+            if self._sock is not None:
+                poll.register(self._sock, select.POLLIN)
+            pieces = self._pieces()
+            while True:
+                self._waits_since = time.monotonic()
+                data = next(pieces, b"")
+                short_waits = short_waits + 1 if self.waits_less_than(BUSY_READ_TIME) else 0
+                self._waits_since = float("inf")
+                if not data:
+                    break
                 yield data
-        if trouble:
-            raise self._translate(trouble) from trouble
-        self._body.close()
-        self._response.release_conn()
+                if short_waits > 1 and not poll.poll(0):
+                    time.sleep(GATHER_TIME)
+        except Exception as error:
+            raise self._translate(error) from error
+        self._ended = True
+        self._response.drain_conn()  # gives the connection back to the pool
 
-    def _gather(self, pieces: List[bytes]) -> None:
-        """Wait for a piece, and take along what has arrived after it."""
-        size = 0
-        while not self._ended and (not size or (size < STREAM_CHUNK and self._has_arrived())):
-            self._waits_since = time.monotonic()
-            data = self._read()
-            self._busy, self._waits_since = self.waits_less_than(BUSY_READ_TIME), float("inf")
-            pieces.append(data)
-            size += len(data)
-
-    def _read(self) -> bytes:
-        """Wait for something, and no more than that."""
-        if self._chunks is None:
-            data: bytes = self._body.read1(STREAM_CHUNK)
-            self._ended = not data
-            return data
-        # http.client would read on from the end of a chunk until there is the next one.
-        raw = self._body.fp.read1(STREAM_CHUNK)
-        if not raw:
-            raise ConnectionError("the answer has broken off")
-        data = self._chunks.feed(raw)
-        self._ended = self._chunks.ended
-        return data
+    def _pieces(self) -> Iterator[bytes]:
+        """Chunk by chunk, each once it is there. A body without chunks, as a proxy that speaks
+        HTTP/1.0 sends it, has no such parts: `stream` would wait for STREAM_CHUNK bytes of it.
+        """
+        if self._response.chunked:
+            return self._response.stream(STREAM_CHUNK)  # type: ignore[no-any-return]
+        return iter(lambda: self._response._fp.read1(STREAM_CHUNK), b"")
 
     def waits_less_than(self, seconds: float) -> bool:
         """Whether its reader is at work, or has waited for a shorter time."""
         return time.monotonic() - self._waits_since < seconds
-
-    def _has_arrived(self) -> bool:
-        """Whether a read need not wait; no, if in doubt."""
-        if self._poll is None:
-            import select
-
-            self._poll = select.poll()
-            if self._sock is not None:
-                self._poll.register(self._sock, select.POLLIN)
-        return bool(self._poll.poll(0))
 
     @property
     def _sock(self) -> Any:

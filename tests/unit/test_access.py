@@ -8,11 +8,11 @@ import http.client
 import itertools
 import socket
 import threading
-import types
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Tuple, Type
 
 import pytest
+import urllib3
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -101,60 +101,73 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
+class Connection:
+    """The one that an answer has come over, and the pool that it came from."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.given_back = False
+
+    def _put_conn(self, _: Any) -> None:
+        self.given_back = True
+
+    def close(self) -> None:
+        """What an answer that breaks off does to it."""
+        self.sock.close()
+
+
 @contextlib.contextmanager
 def streaming(
     head: bytes = HEAD, kind: Type[socket.socket] = socket.socket
-) -> Iterator[Tuple[k8r.ByteStream, socket.socket]]:
-    """An answer whose head has come over a socket, as http.client reads it, and the server's
-    end of that.
+) -> Iterator[Tuple[k8r.ByteStream, socket.socket, Connection]]:
+    """An answer whose head has come over a socket, as urllib3 reads it, the server's end of
+    that, and ours.
     """
     pair = socket.socketpair()
     ours, theirs = kind(fileno=pair[0].detach()), pair[1]
     theirs.sendall(head)
     ours.settimeout(1)
-    body = http.client.HTTPResponse(ours)
+    body = http.client.HTTPResponse(ours, method="GET")
     body.begin()
-    response = types.SimpleNamespace(
-        connection=types.SimpleNamespace(sock=ours), _fp=body, release_conn=lambda: None
-    )
+    made = Connection(ours)
+    parts: Any = {"original_response": body, "connection": made, "pool": made}
+    headers = dict(body.headers.items())
+    response = urllib3.HTTPResponse(body, headers, preload_content=False, **parts)
     with ours, theirs, contextlib.closing(body):
-        yield k8r.ByteStream(response, lambda error: k8r.ConnectionTrouble(str(error))), theirs
+        stream = k8r.ByteStream(response, lambda error: k8r.ConnectionTrouble(str(error)))
+        yield stream, theirs, made
 
 
-def test_a_stream_gives_at_once_what_has_arrived() -> None:
-    """Not chunk by chunk, and what came before it broke off is not lost."""
-    with streaming() as (stream, theirs):
+def test_a_stream_gives_what_has_arrived() -> None:
+    """A chunk is there as soon as it has come, and those before it broke off are not lost."""
+    with streaming() as (stream, theirs, made):
         parts = iter(stream)
-        lines = [b"%05d\n" % number for number in range(5000)]
-        theirs.sendall(b"".join(map(chunk, lines)))
-        found = [next(parts)]
-        while sum(map(len, found)) < 30_000:
-            found.append(next(parts))
-        assert b"".join(found) == b"".join(lines)
-        assert len(found) <= 5
+        for data in (b"a", b"b" * 5000):
+            theirs.sendall(chunk(data))
+            assert next(parts) == data
         theirs.sendall(chunk(b"abc") + b"4\r\nde")
         theirs.close()
-        assert next(parts) == b"abcde"
+        assert next(parts) == b"abc"
         with pytest.raises(k8r.ConnectionTrouble):
             next(parts)
+        assert made.sock.fileno() < 0
 
 
-@pytest.mark.parametrize("size", [3, 8186, 8187, 20_000], ids=str)
-@pytest.mark.parametrize("rest", range(len(b"\r\n2\r\n") + 1))
+@pytest.mark.parametrize("size", [3, 8184, 8186, 8187, 20_000], ids=str)
+@pytest.mark.parametrize("rest", range(len(b"2\r\n") + 1))
 def test_a_stream_does_not_wait_for_the_next_chunk(size: int, rest: int) -> None:
-    """However much has arrived of what lies between two chunks, also where http.client's
-    buffer of 8 KiB ends with the first.
+    """However much has arrived of that, also where http.client's buffer of 8 KiB ends with
+    the first.
     """
-    with streaming() as (stream, theirs):
+    with streaming() as (stream, theirs, _):
         parts = iter(stream)
         first, others = chunk(b"x" * size), chunk(b"de") + chunk(b"")
-        split = len(first) - 2 + rest
-        theirs.sendall((first + others)[:split])
+        theirs.sendall((first + others)[: len(first) + rest])
         data = b""
         while len(data) < size:
             data += next(parts)
         assert data == b"x" * size
-        theirs.sendall((first + others)[split:])
+        theirs.sendall((first + others)[len(first) + rest :])
         assert list(parts) == [b"de"]
 
 
@@ -167,53 +180,76 @@ def test_a_stream_does_not_wait_for_the_next_chunk(size: int, rest: int) -> None
 def test_chunks_come_in_any_pieces(
     chunks: List[bytes], extension: bytes, trailers: bytes, sizes: List[int]
 ) -> None:
-    """What they carry comes out at once, and the end of the body is known at its last byte."""
+    """What they carry comes out, and the body's end is its own, not the connection's."""
     extended = (chunk(data).replace(b"\r\n", extension + b"\r\n", 1) for data in chunks)
     raw = b"".join(extended) + b"0" + extension + b"\r\n" + trailers + b"\r\n"
-    body, found, start = k8r.ChunkedBody(), b"", 0
-    for size in itertools.cycle(sizes):
-        if start >= len(raw):
-            break
-        assert not body.ended
-        found += body.feed(raw[start : start + size])
-        start += size
-    assert found == b"".join(chunks)
-    assert body.ended
+    with streaming() as (stream, theirs, made):
+
+        def send() -> None:
+            start = 0
+            for size in itertools.cycle(sizes):
+                theirs.sendall(raw[start : start + size])
+                start += size
+                if start >= len(raw):
+                    break
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        assert b"".join(stream) == b"".join(chunks)
+        sender.join()
+        assert made.given_back and made.sock.fileno() >= 0
 
 
 def test_no_chunk() -> None:
-    """What is no body in chunks is an error."""
-    with pytest.raises(ValueError):
-        k8r.ChunkedBody().feed(b"<html>\r\n")
+    """What is not a body in chunks is an error."""
+    with streaming() as (stream, theirs, made):
+        theirs.sendall(b"<html>\r\n")
+        with pytest.raises(k8r.ConnectionTrouble):
+            list(stream)
+        assert made.sock.fileno() < 0
 
 
 def test_a_stream_of_known_length() -> None:
-    """A short log comes in one piece, and not in chunks."""
-    with streaming(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n") as (stream, theirs):
+    """What has come of a body without chunks does not wait for the rest."""
+    with streaming(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n") as (stream, theirs, made):
         parts = iter(stream)
         theirs.sendall(b"abc")
         assert next(parts) == b"abc"
         theirs.sendall(b"de")
         assert list(parts) == [b"de"]
+        assert made.given_back
+
+
+def test_a_stream_that_ends_with_its_connection() -> None:
+    """As proxies that speak HTTP/1.0 send it."""
+    with streaming(b"HTTP/1.0 200 OK\r\n\r\n") as (stream, theirs, _):
+        parts = iter(stream)
+        for data in (b"abc", b"d" * 5000):
+            theirs.sendall(data)
+            assert next(parts) == data
+        theirs.close()
+        assert list(parts) == []
 
 
 def test_a_flood_comes_in_parts() -> None:
     """What is read at a time is bounded."""
-    with streaming() as (stream, theirs):
-        flood = chunk(b"x" * (1 << 15)) * 32
+    with streaming() as (stream, theirs, _):
+        flood = chunk(b"x" * (1 << 18)) * 4
         threading.Thread(target=theirs.sendall, args=(flood,)).start()
         sizes: List[int] = []
         for data in stream:
             sizes.append(len(data))
             if sum(sizes) == 1 << 20:
                 break
-        assert max(sizes) <= 2 * k8r.STREAM_CHUNK
+        assert max(sizes) <= k8r.STREAM_CHUNK
 
 
 def test_a_stream_is_interrupted_below_the_encryption() -> None:
     """The reader is woken, and the socket stays its own to close."""
-    with streaming(kind=Deciphering) as (stream, _):
+    with streaming(kind=Deciphering) as (stream, _, made):
+        open_then: List[bool] = []
+        made.close = lambda: open_then.append(made.sock.fileno() >= 0)  # type: ignore
         threading.Timer(0.1, stream.interrupt).start()
         with pytest.raises(k8r.ConnectionTrouble):
             list(stream)
-        assert stream._sock.fileno() >= 0
+        assert open_then and all(open_then)
