@@ -3193,6 +3193,8 @@ def load_image(command: Sequence[str]) -> None:
 
 PLUGIN_TIMEOUT = 120.0
 """Seconds that a credential plugin may take; somebody may be logging in."""
+SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+"""Where a pod finds its credentials and its namespace."""
 
 
 def merge_kubeconfigs(parts: Iterable[Tuple[str, Object]]) -> Object:
@@ -3208,7 +3210,7 @@ def merge_kubeconfigs(parts: Iterable[Tuple[str, Object]]) -> Object:
             names = {entry["name"] for entry in merged[section]}
             if not is_named_list(part.get(section) or []):
                 raise K8rError(
-                    f"the kubeconfig's '{section}' is no list of named entries", "repair it"
+                    f"the kubeconfig's '{section}' is not a list of named entries", "repair it"
                 )
             for entry in part.get(section) or []:
                 if entry["name"] not in names:
@@ -3230,7 +3232,7 @@ def resolve_paths(body: Object, folder: str) -> Object:
 
 
 def pick_context(merged: Object, context: Optional[str]) -> Object:
-    """Reduce a merged kubeconfig to one context. Raises UsageError or K8rError."""
+    """Reduce a merged kubeconfig to one context. Raises UsageError."""
     contexts = {entry["name"]: entry["context"] for entry in merged["contexts"]}
     name = context or merged["current-context"]
     known = ", ".join(sorted(contexts)) or "none"
@@ -3238,23 +3240,30 @@ def pick_context(merged: Object, context: Optional[str]) -> Object:
         raise UsageError("the kubeconfig has no current context", f"use --context, one of: {known}")
     if name not in contexts:
         raise UsageError(f"there is no context '{name}' in the kubeconfig", f"there are: {known}")
-    picked: Object = {
+    return {
         "apiVersion": "v1",
         "kind": "Config",
         "current-context": name,
-        "contexts": [{"name": name, "context": contexts[name]}],
+        "contexts": [{"name": name, "context": {"user": "", **contexts[name]}}],
+        "clusters": [pick_entry(merged["clusters"], "cluster", name, contexts[name])],
+        "users": [pick_entry(merged["users"], "user", name, contexts[name])],
     }
-    for section, kind in (("clusters", "cluster"), ("users", "user")):
-        wanted = contexts[name].get(kind)
-        entries = [entry for entry in merged[section] if entry["name"] == wanted]
-        if not entries and (kind == "cluster" or wanted):
-            raise UsageError(
-                f"context '{name}' names the {kind} '{wanted}', which the kubeconfig lacks",
-                "repair the kubeconfig or use another --context",
-            )
-        picked[section] = entries or [{"name": "", "user": {}}]
-    picked["contexts"][0]["context"].setdefault("user", "")
-    return picked
+
+
+def pick_entry(entries: Iterable[Object], kind: str, name: str, context: Object) -> Object:
+    """The cluster or user that a context names; one without a user is anonymous.
+    Raises UsageError.
+    """
+    wanted = context.get(kind)
+    for entry in entries:
+        if entry["name"] == wanted:
+            return entry
+    if kind == "user" and not wanted:
+        return {"name": "", "user": {}}
+    raise UsageError(
+        f"context '{name}' names the {kind} '{wanted}', which the kubeconfig lacks",
+        "repair the kubeconfig or use another --context",
+    )
 
 
 PLUGIN_RUNNER = """\
@@ -3465,12 +3474,113 @@ def authenticate(configuration: Any, context: Optional[Object]) -> None:
         )
 
 
+class Kubeconfig:
+    """The kubeconfig files and the context in them that is used, read when it is asked for.
+
+    Inside of a cluster there may be none; a pod has its namespace and credentials as files.
+    """
+
+    def __init__(self, target: Target, environ: Mapping[str, str], cwd: str) -> None:
+        self.target = target
+        self._environ = environ
+        self._cwd = cwd
+        self._context: Optional[Object] = None
+
+    @property
+    def context(self) -> Optional[Object]:
+        """The kubeconfig reduced to its context; None inside of a cluster."""
+        if self._context is None:
+            self._load(self.target.context)
+        if self._context is None and not self._is_in_cluster():
+            raise NoKubeconfig(
+                "there is no kubeconfig",
+                "set KUBECONFIG or use --kubeconfig FILE; your cluster's provider has it",
+            )
+        return self._context
+
+    @property
+    def namespace(self) -> str:
+        """The namespace: of the command line, the context, or the pod k8r runs in."""
+        if self.target.namespace:
+            return self.target.namespace
+        context = self.context
+        if context:
+            return context["contexts"][0]["context"].get("namespace") or "default"
+        with contextlib.suppress(OSError), open(SERVICE_ACCOUNT + "/namespace") as file:
+            return file.read().strip() or "default"
+        return "default"
+
+    @property
+    def context_name(self) -> str:
+        """The name of the context, for messages."""
+        context = self.context
+        return str(context["current-context"]) if context else "in-cluster"
+
+    def list_contexts(self) -> List[str]:
+        """The names of all contexts."""
+        return [entry["name"] for entry in merge_kubeconfigs(self._read_files())["contexts"]]
+
+    def reload(self) -> None:
+        """Read the context anew that was used, from files that may have changed."""
+        self._load(self._context["current-context"] if self._context else None)
+
+    def make_access(self) -> Access:
+        """The way to the API server, with credentials read now. Raises K8rError."""
+        context = self.context
+        if context and is_plain(context, self._environ):
+            return make_plain_access(context, self.target.insecure)
+        return make_client_access(context, self.target.insecure)
+
+    def _load(self, name: Optional[str]) -> None:
+        parts = self._read_files()
+        self._context = pick_context(merge_kubeconfigs(parts), name) if parts else None
+
+    def _read_files(self) -> List[Tuple[str, Object]]:
+        """The directory and content of each file that exists."""
+        listed = self.target.kubeconfig or self._environ.get("KUBECONFIG")
+        paths = (listed or "~/.kube/config").split(os.pathsep)
+        if self.target.kubeconfig:
+            paths = [self.target.kubeconfig]
+        parts = [part for part in map(self._read_file, filter(None, paths)) if part]
+        if listed and not parts and not self._is_in_cluster():
+            raise K8rError(
+                f"there is no kubeconfig at {listed}", "check KUBECONFIG or use --kubeconfig FILE"
+            )
+        return parts
+
+    def _read_file(self, path: str) -> Optional[Tuple[str, Object]]:
+        """The directory and content of a file; None if it is missing where others may be."""
+        import yaml
+
+        full = os.path.join(self._cwd, os.path.expanduser(path))
+        try:
+            with open(full, encoding="utf-8") as file:
+                content = yaml.load(file, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        except FileNotFoundError:
+            if self.target.kubeconfig:
+                raise UsageError(f"there is no kubeconfig {path}", "check --kubeconfig") from None
+            return None
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            reason = " ".join(str(error).split())
+            raise K8rError(
+                f"the kubeconfig {path} cannot be read: {reason}", "repair it"
+            ) from error
+        if not isinstance(content, dict):
+            raise K8rError(f"{path} is empty or not a valid kubeconfig", "repair it")
+        return os.path.dirname(full), content
+
+    def _is_in_cluster(self) -> bool:
+        return "KUBERNETES_SERVICE_HOST" in self._environ and os.path.exists(
+            SERVICE_ACCOUNT + "/token"
+        )
+
+
 # ==============================================================================
 # Cluster
 # ==============================================================================
 
-SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 CONNECT_TIMEOUT = 5.0
+"""Seconds for a connection to be made."""
 READ_TIMEOUT = 25.0
 """Seconds without a byte after which a connection counts as dead. Watches and
 quiet logs are then opened again, which costs one request."""
@@ -3486,16 +3596,9 @@ BUSY_READ_TIME = 4 * GATHER_TIME
 """Seconds that a read of a busy stream takes at most."""
 
 
-def api_error(status: int, body: bytes, method: str, namespace: str) -> ApiError:
+def make_api_error(status: int, body: bytes, method: str, namespace: str) -> ApiError:
     """Translate an error answer. ``body`` is a Status object, or any text."""
-    try:
-        answer = json.loads(body)
-    except ValueError:
-        answer = {}
-    answer = answer if isinstance(answer, dict) else {}
-    text = str(answer.get("message") or "") or body.decode("utf-8", "replace").strip()
-    text = text or f"HTTP status {status}"
-    details = answer.get("details") or {}
+    text, about = parse_status(status, body)
     if status == 401:
         return Unauthorized(
             "the cluster does not accept your credentials (Unauthorized)",
@@ -3503,14 +3606,14 @@ def api_error(status: int, body: bytes, method: str, namespace: str) -> ApiError
             status,
         )
     if status == 403:
-        return forbidden_error(text)
+        return make_forbidden_error(text)
+    if status == 404 and about == "namespaces":
+        return NotFound(
+            f"the namespace '{namespace}' does not exist",
+            "check --namespace, or create it: kubectl create namespace " + namespace,
+            status,
+        )
     if status == 404:
-        if details.get("kind") == "namespaces":
-            return NotFound(
-                f"the namespace '{namespace}' does not exist",
-                "check --namespace, or create it: kubectl create namespace " + namespace,
-                status,
-            )
         return NotFound(text, "", status)
     if status in (408, 429) or status >= 500:
         return Overloaded(f"the API server cannot serve k8r now: {text}", "try again later", status)
@@ -3518,7 +3621,20 @@ def api_error(status: int, body: bytes, method: str, namespace: str) -> ApiError
     return kinds.get(status, ApiError)(f"the API server refused to {method}: {text}", "", status)
 
 
-def forbidden_error(text: str) -> ApiError:
+def parse_status(status: int, body: bytes) -> Tuple[str, str]:
+    """The text of an error answer, and the kind of object that it is about, if it says so."""
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        answer = {}
+    text = str(answer.get("message") or "") or body.decode("utf-8", "replace").strip()
+    about = (answer.get("details") or {}).get("kind")
+    return text or f"HTTP status {status}", str(about)
+
+
+def make_forbidden_error(text: str) -> ApiError:
     """A 403 in words. RBAC's own text names verb, resource and namespace."""
     match = re.search(
         r'cannot (\w+) resource "([^"]+)"'
@@ -3639,123 +3755,31 @@ class Cluster:
     that they do not know.
     """
 
-    def __init__(self, target: Target, env: Environment, console: Console) -> None:
-        self.target = target
+    def __init__(self, kubeconfig: Kubeconfig, env: Environment, console: Console) -> None:
+        self.kubeconfig = kubeconfig
         self._env = env
         self._console = console
         self._lock = threading.RLock()
         self._generation = 0
         self.retry_time = RETRY_TIME
         self._access: Optional[Access] = None
-        self._context: Optional[Object] = None
         self._answered = False
-
-    # Where to
-
-    @property
-    def namespace(self) -> str:
-        """The namespace: of the command line, the context, or the pod k8r runs in."""
-        if self.target.namespace:
-            return self.target.namespace
-        context = self._picked_context()
-        if context:
-            return context["contexts"][0]["context"].get("namespace") or "default"
-        with contextlib.suppress(OSError), open(SERVICE_ACCOUNT + "/namespace") as file:
-            return file.read().strip() or "default"
-        return "default"
-
-    @property
-    def context_name(self) -> str:
-        """The name of the kubeconfig context, for messages."""
-        context = self._picked_context()
-        return str(context["current-context"]) if context else "in-cluster"
-
-    def contexts(self) -> List[str]:
-        """The names of all contexts of the kubeconfig."""
-        return [entry["name"] for entry in merge_kubeconfigs(self._kubeconfigs())["contexts"]]
-
-    def _picked_context(self) -> Optional[Object]:
-        """The kubeconfig reduced to its context; None inside of a cluster."""
-        if self._context is None:
-            parts = self._kubeconfigs()
-            if parts:
-                self._context = pick_context(merge_kubeconfigs(parts), self.target.context)
-            elif not self._is_in_cluster():
-                raise NoKubeconfig(
-                    "there is no kubeconfig",
-                    "set KUBECONFIG or use --kubeconfig FILE; your cluster's provider has it",
-                )
-        return self._context
-
-    def _kubeconfigs(self) -> List[Tuple[str, Object]]:
-        """The directory and content of each kubeconfig that exists."""
-        import yaml
-
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        environ = self._env.environ
-        listed = self.target.kubeconfig or environ.get("KUBECONFIG")
-        paths = (
-            [self.target.kubeconfig]
-            if self.target.kubeconfig
-            else (environ.get("KUBECONFIG") or "~/.kube/config").split(os.pathsep)
-        )
-        parts = []
-        for path in filter(None, paths):
-            full = os.path.join(self._env.cwd, os.path.expanduser(path))
-            try:
-                with open(full, encoding="utf-8") as file:
-                    content = yaml.load(file, Loader=loader)
-            except FileNotFoundError:
-                if self.target.kubeconfig:
-                    raise UsageError(
-                        f"there is no kubeconfig {path}", "check --kubeconfig"
-                    ) from None
-                continue
-            except (OSError, ValueError, yaml.YAMLError) as error:
-                reason = " ".join(str(error).split())
-                raise K8rError(
-                    f"the kubeconfig {path} cannot be read: {reason}", "repair it"
-                ) from error
-            if not isinstance(content, dict):
-                raise K8rError(f"the kubeconfig {path} is empty or no kubeconfig", "repair it")
-            parts.append((os.path.dirname(full), content))
-        if listed and not parts and not self._is_in_cluster():
-            raise K8rError(
-                f"there is no kubeconfig at {listed}", "check KUBECONFIG or use --kubeconfig FILE"
-            )
-        return parts
-
-    def _is_in_cluster(self) -> bool:
-        return "KUBERNETES_SERVICE_HOST" in self._env.environ and os.path.exists(
-            SERVICE_ACCOUNT + "/token"
-        )
-
-    # Connecting
 
     def _connect(self) -> Access:
         """The way to the API server; made at the first request."""
         with self._lock:
             if self._access is None:
-                self._access = self._make_access()
+                self._access = self.kubeconfig.make_access()
             return self._access
 
-    def _make_access(self) -> Access:
-        context = self._picked_context()
-        if context and is_plain(context, self._env.environ):
-            return make_plain_access(context, self.target.insecure)
-        return make_client_access(context, self.target.insecure)
-
     def _reconnect(self, generation: int) -> None:
-        """Load credentials anew, after the server refused those at hand: from the
-        same context of a kubeconfig that may have changed, and once, however many
-        threads ask for it.
+        """Load credentials anew, after the server refused those at hand: once, however
+        many threads ask for it.
         """
         with self._lock:
             if generation == self._generation:
-                context = self._context["current-context"] if self._context else None
-                parts = self._kubeconfigs()
-                self._context = pick_context(merge_kubeconfigs(parts), context) if parts else None
-                self._access = self._make_access()
+                self.kubeconfig.reload()
+                self._access = self.kubeconfig.make_access()
                 self._generation += 1
 
     # Requests
@@ -3872,7 +3896,7 @@ class Cluster:
         if response.status == 400 and response.data.strip() == b"400 Bad Request":
             # The HTTP library of the server has seen half a request, and no more.
             raise self._trouble(ConnectionError("the request did not arrive in full"))
-        error = api_error(response.status, response.data, method, self.namespace)
+        error = make_api_error(response.status, response.data, method, self.kubeconfig.namespace)
         if isinstance(error, Overloaded):
             with contextlib.suppress(TypeError, ValueError):
                 error.pause = float(response.headers.get("Retry-After"))
@@ -3908,7 +3932,7 @@ class ApiGroup:
         """The URL path of a resource, an object, or a part (subresource) of one."""
         import urllib.parse
 
-        namespace = urllib.parse.quote(self._cluster.namespace, safe="")
+        namespace = urllib.parse.quote(self._cluster.kubeconfig.namespace, safe="")
         path = f"{self._prefix}/namespaces/{namespace}/{resource}"
         for word in filter(None, (name, part)):
             path += "/" + urllib.parse.quote(word, safe="")
@@ -4318,7 +4342,9 @@ class Reflector(Reader):
                     return
                 item = event["object"]
                 if event["type"] == "ERROR":
-                    raise api_error(int(item.get("code") or 500), json.dumps(item).encode(), "", "")
+                    raise make_api_error(
+                        int(item.get("code") or 500), json.dumps(item).encode(), "", ""
+                    )
                 if event["type"] == "DELETED":
                     self._known.pop(item["metadata"]["uid"], None)
                     self.tell(Message("deleted", self.name, item))
@@ -5588,7 +5614,8 @@ class K8sRun:
         self.env = env or Environment.of_process()
         self.console = console or Console(self.env, quiet=True, verbose=False, color="never")
         target = Target(namespace, context, kubeconfig, insecure)
-        self._cluster = Cluster(target, self.env, self.console)
+        self._kubeconfig = Kubeconfig(target, self.env.environ, self.env.cwd)
+        self._cluster = Cluster(self._kubeconfig, self.env, self.console)
         self.batch_v1 = ApiGroup(self._cluster, "/apis/batch/v1")
         self.core_v1 = ApiGroup(self._cluster, "/api/v1")
         self.apps_v1 = ApiGroup(self._cluster, "/apis/apps/v1")
@@ -5596,7 +5623,7 @@ class K8sRun:
     @property
     def namespace(self) -> str:
         """The namespace that all methods work in."""
-        return self._cluster.namespace
+        return self._kubeconfig.namespace
 
     # Sources
 
@@ -5664,8 +5691,8 @@ class K8sRun:
         reference = docker.tag(image, repository)
         if options.local:
             return reference
-        loader = build_load_command(self._cluster.context_name, reference)
-        if loader and self._is_local(self._cluster.context_name):
+        loader = build_load_command(self._kubeconfig.context_name, reference)
+        if loader and self._is_local(self._kubeconfig.context_name):
             self.console.say(f"loading {reference} into the nodes of the local cluster")
             load_image(loader)
             return reference
@@ -5801,7 +5828,7 @@ class K8sRun:
 
     def contexts(self) -> List[str]:
         """The names of the kubeconfig's contexts."""
-        return self._cluster.contexts()
+        return self._kubeconfig.list_contexts()
 
     def namespaces(self) -> List[str]:
         """The names of the cluster's namespaces."""
@@ -5912,7 +5939,7 @@ class K8sRun:
 
     def command_hint(self, command: str, name: str = "") -> str:
         """A command line for the same cluster and namespace."""
-        target = self._cluster.target
+        target = self._kubeconfig.target
         words = ["k8r", command, *filter(None, [name])]
         for option, value in (("-n", target.namespace), ("--context", target.context)):
             words += [option, value] if value else []
@@ -5973,7 +6000,7 @@ class K8sRun:
         name = made["metadata"]["name"]
         sent = f" ({plan.archive})" if plan.archive else ""
         self.console.say(
-            f"{name} runs in namespace {self.namespace} of {self._cluster.context_name}{sent}"
+            f"{name} runs in namespace {self.namespace} of {self._kubeconfig.context_name}{sent}"
         )
         return made
 

@@ -803,25 +803,9 @@ def test_missing_parts(section: str, kind: str) -> None:
     assert f"names the {kind} 'a', which the kubeconfig lacks" in error.message
 
 
-class Quiet:
-    """A terminal that nobody reads."""
-
-    def write(self, data: Any) -> int:
-        return len(data)
-
-    def flush(self) -> None:
-        pass
-
-    def isatty(self) -> bool:
-        return False
-
-
-def gateway(cwd: Path, environ: Dict[str, str], **target: Any) -> k8r.Cluster:
-    """A gateway that has not connected."""
-    quiet: Any = Quiet()
-    env = k8r.Environment(quiet, quiet, quiet, environ, str(cwd))
-    console = k8r.Console(env, quiet=True, verbose=False, color="never")
-    return k8r.Cluster(k8r.Target(**target), env, console)
+def reader(cwd: Path, environ: Dict[str, str], **target: Any) -> k8r.Kubeconfig:
+    """The kubeconfig of a command line, which is read when it is asked for."""
+    return k8r.Kubeconfig(k8r.Target(**target), environ, str(cwd))
 
 
 def write_kubeconfig(path: Path, name: str, namespace: str, current: bool = True) -> str:
@@ -838,26 +822,26 @@ def test_kubeconfig_list(tmp_path: Path) -> None:
     two = write_kubeconfig(tmp_path / "two", "b", "second")
     three = write_kubeconfig(tmp_path / "three", "c", "third")
     environ = {"KUBECONFIG": f"{tmp_path}/gone:{one}::{two}:{three}"}
-    assert gateway(tmp_path, environ).namespace == "second"
-    assert gateway(tmp_path, environ).context_name == "b"
-    assert gateway(tmp_path, environ, context="a").namespace == "first"
-    assert gateway(tmp_path, environ, context="a", namespace="mine").namespace == "mine"
+    assert reader(tmp_path, environ).namespace == "second"
+    assert reader(tmp_path, environ).context_name == "b"
+    assert reader(tmp_path, environ, context="a").namespace == "first"
+    assert reader(tmp_path, environ, context="a", namespace="mine").namespace == "mine"
 
 
 def test_kubeconfig_option_comes_first(tmp_path: Path) -> None:
     """--kubeconfig replaces the variable, and is relative to the working directory."""
     one = write_kubeconfig(tmp_path / "one", "a", "first")
     write_kubeconfig(tmp_path / "two", "b", "second")
-    cluster = gateway(tmp_path, {"KUBECONFIG": one}, kubeconfig="two")
-    assert cluster.namespace == "second"
+    config = reader(tmp_path, {"KUBECONFIG": one}, kubeconfig="two")
+    assert config.namespace == "second"
     with pytest.raises(k8r.UsageError, match="there is no kubeconfig three"):
-        gateway(tmp_path, {"KUBECONFIG": one}, kubeconfig="three").namespace
+        reader(tmp_path, {"KUBECONFIG": one}, kubeconfig="three").namespace
 
 
 def test_namespace_defaults(tmp_path: Path) -> None:
     """A context without a namespace means the namespace default."""
     (tmp_path / "one").write_text(json.dumps(kubeconfig("a", "a")))
-    assert gateway(tmp_path, {"KUBECONFIG": "one"}).namespace == "default"
+    assert reader(tmp_path, {"KUBECONFIG": "one"}).namespace == "default"
 
 
 @pytest.mark.parametrize(
@@ -867,13 +851,13 @@ def test_broken_kubeconfig(tmp_path: Path, text: str) -> None:
     """A file that is none is named; it is no internal error."""
     (tmp_path / "one").write_text(text)
     with pytest.raises(k8r.K8rError, match="kubeconfig"):
-        gateway(tmp_path, {}, kubeconfig="one").namespace
+        reader(tmp_path, {}, kubeconfig="one").namespace
 
 
 def test_kubeconfigs_that_are_all_missing(tmp_path: Path) -> None:
     """It is said where k8r looked."""
     with pytest.raises(k8r.K8rError, match="there is no kubeconfig at /gone"):
-        gateway(tmp_path, {"KUBECONFIG": "/gone"}).namespace
+        reader(tmp_path, {"KUBECONFIG": "/gone"}).namespace
 
 
 # The API server's answers
@@ -903,7 +887,7 @@ def status_of(message: str, **more: Any) -> bytes:
 )
 def test_api_error(status: int, kind: type) -> None:
     """Each status has its error, which keeps it."""
-    error = k8r.api_error(status, status_of("too bad"), "POST", "team")
+    error = k8r.make_api_error(status, status_of("too bad"), "POST", "team")
     assert type(error) is kind
     assert error.status == status
     assert error.exit_code == 125
@@ -924,14 +908,14 @@ def test_api_error(status: int, kind: type) -> None:
 )
 def test_api_error_of_odd_bodies(body: bytes, text: str) -> None:
     """A proxy's answer is shown as it is."""
-    error = k8r.api_error(422, body, "PATCH", "team")
+    error = k8r.make_api_error(422, body, "PATCH", "team")
     assert error.message == f"the API server refused to PATCH: {text}"
 
 
 def test_missing_namespace() -> None:
     """The namespace is named, with the command that makes it."""
     body = status_of('namespaces "team" not found', details={"kind": "namespaces", "name": "team"})
-    error = k8r.api_error(404, body, "POST", "team")
+    error = k8r.make_api_error(404, body, "POST", "team")
     assert error.message == "the namespace 'team' does not exist"
     assert error.hint.endswith("kubectl create namespace team")
 
@@ -963,7 +947,7 @@ def test_missing_namespace() -> None:
 )
 def test_forbidden(text: str, message: str) -> None:
     """RBAC's words become a sentence with verb, resource and namespace."""
-    error = k8r.api_error(403, status_of(text), "POST", "team")
+    error = k8r.make_api_error(403, status_of(text), "POST", "team")
     assert error.message == message
     assert "Role" in error.hint
 
