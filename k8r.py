@@ -1594,6 +1594,14 @@ def list_container_statuses(pod: Object) -> List[Object]:
     ]
 
 
+def get_state(status: Object, kind: str, which: str = "state") -> Object:
+    """What a container's status says of its state, or of its `lastState`, if that is of
+    this kind ("waiting", "running", "terminated"); else {}.
+    """
+    found: Object = (status.get(which) or {}).get(kind) or {}
+    return found
+
+
 def get_main_state(pod: Object) -> Object:
     """The state of the container that runs the user's command."""
     for status in list_container_statuses(pod):
@@ -1617,22 +1625,27 @@ def has_logs(pod: Object) -> bool:
 def judge_pod(pod: Object) -> Optional[Outcome]:
     """How a pod ended; None while it has not, or if it will be tried again here."""
     status = pod.get("status") or {}
-    if pod["spec"].get("restartPolicy") != "Never" and status.get("phase") != "Failed":
+    failed, reason = status.get("phase") == "Failed", str(status.get("reason") or "")
+    if pod["spec"].get("restartPolicy") != "Never" and not failed:
         return None
     for container in list_container_statuses(pod):
-        ended = (container.get("state") or {}).get("terminated")
+        ended = get_state(container, "terminated")
         if not ended:
             break
         code = int(ended.get("exitCode", 0))
         if code or container["name"] == CONTAINER_NAME:
-            reason = str(status.get("reason") or ended.get("reason") or "")
-            if reason == START_ERROR and ended.get("message"):
-                reason += f": {extract_cause(ended.get('message', ''))}"
-            plain = reason in ("Error", "Completed")
-            return Outcome(code, "" if plain else reason, container["name"])
-    if status.get("phase") == "Failed":
-        return Outcome(ExitCode.FAILED, str(status.get("reason") or "the pod failed"))
-    return None
+            return Outcome(code, explain_end(ended, reason), container["name"])
+    return Outcome(ExitCode.FAILED, reason or "the pod failed") if failed else None
+
+
+def explain_end(ended: Object, pod_reason: str) -> str:
+    """Why a container ended, "" if its exit code says it all. A reason of the pod, such
+    as Evicted, explains that of its container.
+    """
+    reason = pod_reason or str(ended.get("reason") or "")
+    if reason == START_ERROR and ended.get("message"):
+        return f"{reason}: {extract_cause(ended['message'])}"
+    return "" if reason in ("Error", "Completed") else reason
 
 
 START_ERROR = "StartError"
@@ -1672,18 +1685,18 @@ def extract_cause(message: str) -> str:
 # Jobs and Deployments
 
 
-def find_condition(job: Object, kind: str) -> Optional[Object]:
-    """The condition of that type if it is true."""
-    for condition in (job.get("status") or {}).get("conditions") or []:
-        if condition["type"] == kind and condition["status"] == "True":
-            found: Object = condition
-            return found
-    return None
+def find_condition(item: Object, kind: str, status: str = "True") -> Object:
+    """The condition of that type and status, {} if the object has none."""
+    found: Object = {}
+    for condition in (item.get("status") or {}).get("conditions") or []:
+        if condition["type"] == kind and condition["status"] == status:
+            found = condition
+    return found
 
 
-def find_failure(job: Object) -> Optional[Object]:
-    """The condition that says that a Job has failed. FailureTarget comes first,
-    up to a pod's grace time before Failed does.
+def find_failure(job: Object) -> Object:
+    """The condition that says that a Job has failed, {} if there is none. FailureTarget
+    comes first, up to a pod's grace time before Failed does.
     """
     return find_condition(job, "Failed") or find_condition(job, "FailureTarget")
 
@@ -1770,18 +1783,17 @@ def judge_job(job: Object, pods: Sequence[Object]) -> Optional[Verdict]:
     spec = job["spec"]
     count = int(spec.get("completions") or 1)
     retry = int(spec.get("backoffLimitPerIndex", spec.get("backoffLimit", 6)))
-    failed = find_failure(job)
-    decided = decide_indexes(pods, retry, bool(failed))
-    if len(decided) < count and not failed:
-        if find_condition(job, "Complete"):
-            return Verdict(ExitCode.OK, f"{name} succeeded")
-        return None
-    if failed and failed["type"] == "FailureTarget" and len(decided) < count:
-        if failed.get("reason") != "DeadlineExceeded":
-            return None  # the pods' own words are still on their way
-    if failed and failed.get("reason") == "DeadlineExceeded":
+    failure = find_failure(job)
+    reason = str(failure.get("reason") or "")
+    decided = decide_indexes(pods, retry, bool(failure))
+    if reason == "DeadlineExceeded":
         return make_timeout_verdict(name, spec.get("activeDeadlineSeconds"))
-    return summarize(name, count, decided, str(failed.get("reason") or "") if failed else "")
+    # After FailureTarget alone the pods' own words may still be on their way.
+    if len(decided) == count or failure.get("type") == "Failed":
+        return summarize(name, count, decided, reason)
+    if find_condition(job, "Complete"):
+        return Verdict(ExitCode.OK, f"{name} succeeded")
+    return None
 
 
 def make_timeout_verdict(name: str, limit: Optional[int]) -> Verdict:
@@ -1807,18 +1819,20 @@ def summarize(name: str, count: int, decided: Mapping[int, Outcome], reason: str
 
 # Waiting
 
+PULL_FAILURE = "the image {image}{whose} cannot be pulled: {cause}"
+CREATION_FAILURE = "its container{whose} cannot be created ({reason}): {cause}"
 FATAL_REASONS = {
-    "ErrImagePull",
-    "ImagePullBackOff",
-    "InvalidImageName",
-    "ErrImageNeverPull",
-    "RegistryUnavailable",
-    "CreateContainerConfigError",
-    "CreateContainerError",
-    "RunContainerError",
+    "ErrImagePull": PULL_FAILURE,
+    "ImagePullBackOff": PULL_FAILURE,
+    "RegistryUnavailable": PULL_FAILURE,
+    "InvalidImageName": "'{image}' is not a valid image name",
+    "ErrImageNeverPull": "the image {image}{whose} is not present on the node: {cause}",
+    "CreateContainerConfigError": CREATION_FAILURE,
+    "CreateContainerError": CREATION_FAILURE,
+    "RunContainerError": CREATION_FAILURE,
 }
 """Reasons of a waiting container (kubernetes, pkg/kubelet/images and
-kuberuntime) that time alone does not mend."""
+kuberuntime) that time alone does not mend, and what to say of each."""
 
 
 def is_idle(pod: Object) -> bool:
@@ -1889,27 +1903,24 @@ def get_event_time(event: Object) -> str:
 
 def explain_container(pod: Object, status: Object) -> Optional[Wait]:
     """What keeps a container from running, if it is the container itself."""
-    state, image = status.get("state") or {}, status.get("image", "")
-    waiting, name = state.get("waiting") or {}, status["name"]
-    own, reason = name == CONTAINER_NAME, waiting.get("reason", "")
-    what = extract_cause(waiting.get("message", ""))
-    ended = (status.get("lastState") or {}).get("terminated")
+    name, own = status["name"], status["name"] == CONTAINER_NAME
+    ended = get_state(status, "terminated", "lastState")
     if ended:
-        return Wait(
-            explain_restarts(ended, "its command" if own else f"init container {name}"), True
-        )
-    if "running" in state and not own and name in map(get_name, list_init_containers(pod)):
+        what = "its command" if own else f"init container {name}"
+        return Wait(explain_restarts(ended, what), True)
+    if "running" in (status.get("state") or {}) and name in list_init_names(pod):
         return Wait(f"init container {name} runs", False)
+    waiting = get_state(status, "waiting")
+    reason = waiting.get("reason", "")
     if reason not in FATAL_REASONS:
         return None
-    whose = "" if own else f" of init container {name}"
-    if reason == "InvalidImageName":
-        return Wait(f"'{image}' is no valid image name", True)
-    if reason == "ErrImageNeverPull":
-        return Wait(f"the image {image}{whose} is not present on the node: {what}", True)
-    if "Image" in reason or reason == "RegistryUnavailable":
-        return Wait(f"the image {image}{whose} cannot be pulled: {what or reason}", True)
-    return Wait(f"its container{whose} cannot be made ({reason}): {what}", True)
+    text = FATAL_REASONS[reason].format(
+        image=status.get("image", ""),
+        whose="" if own else f" of init container {name}",
+        reason=reason,
+        cause=extract_cause(waiting.get("message", "")) or reason,
+    )
+    return Wait(text, True)
 
 
 def explain_restarts(ended: Object, what: str) -> str:
@@ -1921,25 +1932,18 @@ def explain_restarts(ended: Object, what: str) -> str:
     return text if code else text + "; a Deployment's command must not end"
 
 
-def get_name(item: Object) -> str:
-    """The name of a container."""
-    return str(item["name"])
-
-
-def list_init_containers(pod: Object) -> List[Object]:
+def list_init_names(pod: Object) -> List[str]:
     """The containers that run, and end, before the command does. Those that are to be
     restarted always are sidecars, and stay.
     """
     every = pod["spec"].get("initContainers") or []
-    return [item for item in every if item.get("restartPolicy") != "Always"]
+    return [item["name"] for item in every if item.get("restartPolicy") != "Always"]
 
 
 def get_scheduler_message(pod: Object) -> str:
     """The scheduler's words for why no node takes a pod, "" if it has said none."""
-    for condition in (pod.get("status") or {}).get("conditions") or []:
-        if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
-            return str(condition.get("message", ""))
-    return ""
+    refusal = find_condition(pod, "PodScheduled", "False")
+    return str(refusal.get("message", "")) if refusal.get("reason") == "Unschedulable" else ""
 
 
 INSUFFICIENT = re.compile(r"Insufficient ([^\s,]+[^\s,.])")
@@ -2075,12 +2079,9 @@ def describe_status(job: Object) -> str:
 
 def explain_pending(pod: Object) -> Tuple[str, str]:
     """The run that a pending pod belongs to, and one word for why it waits."""
-    reason = "Pending"
-    for condition in (pod.get("status") or {}).get("conditions") or []:
-        if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            reason = condition.get("reason") or reason
+    reason = find_condition(pod, "PodScheduled", "False").get("reason") or "Pending"
     for status in list_container_statuses(pod):
-        reason = ((status.get("state") or {}).get("waiting") or {}).get("reason") or reason
+        reason = get_state(status, "waiting").get("reason") or reason
     return get_labels(pod).get(LABEL_JOB, ""), reason
 
 
@@ -2502,33 +2503,37 @@ def find_ignored_paths(folder: str, paths: Sequence[str], prefix: Optional[str])
     the letter: it is given an index of its own with the listing's names, and so
     tells of tracked files, and of those in a submodule, too.
     """
-    import tempfile
-
     rules = {IGNORE_FILE: f"--exclude-per-directory={IGNORE_FILE}"}
     if prefix is None:
         rules[".gitignore"] = "--exclude-standard"
     prefix = prefix or ""
     top = os.path.normpath(os.path.join(folder, *[os.pardir] * prefix.count("/")))
-    folders = sorted(list_parents(prefix + path for path in paths))
+    names = [prefix + path for path in paths]
+    folders = list_parents(names)
     used = [
         option
         for name, option in rules.items()
         if any(os.path.lexists(os.path.join(top, parent, name)) for parent in folders)
     ]
-    if not used:
-        return set()
-    names = [os.fsencode(prefix + path) for path in paths]
-    entries = b"".join(b"100644 %s\t%s\0" % (EMPTY_BLOB, name) for name in names)
+    found = list_excluded(top, names, used) if used else []
+    return {path[len(prefix) :] for path in found}
+
+
+def list_excluded(top: str, paths: Iterable[str], options: Iterable[str]) -> List[str]:
+    """Those of the paths below a directory that git excludes by any of these options of
+    `git ls-files`, whether it tracks them or not. Raises K8rError.
+    """
+    import tempfile
+
+    entries = [b"100644 %s\t%s\0" % (EMPTY_BLOB, os.fsencode(path)) for path in paths]
     with tempfile.TemporaryDirectory(prefix="k8r-") as scratch:
         where = (f"--git-dir={scratch}", f"--work-tree={top}", "-c", "core.bare=false")
-        made = run_git(scratch, "init", "-q", "--bare") is not None
-        if (
-            not made
-            or run_git(top, *where, "update-index", "-z", "--index-info", given=entries) is None
-        ):
-            raise K8rError(f"git is needed to read the ignore files in {folder}", "install git")
-        found = [run_git(top, *where, "ls-files", "-z", "-c", "-i", option) for option in used]
-    return {path[len(prefix) :] for answer in found for path in answer or []}
+        index = ("update-index", "-z", "--index-info")
+        made = run_git(scratch, "init", "-q", "--bare")
+        if made is None or run_git(top, *where, *index, given=b"".join(entries)) is None:
+            raise K8rError(f"git is needed to read the ignore files in {top}", "install git")
+        found = [run_git(top, *where, "ls-files", "-z", "-c", "-i", option) for option in options]
+    return [path for answer in found for path in answer or []]
 
 
 EMPTY_BLOB = b"e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"

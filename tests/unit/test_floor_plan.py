@@ -104,11 +104,22 @@ class FloorPlan:
         self.parents = {
             id(child): node for node in ast.walk(self.tree) for child in ast.iter_child_nodes(node)
         }
+        for node, name in self.aliases():
+            name.lineno = node.lineno  # which Python 3.8 and 3.9 do not say
         bar = "# " + "=" * 78
         self.banners = [
             (at, line[2:])
             for at, line in enumerate(self.lines, 1)
             if self.lines[at - 2 : at + 1] == [bar, line, bar]
+        ]
+
+    def aliases(self) -> List[Tuple[ast.stmt, ast.alias]]:
+        """Every imported name, with its statement."""
+        return [
+            (node, name)
+            for node in ast.walk(self.tree)
+            if isinstance(node, (ast.Import, ast.ImportFrom))
+            for name in node.names
         ]
 
     def room(self, node: ast.AST) -> str:

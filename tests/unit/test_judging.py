@@ -447,7 +447,7 @@ IMAGE = "docker.io/library/alpine:latest"
         (
             pod(waiting("InvalidImageName"), "Pending"),
             [],
-            (f"'{IMAGE}' is no valid image name", True),
+            (f"'{IMAGE}' is not a valid image name", True),
         ),
         (
             pod(waiting("RegistryUnavailable", "down"), "Pending"),
@@ -458,7 +458,7 @@ IMAGE = "docker.io/library/alpine:latest"
             pod(waiting("CreateContainerConfigError", 'secret "x" not found'), "Pending"),
             [],
             (
-                'its container cannot be made (CreateContainerConfigError): secret "x" not found',
+                'its container cannot be created (CreateContainerConfigError): secret "x" not found',
                 True,
             ),
         ),

@@ -32,7 +32,7 @@ WAITS: Dict[str, Tuple[Tuple[str, ...], bool]] = {
         ("the image 127.0.0.1:1/x cannot be pulled: ", "127.0.0.1:1/x:latest: not found"),
         True,
     ),
-    "invalid-image-name": (("'Not/Valid' is no valid image name",), True),
+    "invalid-image-name": (("'Not/Valid' is not a valid image name",), True),
     "init-image-not-found": (("cannot be pulled: ", NOT_FOUND), True),
     "missing-configmap-env": (('configmap "none" not found',), True),
     "missing-secret-env": (('secret "none" not found',), True),
