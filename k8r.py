@@ -465,7 +465,7 @@ def escape_unprintable(text: str) -> str:
 
 
 def redact(text: str) -> str:
-    """The same text without the credentials that a URL in it may have."""
+    """A text without the credentials that URLs in it may have."""
     return re.sub(r"(?<=://)[^/\s]*@", "***@", text)
 
 
@@ -497,7 +497,7 @@ def format_age(seconds: float) -> str:
 
 
 def parse_timestamp(text: str) -> float:
-    """Seconds since the epoch of `2024-01-02T03:04:05Z`; 0 if it is none."""
+    """Seconds since the epoch of `2024-01-02T03:04:05Z`; 0 for any other text."""
     import datetime
 
     try:
@@ -544,7 +544,7 @@ UNITS.update({f"{unit}i": 1024.0**power for power, unit in enumerate("KMGTPE", 1
 
 
 def convert_quantity(text: str) -> float:
-    """The number that a Kubernetes quantity stands for; 0 for what is none."""
+    """The number that a Kubernetes quantity stands for; 0 for any other text."""
     match = re.fullmatch(r"([0-9.]+)([A-Za-z]*)", text)
     return float(match.group(1)) * UNITS.get(match.group(2) or " ", 0.0) if match else 0.0
 
@@ -586,7 +586,7 @@ def parse_job_name(text: str, num: int) -> str:
         )
     if not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", text):
         raise UsageError(
-            f"'{text}' is no job name: lower-case letters, digits and '-' only",
+            f"'{text}' is not a valid job name: lower-case letters, digits and '-' only",
             f"for instance --job-name {make_dns_label(text, limit)}",
         )
     return text
@@ -610,21 +610,25 @@ def generate_names(base: str, num: int) -> Iterator[str]:
 def parse_count(text: str) -> int:
     """A whole number of at least 1. Raises UsageError."""
     if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < 1:
-        raise UsageError(f"'{text}' is no count", "give a whole number from 1 to 999999999")
+        raise UsageError(
+            f"'{text}' is not a valid count", "give a whole number from 1 to 999999999"
+        )
     return int(text)
 
 
 def parse_port(text: str) -> int:
     """A TCP port. Raises UsageError."""
     if not re.fullmatch(r"[0-9]{1,5}", text) or not 0 < int(text) < 65_536:
-        raise UsageError(f"'{text}' is no port", "give a number from 1 to 65535")
+        raise UsageError(f"'{text}' is not a valid port", "give a number from 1 to 65535")
     return int(text)
 
 
 def parse_number(text: str) -> int:
     """A whole number of at least 0. Raises UsageError."""
     if not re.fullmatch(r"[0-9]{1,9}", text):
-        raise UsageError(f"'{text}' is no number", "give a whole number from 0 to 999999999")
+        raise UsageError(
+            f"'{text}' is not a valid number", "give a whole number from 0 to 999999999"
+        )
     return int(text)
 
 
@@ -638,7 +642,7 @@ def parse_duration(text: str) -> int:
         for amount, unit in zip(match.groups(), (86_400, 3_600, 60, 1)):
             seconds += int(amount or 0) * unit
     if not 0 < seconds < 1 << 31:
-        raise UsageError(f"'{text}' is no duration", "write 90, 30m, 1h30m or 2d")
+        raise UsageError(f"'{text}' is not a valid duration", "write 90, 30m, 1h30m or 2d")
     return seconds
 
 
@@ -660,10 +664,10 @@ def parse_memory(text: str) -> str:
         short = unit.lower()[:-1] if unit.lower().endswith("b") else unit.lower()
         unit = MEMORY_UNITS.get(short, "?")
     if unit == "?" or float(number) == 0:
-        raise UsageError(f"'{text}' is no amount of memory", "write 512Mi, 2gb or 2gb-8gb")
+        raise UsageError(f"'{text}' is not a valid amount of memory", "write 512Mi, 2gb or 2gb-8gb")
     if not unit and float(number) < LEAST_MEMORY:
         raise UsageError(
-            f"'{text}' is an amount of bytes, too few for a program", f"write {number}gb"
+            f"'{text}' is a number of bytes, too few for a program", f"write {number}gb"
         )
     return number + unit
 
@@ -672,7 +676,7 @@ def parse_cpu(text: str) -> str:
     """A Kubernetes quantity for `2`, `0.5` or `500m`. Raises UsageError."""
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(m?)", text)
     if not match or float(match.group(1)) == 0:
-        raise UsageError(f"'{text}' is no number of CPUs", "write 2, 0.5, 500m or 500m-2")
+        raise UsageError(f"'{text}' is not a valid number of CPUs", "write 2, 0.5, 500m or 500m-2")
     return text
 
 
@@ -763,7 +767,7 @@ def detect_source_type(text: str, path_type: str) -> str:
         return CONTAINER
     text = redact(text)
     raise UsageError(
-        f"'{text}' is no directory, git URL, Dockerfile or container image",
+        f"'{text}' is not a directory, git URL, Dockerfile or container image",
         "a directory is ./ or a path, an image is NAME[:TAG]",
     )
 
@@ -831,7 +835,7 @@ def parse_ref(text: str) -> str:
     """
     bad = re.search(r"^[-/]|\.\.|@\{|//|[\0-\x20~^:?*\[\\\x7f]|[/.]$|\.lock$", text)
     if not text or bad:
-        raise UsageError(f"'{text}' is no branch, tag or commit", "check --ref")
+        raise UsageError(f"'{text}' is not a valid branch, tag or commit", "check --ref")
     return text
 
 
@@ -846,7 +850,7 @@ def parse_variable(text: str, environ: Mapping[str, str]) -> Tuple[str, str]:
     """`KEY=VALUE`, or `KEY` to take the value from here. Raises UsageError."""
     key, equals, value = text.partition("=")
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key, re.ASCII):
-        raise UsageError(f"'{key}' is no name for a variable", "use letters, digits and '_'")
+        raise UsageError(f"'{key}' is not a valid variable name", "use letters, digits and '_'")
     if not equals:
         if key not in environ:
             raise UsageError(f"the variable {key} is not set here", f"write --env {key}=VALUE")
@@ -858,7 +862,7 @@ def parse_variable(text: str, environ: Mapping[str, str]) -> Tuple[str, str]:
 def check_argument(what: str, text: str) -> None:
     """Raise UsageError if Linux could not hand ``text`` to a program."""
     if any("\ud800" <= character <= "\udfff" for character in text):
-        raise UsageError(f"{what} is no UTF-8", "put it into a file of the directory")
+        raise UsageError(f"{what} is not valid UTF-8", "put it into a file of the directory")
     if len(text.encode()) > ARGUMENT_LIMIT:
         raise UsageError(
             f"{what} is longer than {ARGUMENT_LIMIT} bytes",
@@ -924,7 +928,7 @@ def parse_secret_name(text: str) -> str:
     """A secret's name, which becomes part of an object's. Raises UsageError."""
     if not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", text) or len(text) > NAME_LIMIT:
         raise UsageError(
-            f"'{text}' is no name for a secret: lower-case letters, digits and '-' only",
+            f"'{text}' is not a valid secret name: lower-case letters, digits and '-' only",
             f"for instance {make_dns_label(text)}",
         )
     return text
@@ -1093,7 +1097,7 @@ def build_clone_script() -> str:
 
 
 def build_local_clone_script(workspace: str, home: str) -> str:
-    """The same on this machine."""
+    """Shell text that clones to a directory of this machine, with the user's own git."""
     script = LOCAL_CLONE + CLONE
     return script.format(home=shlex.quote(home), workspace=shlex.quote(workspace))
 
@@ -1243,8 +1247,9 @@ def build_clone_variables(clone: Clone) -> Dict[str, str]:
 def build_local_clone_variables(
     clone: Clone, environ: Mapping[str, str], user: str, password: str
 ) -> Dict[str, str]:
-    """The same on this machine, where credentials for the host are a setting of git
-    that is in no argument and no file (git-config(1), GIT_CONFIG_COUNT).
+    """What the script that clones on this machine has to know. Credentials for the host
+    are a setting of git that is in no argument and no file (git-config(1),
+    GIT_CONFIG_COUNT).
     """
     variables = dict(build_clone_variables(clone), GIT_TERMINAL_PROMPT="0")
     if user or password:
@@ -1331,8 +1336,8 @@ def build_pod_template(work: Workload, restart: str) -> Object:
     """The pod that every kind of workload runs.
 
     enableServiceLinks is off, for a namespace with many Services would fill the
-    environment. Nobody's code gets the token of an account that was not asked for,
-    and without that volume the kubelet starts a container some 0.2 s sooner. The
+    environment. No code gets the token of an account that was not asked for, and
+    without that volume the kubelet starts a container some 0.2 s sooner. The
     security context is that of the Pod Security Standard "restricted".
     """
     restricted = {
@@ -1478,7 +1483,7 @@ def build_clone_secret(work: Workload, user: str, password: str) -> Object:
 
 
 def name_clone_secret(work: Workload) -> str:
-    """Its name."""
+    """The name of the Secret for a git URL's credentials."""
     return f"{work.name}-{work.run_id}-git"
 
 
@@ -1488,7 +1493,7 @@ def encode_data(data: Mapping[str, bytes]) -> Dict[str, str]:
 
 
 def mask_values(item: Object) -> Object:
-    """The same Secret with its values hidden."""
+    """A Secret with its values hidden."""
     hidden = base64.b64encode(b"***").decode("ascii")
     return dict(item, data={key: hidden for key in item["data"]})
 
@@ -1505,7 +1510,7 @@ def build_configmap(work: Workload, part: int, data: bytes) -> Object:
 
 
 def suspend_root(root: Object) -> Object:
-    """The same Job or Deployment, not to start yet."""
+    """A Job or Deployment that is not to start yet."""
     waiting = {"replicas": 0} if root["kind"] == "Deployment" else {"suspend": True}
     return dict(root, spec={**root["spec"], **waiting})
 
@@ -1518,7 +1523,7 @@ def build_resumption(root: Object) -> Object:
 
 
 def set_owner(child: Object, owner: Object) -> Object:
-    """The same object, to be removed with its owner."""
+    """A child that is removed with its owner."""
     reference = {
         "apiVersion": owner["apiVersion"],
         "kind": owner["kind"],
@@ -1541,7 +1546,7 @@ def get_annotations(item: Object) -> Dict[str, str]:
 
 
 def get_labels(item: Optional[Object]) -> Dict[str, str]:
-    """The labels of an object, which may have none or be none."""
+    """The labels of an object, which may have none, or be None."""
     return ((item or {}).get("metadata") or {}).get("labels") or {}
 
 
@@ -1713,7 +1718,7 @@ def is_finished(job: Object) -> bool:
 
 
 def is_deployment(root: Object) -> bool:
-    """Whether this is a Deployment and no Job. The items of a list lack a kind."""
+    """Whether this is a Deployment rather than a Job. The items of a list lack a kind."""
     return "replicas" in root["spec"]
 
 
@@ -1762,8 +1767,8 @@ def decide_indexes(pods: Iterable[Object], retry: int, final: bool) -> Dict[int,
 
 
 def may_be_over(root: Object, ended: int) -> bool:
-    """Whether a `judge_job` may be had with so many pods that have ended, which costs
-    a look at each pod: every index needs one, unless the Job itself has ended.
+    """Whether `judge_job`, which looks at every pod, may give a verdict once so many have
+    ended: each index needs one of them, unless the Job itself has ended.
     """
     return (
         is_deployment(root)
@@ -1957,7 +1962,7 @@ def explain_unschedulable(pod: Object, refusal: str, nodes: Sequence[Object] = (
     wanted, facts = requested_resources(pod), []
     if wanted:
         parts = [f"{name} {format_amount(name, wanted[name])}" for name in sorted(wanted)]
-        facts.append(f"asked: {', '.join(parts)}")
+        facts.append(f"requested: {', '.join(parts)}")
     if lacking and nodes:
         have = ", ".join(f"{name} {find_largest(nodes, name)}" for name in lacking)
         facts.append(f"the largest node: {have}")
@@ -1968,7 +1973,7 @@ def explain_unschedulable(pod: Object, refusal: str, nodes: Sequence[Object] = (
 
 
 def requested_resources(pod: Object) -> Dict[str, str]:
-    """What a pod asks of a node, resource by resource."""
+    """What a pod requests of a node, by resource."""
     wanted: Dict[str, str] = {}
     for container in pod["spec"].get("containers") or []:
         wanted.update((container.get("resources") or {}).get("limits") or {})
@@ -2064,7 +2069,7 @@ def build_container_row(root: Object) -> Object:
 
 
 def describe_status(job: Object) -> str:
-    """One word for a Job's state, with the reason of a failure."""
+    """A word for a Job's state, with the reason of a failure."""
     failed = find_failure(job)
     if failed:
         return f"Failed ({failed.get('reason')})"
@@ -2149,7 +2154,7 @@ class StatusLine:
         return self._live and self._free and self._clock() >= self._next
 
     def make_way(self, data: bytes) -> None:
-        """Remove it, since ``data`` is about to be printed."""
+        """Remove the line, since ``data`` is about to be printed."""
         if self._shown:
             # A terminal that has become narrower has broken the line.
             lines = self._width // self._columns()
@@ -2384,7 +2389,7 @@ class Archive:
         return f"{pluralize(self.files, 'file')}, {format_size(self.size)}"
 
     def write_parts(self, folder: str) -> None:
-        """Write it as a pod finds it. Raises K8rError."""
+        """Write the archive as a pod finds it. Raises K8rError."""
         try:
             os.mkdir(folder)
             for part in range(self.chunks):
@@ -2393,7 +2398,7 @@ class Archive:
         except OSError as error:
             raise K8rError(
                 f"cannot write to {escape_unprintable(folder)}: {error.strerror}",
-                "make room, or set TMPDIR",
+                "free some space, or set TMPDIR",
             ) from error
 
     def digest(self) -> str:
@@ -2607,7 +2612,7 @@ def explain_refusal(folder: str, path: str) -> Optional[str]:
         stat.S_IFBLK: "a device",
         stat.S_IFCHR: "a device",
     }
-    return f"left out {path}: it is {kinds.get(stat.S_IFMT(mode), 'no file')}"
+    return f"left out {path}: it is {kinds.get(stat.S_IFMT(mode), 'not a file')}"
 
 
 class LimitedWriter(io.RawIOBase):
@@ -2641,7 +2646,7 @@ class Metered:
         self._tell = tell
 
     def read(self, size: int = -1) -> bytes:
-        """Read, and tell."""
+        """Read, and tell the number of bytes."""
         data = self._file.read(size)
         self._tell(len(data))
         return data
@@ -2652,7 +2657,7 @@ Meter = Callable[[str, int], Callable[[int], None]]
 
 
 def ignore_progress(what: str, total: int) -> Callable[[int], None]:
-    """The meter of whoever does not want to know."""
+    """A meter that shows nothing."""
     return lambda amount: None
 
 
@@ -2721,7 +2726,7 @@ def add_path(tar: Any, folder: str, path: str, read: Callable[[int], None]) -> N
 
 
 def unreadable_error(error: OSError) -> UsageError:
-    """What to say of a file that cannot be read, or shrank while it was."""
+    """The error of a file that cannot be read, or that shrank while it was."""
     name = os.fspath(error.filename) if error.filename else ""
     if not name:
         return UsageError(
@@ -2730,7 +2735,7 @@ def unreadable_error(error: OSError) -> UsageError:
         )
     return UsageError(
         f"cannot read {escape_unprintable(str(name))}: {error.strerror}",
-        f"mend its permissions, or leave it out with {IGNORE_FILE}",
+        f"correct its permissions, or leave it out with {IGNORE_FILE}",
     )
 
 
@@ -2791,7 +2796,7 @@ def look_up_repository(url: str, ref: Optional[str], user: str, password: str) -
     import requests
 
     def authorize(request: Any) -> Any:
-        """In place of requests' own look into ~/.netrc, which the cluster lacks."""
+        """Keep requests from looking into ~/.netrc, which the cluster lacks."""
         return requests.auth.HTTPBasicAuth(user, password)(request) if user else request
 
     try:
@@ -2806,7 +2811,11 @@ def look_up_repository(url: str, ref: Optional[str], user: str, password: str) -
         return f"{url} cannot be checked from here: {find_root_cause(error)}"
     if answer.status_code in (401, 403):
         raise UsageError(
-            f"{url} refuses the credentials in the URL" if user else f"{url} is private, or absent",
+            (
+                f"{url} refuses the credentials in the URL"
+                if user
+                else f"{url} is private, or does not exist"
+            ),
             "check the token" if user else "check the spelling, or give --git-secret NAME",
         )
     if answer.status_code in (404, 410):
@@ -2815,7 +2824,7 @@ def look_up_repository(url: str, ref: Optional[str], user: str, password: str) -
         answer.raise_for_status()
         refs = parse_refs(answer.content)
     except (requests.RequestException, ValueError):
-        return f"{url} cannot be checked from here: its answer is not git's"
+        return f"{url} cannot be checked from here: its answer is not that of git"
     if ref and refs and not has_ref(refs, ref):
         names = [name.split("/", 2)[2] for name in refs if name.count("/") >= 2]
         hint = did_you_mean(ref, names, "check --ref")
@@ -2859,7 +2868,7 @@ def read_secret_directory(path: str) -> Dict[str, bytes]:
         full = os.path.join(path, entry)
         if not os.path.isfile(full):
             raise UsageError(
-                f"{escape_unprintable(full)} is no file, and a secret holds files only",
+                f"{escape_unprintable(full)} is not a file, and a secret holds only files",
                 "make one secret of each directory",
             )
         with open(full, "rb") as file:
@@ -2875,9 +2884,9 @@ def read_text(path: str, what: str) -> str:
         with open(path, encoding="utf-8") as file:
             return file.read()
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise UsageError(
-            f"{what} {escape_unprintable(path)} cannot be read: {reason}", "check it"
+            f"{what} {escape_unprintable(path)} cannot be read: {reason}", "check the file"
         ) from error
 
 
@@ -2891,7 +2900,7 @@ def read_yaml(path: str, what: str) -> Any:
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
         raise UsageError(
-            f"{what} {escape_unprintable(path)} is no YAML: {reason}", "check it"
+            f"{what} {escape_unprintable(path)} is not valid YAML: {reason}", "check the file"
         ) from error
 
 
@@ -2900,7 +2909,7 @@ def read_patch(path: str) -> Object:
     patch = read_yaml(path, "the patch")
     if not isinstance(patch, dict):
         raise UsageError(
-            f"the patch {path} is no mapping", "it is merged into a pod template: spec: ..."
+            f"the patch {path} is not a mapping", "it is merged into a pod template: spec: ..."
         )
     unknown = sorted(set(patch) - {"metadata", "spec"})
     if unknown:
@@ -3020,7 +3029,7 @@ class Docker:
         return f"{repository}:{tag}"
 
     def push(self, reference: str) -> str:
-        """Push an image; its name by digest, which nobody can move. Raises K8rError."""
+        """Push an image; its name by digest, which never changes. Raises K8rError."""
         import docker
 
         repository, _, tag = reference.rpartition(":")
@@ -3054,11 +3063,13 @@ class Docker:
                 self._progress(f"pulling {image}: {layers.take(event)}")
         except (docker.errors.DockerException, OSError) as error:
             reason = getattr(error, "explanation", None) or find_root_cause(error)
-            raise K8rError(f"the image {image} cannot be pulled: {reason}", "check it") from error
+            raise K8rError(
+                f"the image {image} cannot be pulled: {reason}", "check its name"
+            ) from error
 
     def container(self, work: Workload, variables: Mapping[str, str]) -> LocalContainer:
-        """A container like a pod's, without volumes. Swap is no memory, and a limit may
-        be for more CPUs than there are.
+        """A container like a pod's, without volumes. Its limit of memory is for swap, too,
+        and that of CPUs may be for more than there are.
         """
         limits = {name: convert_quantity(text) for name, text in work.resources.limits}
         memory = int(limits.get("memory", 0)) or None
@@ -3079,7 +3090,7 @@ class Docker:
 
 class LocalContainer:
     """A container, with the interface of `LocalProcess`. Its output is had by attaching
-    to it, since docker's log replaces what is no UTF-8.
+    to it, since docker's log replaces what is not UTF-8.
     """
 
     def __init__(self, api: Any, settings: Object) -> None:
@@ -3116,7 +3127,7 @@ class LocalContainer:
             self._do("remove_container", v=True, force=True)
 
     def stop(self, signum: int) -> None:
-        """Send it a signal; it will not be started any more."""
+        """Send the container a signal; it will not be started any more."""
         with self._lock:
             self._stopped = True
             self._do("kill", signal=signum)

@@ -96,16 +96,16 @@ REFUSED = [
     ({"base-imge": "x"}, ["base-imge", "did you mean base-image?"]),
     ({"zzz": 1}, ["zzz", "k8r config --show"]),
     ({"detach": True}, ["detach"]),
-    ({"num": "x"}, ["num", "'x' is no count"]),
+    ({"num": "x"}, ["num", "'x' is not a valid count"]),
     ({"num": [1]}, ["num", "one value"]),
-    ({"num": True}, ["num", "'true' is no count"]),
+    ({"num": True}, ["num", "'true' is not a valid count"]),
     ({"num": None}, ["num", "one value"]),
     ({"rm": "maybe"}, ["rm", "neither true nor false"]),
     ({"color": "pink"}, ["color", "'pink'", "always"]),
     ({"kubeconfig": "x"}, ["a directory must not set kubeconfig"]),
     ({"insecure": True}, ["a directory must not set insecure"]),
     ("- a\n", ["not a mapping"]),
-    ("a: [", ["no YAML"]),
+    ("a: [", ["not valid YAML"]),
 ]
 
 
@@ -121,7 +121,7 @@ def test_what_is_wrong_is_named(configured: Any, content: Any, words: List[str])
 def test_a_wrong_variable(k8r: Cli) -> None:
     """It is named, too."""
     done = k8r("alpine", "--show-yaml", "--", "true", env={"K8R_NUM": "0"})
-    assert (done.code, "$K8R_NUM: '0' is no count" in done.err) == (2, True), done.err
+    assert (done.code, "$K8R_NUM: '0' is not a valid count" in done.err) == (2, True), done.err
 
 
 @pytest.mark.parametrize("args", [("--help",), ("--version",), ("env",), ("run", "--help")])

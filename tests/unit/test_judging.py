@@ -458,7 +458,8 @@ IMAGE = "docker.io/library/alpine:latest"
             pod(waiting("CreateContainerConfigError", 'secret "x" not found'), "Pending"),
             [],
             (
-                'its container cannot be created (CreateContainerConfigError): secret "x" not found',
+                "its container cannot be created (CreateContainerConfigError): "
+                'secret "x" not found',
                 True,
             ),
         ),
@@ -472,7 +473,7 @@ IMAGE = "docker.io/library/alpine:latest"
             [],
             (
                 f"no node has enough cpu: {UNSCHEDULABLE[:-1]} "
-                "(asked: cpu 4, memory 8.0 GiB, nvidia.com/gpu 1)",
+                "(requested: cpu 4, memory 8.0 GiB, nvidia.com/gpu 1)",
                 False,
             ),
         ),
@@ -624,7 +625,7 @@ NODES = [
             {"cpu": "4"},
             NODES,
             "no node has enough cpu: 0/3 nodes are available: 3 Insufficient cpu "
-            "(asked: cpu 4; the largest node: cpu 1.93)",
+            "(requested: cpu 4; the largest node: cpu 1.93)",
         ),
         (
             "0/3 nodes are available: 1 Insufficient cpu, 2 Insufficient memory, "
@@ -632,8 +633,8 @@ NODES = [
             {"memory": "64Gi", "cpu": "4", "nvidia.com/gpu": "1"},
             NODES,
             "no node has enough cpu and memory and nvidia.com/gpu: 0/3 nodes are available: "
-            "1 Insufficient cpu, 2 Insufficient memory, 3 Insufficient nvidia.com/gpu (asked: cpu "
-            "4, memory 64.0 GiB, nvidia.com/gpu 1; the largest node: cpu 1.93, memory 3.0 GiB, "
+            "1 Insufficient cpu, 2 Insufficient memory, 3 Insufficient nvidia.com/gpu (requested: "
+            "cpu 4, memory 64.0 GiB, nvidia.com/gpu 1; the largest node: cpu 1.93, memory 3.0 GiB, "
             "nvidia.com/gpu 0)",
         ),
         (
@@ -641,7 +642,7 @@ NODES = [
             GIB,
             [],
             "no node has enough memory: 0/1 nodes are available: 1 Insufficient memory "
-            "(asked: memory 1.0 GiB)",
+            "(requested: memory 1.0 GiB)",
         ),
         (
             "0/1 nodes are available: 1 node(s) had untolerated taint {gpu: yes}.",

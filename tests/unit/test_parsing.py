@@ -151,14 +151,14 @@ NO_NUMBERS = ["", "-1", "+1", "1.0", "1e3", "x", " 1", "1 ", "1_0", "٣", "10000
 
 @pytest.mark.parametrize("text", ["0", "00", *NO_NUMBERS])
 def test_no_count(text: str) -> None:
-    """Less than one is no count."""
-    assert "is no count" in refused(k8r.parse_count, text).message
+    """Less than one is not a valid count."""
+    assert "is not a valid count" in refused(k8r.parse_count, text).message
 
 
 @pytest.mark.parametrize("text", NO_NUMBERS)
 def test_no_number(text: str) -> None:
     """Nor is anything but digits a number."""
-    assert "is no number" in refused(k8r.parse_number, text).message
+    assert "is not a valid number" in refused(k8r.parse_number, text).message
 
 
 def test_zero_is_a_number() -> None:
@@ -194,7 +194,7 @@ def test_duration(text: str, seconds: int) -> None:
 def test_no_duration(text: str) -> None:
     """All else is refused, and so is what the cluster would not take."""
     error = refused(k8r.parse_duration, text)
-    assert error.message == f"'{text}' is no duration"
+    assert error.message == f"'{text}' is not a valid duration"
     assert "1h30m" in error.hint
 
 
@@ -229,7 +229,7 @@ def test_variable(text: str, pair: Tuple[str, str]) -> None:
 @pytest.mark.parametrize("text", ["", "=x", "1A=x", "A-B=x", "A B=x", " A=x", "Ä=x", "A.b"])
 def test_variable_with_a_bad_name(text: str) -> None:
     """Only names that a shell can use."""
-    assert "is no name for a variable" in refused(k8r.parse_variable, text, {}).message
+    assert "is not a valid variable name" in refused(k8r.parse_variable, text, {}).message
 
 
 def test_variable_that_is_not_set() -> None:
@@ -287,7 +287,7 @@ def test_memory(text: str, quantity: str) -> None:
 @pytest.mark.parametrize("text", ["", "0", "0Gi", "x", "-1", "2x", "2 gb", "gb", "1e3", "2bb", "."])
 def test_no_memory(text: str) -> None:
     """Nothing that the cluster would refuse, or take for something else."""
-    assert "is no amount of memory" in refused(k8r.parse_memory, text).message
+    assert "is not a valid amount of memory" in refused(k8r.parse_memory, text).message
 
 
 @pytest.mark.parametrize("text", ["4", "512", "1b", "1.5", "65535"])
@@ -306,7 +306,7 @@ def test_cpu(text: str) -> None:
 @pytest.mark.parametrize("text", ["", "0", "0m", "-1", "2k", "m", ".5", "1,5", "2 "])
 def test_no_cpu(text: str) -> None:
     """Anything else is refused."""
-    assert "is no number of CPUs" in refused(k8r.parse_cpu, text).message
+    assert "is not a valid number of CPUs" in refused(k8r.parse_cpu, text).message
 
 
 def test_range() -> None:
@@ -386,7 +386,7 @@ def test_image(text: str, name: str) -> None:
 def test_neither_image_nor_directory(text: str) -> None:
     """What is nothing is refused, and both notations are shown."""
     error = refused(k8r.detect_source_type, text, "")
-    assert error.message == f"'{text}' is no directory, git URL, Dockerfile or container image"
+    assert error.message == f"'{text}' is not a directory, git URL, Dockerfile or container image"
     assert "./" in error.hint and "NAME[:TAG]" in error.hint
 
 
