@@ -491,7 +491,7 @@ def format_bar(done: int, total: int) -> str:
 def format_age(seconds: float) -> str:
     """`12s`, `5m`, `3h`, `4d`, as kubectl writes an age."""
     for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
-        if seconds >= 2 * size or (unit == "m" and seconds >= 120):
+        if seconds >= 2 * size:
             return f"{int(seconds // size)}{unit}"
     return f"{max(int(seconds), 0)}s"
 
@@ -576,20 +576,20 @@ def get_name_limit(num: int) -> int:
     return NAME_LIMIT if num == 1 else NAME_LIMIT - len(f"-{num - 1}")
 
 
-def parse_job_name(text: str, num: int) -> str:
-    """Check a name given by the user. Raises UsageError."""
-    limit = get_name_limit(num)
+def parse_name(text: str, what: str, limit: int = NAME_LIMIT, option: str = "") -> str:
+    """Check a name given by the user, which is to be a DNS label. Raises UsageError."""
+    hint = f"for instance {option}{make_dns_label(text, limit)}"
     if len(text) > limit:
-        raise UsageError(
-            f"the job name has {len(text)} characters, {limit} are allowed",
-            f"for instance --job-name {make_dns_label(text, limit)}",
-        )
+        raise UsageError(f"the {what} has {len(text)} characters, {limit} are allowed", hint)
     if not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", text):
-        raise UsageError(
-            f"'{text}' is not a valid job name: lower-case letters, digits and '-' only",
-            f"for instance --job-name {make_dns_label(text, limit)}",
-        )
+        problem = f"'{text}' is not a valid {what}: lower-case letters, digits and '-' only"
+        raise UsageError(problem, hint)
     return text
+
+
+def parse_job_name(text: str, num: int) -> str:
+    """Check the name of a Job with ``num`` completions. Raises UsageError."""
+    return parse_name(text, "job name", get_name_limit(num), "--job-name ")
 
 
 def generate_names(base: str, num: int) -> Iterator[str]:
@@ -637,10 +637,8 @@ def parse_duration(text: str) -> int:
     match = re.fullmatch(
         r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", text.strip().lower(), re.ASCII
     )
-    seconds = 0
-    if match:
-        for amount, unit in zip(match.groups(), (86_400, 3_600, 60, 1)):
-            seconds += int(amount or 0) * unit
+    amounts = match.groups("0") if match else ()
+    seconds = sum(int(n) * unit for n, unit in zip(amounts, (86_400, 3_600, 60, 1)))
     if not 0 < seconds < 1 << 31:
         raise UsageError(f"'{text}' is not a valid duration", "write 90, 30m, 1h30m or 2d")
     return seconds
@@ -691,22 +689,18 @@ def parse_range(text: str, parse: Callable[[str], str]) -> Tuple[str, str]:
 
 def parse_resources(mem: Optional[str], cpu: Optional[str], gpu: Optional[int]) -> Resources:
     """Requests and limits from --mem, --cpu and --gpu. Raises UsageError."""
-    requests: List[Tuple[str, str]] = []
-    limits: List[Tuple[str, str]] = []
-    for option, name, text, parse in (
-        ("--mem", "memory", mem, parse_memory),
-        ("--cpu", "cpu", cpu, parse_cpu),
-    ):
+    options = (("--mem", "memory", mem, parse_memory), ("--cpu", "cpu", cpu, parse_cpu))
+    ranges: Dict[str, Tuple[str, str]] = {}
+    for option, name, text, parse in options:
         if text:
             try:
-                low, high = parse_range(text, parse)
+                ranges[name] = parse_range(text, parse)
             except UsageError as error:
                 raise UsageError(f"{option}: {error.message}", error.hint) from error
-            requests.append((name, low))
-            limits.append((name, high))
+    limits = [(name, high) for name, (_, high) in ranges.items()]
     if gpu:
         limits.append(("nvidia.com/gpu", str(gpu)))
-    return Resources(tuple(requests), tuple(limits))
+    return Resources(tuple((name, low) for name, (low, _) in ranges.items()), tuple(limits))
 
 
 # Sources
@@ -861,15 +855,15 @@ def parse_variable(text: str, environ: Mapping[str, str]) -> Tuple[str, str]:
 
 def check_argument(what: str, text: str) -> None:
     """Raise UsageError if Linux could not hand ``text`` to a program."""
+    problem = ""
     if any("\ud800" <= character <= "\udfff" for character in text):
-        raise UsageError(f"{what} is not valid UTF-8", "put it into a file of the directory")
-    if len(text.encode()) > ARGUMENT_LIMIT:
-        raise UsageError(
-            f"{what} is longer than {ARGUMENT_LIMIT} bytes",
-            "put it into a file of the directory",
-        )
-    if "\0" in text:
-        raise UsageError(f"{what} contains a NUL byte", "put it into a file of the directory")
+        problem = "is not valid UTF-8"
+    elif len(text.encode()) > ARGUMENT_LIMIT:
+        problem = f"is longer than {ARGUMENT_LIMIT} bytes"
+    elif "\0" in text:
+        problem = "contains a NUL byte"
+    if problem:
+        raise UsageError(f"{what} {problem}", "put it into a file of the directory")
 
 
 def parse_env_file(text: str, name: str, environ: Mapping[str, str]) -> List[Tuple[str, str]]:
@@ -926,12 +920,7 @@ def is_variable_value(name: str, value: bytes) -> bool:
 
 def parse_secret_name(text: str) -> str:
     """A secret's name, which becomes part of an object's. Raises UsageError."""
-    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", text) or len(text) > NAME_LIMIT:
-        raise UsageError(
-            f"'{text}' is not a valid secret name: lower-case letters, digits and '-' only",
-            f"for instance {make_dns_label(text)}",
-        )
-    return text
+    return parse_name(text, "secret name")
 
 
 def check_secret_data(name: str, data: Mapping[str, bytes]) -> None:
@@ -1391,6 +1380,12 @@ def merge(base: Any, patch: Any) -> Any:
 # Objects
 
 
+def build_object(kind: str, metadata: Object, **rest: Any) -> Object:
+    """An object of the API: what all of them have, and the rest."""
+    version = {"Job": "batch/v1", "Deployment": "apps/v1"}.get(kind, "v1")
+    return {"apiVersion": version, "kind": kind, "metadata": metadata, **rest}
+
+
 def build_job(work: Workload) -> Object:
     """The Job of a run.
 
@@ -1409,40 +1404,27 @@ def build_job(work: Workload) -> Object:
         "ttlSecondsAfterFinished": work.ttl,
         "template": build_pod_template(work, "Never"),
     }
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": build_metadata(work, work.name),
-        "spec": prune(spec),
-    }
+    return build_object("Job", build_metadata(work, work.name), spec=prune(spec))
 
 
 def build_deployment(work: Workload) -> Object:
     """The Deployment of a run. Its selector never changes, the run id may."""
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": build_metadata(work, work.name),
-        "spec": {
-            "replicas": work.num,
-            "minReadySeconds": STABLE_AFTER,
-            "selector": {"matchLabels": {LABEL_JOB: work.name, LABEL_TYPE: DEPLOYMENT}},
-            "template": build_pod_template(work, "Always"),
-        },
+    spec = {
+        "replicas": work.num,
+        "minReadySeconds": STABLE_AFTER,
+        "selector": {"matchLabels": {LABEL_JOB: work.name, LABEL_TYPE: DEPLOYMENT}},
+        "template": build_pod_template(work, "Always"),
     }
+    return build_object("Deployment", build_metadata(work, work.name), spec=spec)
 
 
 def build_service(work: Workload) -> Object:
     """The Service in front of a Deployment."""
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": build_metadata(work, work.name),
-        "spec": {
-            "selector": {LABEL_JOB: work.name, LABEL_TYPE: DEPLOYMENT},
-            "ports": [{"port": work.port, "targetPort": work.port}],
-        },
+    spec = {
+        "selector": {LABEL_JOB: work.name, LABEL_TYPE: DEPLOYMENT},
+        "ports": [{"port": work.port, "targetPort": work.port}],
     }
+    return build_object("Service", build_metadata(work, work.name), spec=spec)
 
 
 def build_root(work: Workload) -> Object:
@@ -1457,29 +1439,19 @@ def build_secret(name: str, job_name: str, data: Mapping[str, bytes]) -> Object:
     usable = [
         key for key in sorted(data) if is_variable_value(make_variable_name(name, key), data[key])
     ]
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {
-            "name": f"{job_name}-{name}",
-            "labels": {LABEL_CREATED_BY: CREATED_BY, LABEL_JOB: job_name, LABEL_SECRET: name},
-            "annotations": {ANNOTATION_KEYS: json.dumps(usable)},
-        },
-        "type": "Opaque",
-        "data": encode_data(data),
+    metadata = {
+        "name": f"{job_name}-{name}",
+        "labels": {LABEL_CREATED_BY: CREATED_BY, LABEL_JOB: job_name, LABEL_SECRET: name},
+        "annotations": {ANNOTATION_KEYS: json.dumps(usable)},
     }
+    return build_object("Secret", metadata, type="Opaque", data=encode_data(data))
 
 
 def build_clone_secret(work: Workload, user: str, password: str) -> Object:
     """The Secret for the credentials that a git URL had in it."""
     data = {"username": user.encode(), "password": password.encode()}
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": build_metadata(work, name_clone_secret(work)),
-        "type": "Opaque",
-        "data": encode_data(data),
-    }
+    metadata = build_metadata(work, name_clone_secret(work))
+    return build_object("Secret", metadata, type="Opaque", data=encode_data(data))
 
 
 def name_clone_secret(work: Workload) -> str:
@@ -1500,13 +1472,9 @@ def mask_values(item: Object) -> Object:
 
 def build_configmap(work: Workload, part: int, data: bytes) -> Object:
     """One part of the archive."""
-    return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": build_metadata(work, name_archive_part(work, part)),
-        "immutable": True,
-        "binaryData": {"archive": base64.b64encode(data).decode("ascii")},
-    }
+    content = {"archive": base64.b64encode(data).decode("ascii")}
+    metadata = build_metadata(work, name_archive_part(work, part))
+    return build_object("ConfigMap", metadata, immutable=True, binaryData=content)
 
 
 def suspend_root(root: Object) -> Object:
@@ -1725,11 +1693,10 @@ def is_deployment(root: Object) -> bool:
 def is_rolled_out(item: Object) -> bool:
     """Whether a Deployment's pods are all of its latest template, and available."""
     status, wanted = item.get("status") or {}, int(item["spec"].get("replicas", 1))
-    return (
-        int(status.get("observedGeneration") or 0) >= int(item["metadata"].get("generation", 0))
-        and int(status.get("updatedReplicas") or 0) == wanted
-        and int(status.get("availableReplicas") or 0) == wanted
-        and int(status.get("replicas") or 0) == wanted
+    observed = int(status.get("observedGeneration") or 0)
+    counts = (status.get(key) for key in ("updatedReplicas", "availableReplicas", "replicas"))
+    return observed >= int(item["metadata"].get("generation", 0)) and all(
+        int(count or 0) == wanted for count in counts
     )
 
 
@@ -2018,21 +1985,31 @@ def build_secret_row(item: Object) -> Object:
     }
 
 
-def build_job_row(job: Object) -> Object:
-    """What `k8r ls` says of a Job, as plain data."""
-    status, spec = job.get("status") or {}, job["spec"]
+def build_row(root: Object, kind: str, status: str, **counts: int) -> Object:
+    """What `k8r ls` says of a Job or a Deployment, as plain data."""
     return {
-        "name": job["metadata"]["name"],
-        "type": "job",
-        "source": get_labels(job).get(LABEL_SOURCE_TYPE, ""),
-        "desired": int(spec.get("completions") or 1),
-        "running": int(status.get("ready", status.get("active")) or 0),
-        "complete": int(status.get("succeeded") or 0),
-        "failed": int(status.get("failed") or 0),
-        "status": describe_status(job),
-        "created": job["metadata"].get("creationTimestamp", ""),
-        **build_container_row(job),
+        "name": root["metadata"]["name"],
+        "type": kind,
+        "source": get_labels(root).get(LABEL_SOURCE_TYPE, ""),
+        **counts,
+        "status": status,
+        "created": root["metadata"].get("creationTimestamp", ""),
+        **build_container_row(root),
     }
+
+
+def build_job_row(job: Object) -> Object:
+    """What `k8r ls` says of a Job."""
+    status = job.get("status") or {}
+    return build_row(
+        job,
+        "job",
+        describe_status(job),
+        desired=int(job["spec"].get("completions") or 1),
+        running=int(status.get("ready", status.get("active")) or 0),
+        complete=int(status.get("succeeded") or 0),
+        failed=int(status.get("failed") or 0),
+    )
 
 
 def build_row_and_job(job: Object) -> Tuple[Object, Optional[Object]]:
@@ -2092,25 +2069,13 @@ def explain_pending(pod: Object) -> Tuple[str, str]:
 
 def build_deployment_row(item: Object) -> Object:
     """What `k8r ls` says of a Deployment."""
-    status, desired = item.get("status") or {}, int(item["spec"].get("replicas", 1))
-    ready = int(status.get("readyReplicas") or 0)
-    stuck = [
-        condition
-        for condition in status.get("conditions") or []
-        if condition["type"] == "Progressing" and condition["status"] == "False"
-    ]
-    return {
-        "name": item["metadata"]["name"],
-        "type": "deployment",
-        "source": get_labels(item).get(LABEL_SOURCE_TYPE, ""),
-        "desired": desired,
-        "running": ready,
-        "complete": 0,
-        "failed": 0,
-        "status": f"Failed ({stuck[0].get('reason')})" if stuck else "Running",
-        "created": item["metadata"].get("creationTimestamp", ""),
-        **build_container_row(item),
-    }
+    desired, ready = item["spec"].get("replicas", 1), (item.get("status") or {}).get(
+        "readyReplicas"
+    )
+    stuck = find_condition(item, "Progressing", "False")
+    status = f"Failed ({stuck.get('reason')})" if stuck else "Running"
+    counts = {"desired": int(desired), "running": int(ready or 0), "complete": 0, "failed": 0}
+    return build_row(item, "deployment", status, **counts)
 
 
 # ==============================================================================
@@ -2146,7 +2111,7 @@ class StatusLine:
         self.make_way(b"\n")
         if text:
             line, self._width = clip(f"k8r: {text}", self._columns() - 1)
-            self._write(line)
+            self.write(line)
             self._shown = text
 
     def is_due(self) -> bool:
@@ -2158,20 +2123,21 @@ class StatusLine:
         if self._shown:
             # A terminal that has become narrower has broken the line.
             lines = self._width // self._columns()
-            self._write((f"\x1b[{lines}A" if lines else "") + "\r\x1b[J")
+            self.write((f"\x1b[{lines}A" if lines else "") + "\r\x1b[J")
             self._shown = ""
         self._free = data.endswith(b"\n")
+
+    def write(self, text: str) -> None:
+        """Write to the stream as it is."""
+        # The terminal may be gone (SIGHUP); that must not hide the exit code.
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+            self._stream.flush()
 
     def _columns(self) -> int:
         with contextlib.suppress(OSError, ValueError):
             return os.get_terminal_size(self._stream.fileno()).columns or 80
         return 80
-
-    def _write(self, text: str) -> None:
-        # The terminal may be gone (SIGHUP); that must not hide the exit code.
-        with contextlib.suppress(OSError, ValueError):
-            self._stream.write(text)
-            self._stream.flush()
 
 
 class Console:
@@ -2179,7 +2145,6 @@ class Console:
 
     def __init__(self, env: Environment, quiet: bool, verbose: bool, color: str) -> None:
         self._out = env.stdout
-        self._err = env.stderr
         self._quiet = quiet
         self._verbose = verbose
         self._clock = env.clock
@@ -2259,17 +2224,14 @@ class Console:
         if self._verbose:
             import traceback
 
-            self._err.write(traceback.format_exc())
+            self._status.write(traceback.format_exc())
 
     def _line(self, text: str) -> None:
         self._write(f"k8r: {text}")
 
     def _write(self, text: str) -> None:
-        # The terminal may be gone (SIGHUP); that must not hide the exit code.
-        with contextlib.suppress(OSError, ValueError):
-            self._status.make_way(b"\n")
-            self._err.write(f"{text}\n")
-            self._err.flush()
+        self._status.make_way(b"\n")
+        self._status.write(f"{text}\n")
 
 
 class LogPrinter:
@@ -2836,9 +2798,10 @@ def find_root_cause(error: BaseException) -> str:
     """The words of the first in a chain of exceptions, where HTTP libraries hide
     the system's own.
     """
-    while error.__cause__ or error.__context__:
+    explained = getattr(error, "explanation", None)  # docker's word for its daemon's answer
+    while not explained and (error.__cause__ or error.__context__):
         error = error.__cause__ or error.__context__ or error
-    words = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    words = explained or getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(words.split())
 
 
@@ -3018,8 +2981,7 @@ class Docker:
                     raise K8rError(f"the build of {name} failed: {event['error'].strip()}", "")
                 image = (event.get("aux") or {}).get("ID") or image
         except (docker.errors.DockerException, OSError, TypeError) as error:
-            reason = getattr(error, "explanation", None) or find_root_cause(error)
-            raise K8rError(f"the build of {name} failed: {reason}", "") from error
+            raise K8rError(f"the build of {name} failed: {find_root_cause(error)}", "") from error
         return image
 
     def tag(self, image: str, repository: str) -> str:
@@ -3062,7 +3024,7 @@ class Docker:
                     raise docker.errors.DockerException(event["error"])
                 self._progress(f"pulling {image}: {layers.take(event)}")
         except (docker.errors.DockerException, OSError) as error:
-            reason = getattr(error, "explanation", None) or find_root_cause(error)
+            reason = find_root_cause(error)
             raise K8rError(
                 f"the image {image} cannot be pulled: {reason}", "check its name"
             ) from error
@@ -3121,7 +3083,7 @@ class LocalContainer:
             state = self._api.inspect_container(self._id)["State"]
             self.outcome = Outcome(code, "OOMKilled" if state.get("OOMKilled") else "")
         except (docker.errors.DockerException, OSError) as error:
-            reason = getattr(error, "explanation", None) or find_root_cause(error)
+            reason = find_root_cause(error)
             raise K8rError(f"docker cannot run {self._settings['image']}: {reason}") from error
         finally:
             self._do("remove_container", v=True, force=True)
