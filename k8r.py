@@ -476,7 +476,7 @@ def format_size(size: int) -> str:
     amount = float(size)
     for unit in ("KiB", "MiB", "GiB", "TiB"):
         amount /= 1024
-        if amount < 1024 or unit == "TiB":
+        if amount < 1024:
             break
     return f"{amount:.1f} {unit}"
 
@@ -1184,21 +1184,15 @@ def build_volumes(work: Workload) -> List[Object]:
     if work.chunks or work.clone:
         found.append({"name": "workspace", "emptyDir": {}})
     if work.chunks:
-        parts = [
-            {
-                "configMap": {
-                    "name": name_archive_part(work, part),
-                    "items": [{"key": "archive", "path": f"part-{part:02d}"}],
-                }
-            }
-            for part in range(work.chunks)
-        ]
+        parts: List[Object] = []
+        for part in range(work.chunks):
+            items = [{"key": "archive", "path": f"part-{part:02d}"}]
+            parts.append({"configMap": {"name": name_archive_part(work, part), "items": items}})
         found.append({"name": "source", "projected": {"sources": parts}})
     if work.clone:
         found.append({"name": "git-home", "emptyDir": {"medium": "Memory"}})
         if work.clone.secret:
-            secret = {"secretName": work.clone.secret}
-            found.append({"name": "git-secret", "secret": secret})
+            found.append({"name": "git-secret", "secret": {"secretName": work.clone.secret}})
     for number, use in enumerate(work.secrets):
         found.append({"name": f"secret-{number}", "secret": {"secretName": use.object_name}})
     return found
@@ -1259,8 +1253,7 @@ def build_clone_container(work: Workload, clone: Clone) -> Object:
         {"name": "git-home", "mountPath": GIT_HOME},
     ]
     if clone.secret:
-        place = {"name": "git-secret", "mountPath": GIT_SECRET_MOUNT, "readOnly": True}
-        places.append(place)
+        places.append({"name": "git-secret", "mountPath": GIT_SECRET_MOUNT, "readOnly": True})
     environ = [{"name": key, "value": escape_references(value)} for key, value in variables.items()]
     return prune(
         {
@@ -1295,10 +1288,7 @@ HARDENED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}
 def build_container(work: Workload) -> Object:
     """The container that runs the user's command."""
     command, args = build_command_line(work)
-    resources = {
-        "requests": dict(work.resources.requests),
-        "limits": dict(work.resources.limits),
-    }
+    resources = {key: dict(amounts) for key, amounts in work.resources._asdict().items()}
     return prune(
         {
             "name": CONTAINER_NAME,
@@ -1561,10 +1551,7 @@ def get_age_key(pod: Object) -> Tuple[str, int, str]:
 def list_container_statuses(pod: Object) -> List[Object]:
     """The statuses of init and other containers, in the order they run."""
     status = pod.get("status") or {}
-    return [
-        *(status.get("initContainerStatuses") or []),
-        *(status.get("containerStatuses") or []),
-    ]
+    return (status.get("initContainerStatuses") or []) + (status.get("containerStatuses") or [])
 
 
 def get_state(status: Object, kind: str, which: str = "state") -> Object:
@@ -1577,11 +1564,8 @@ def get_state(status: Object, kind: str, which: str = "state") -> Object:
 
 def get_main_state(pod: Object) -> Object:
     """The state of the container that runs the user's command."""
-    for status in list_container_statuses(pod):
-        if status["name"] == CONTAINER_NAME:
-            state: Object = status.get("state") or {}
-            return state
-    return {}
+    mine = (item for item in list_container_statuses(pod) if item["name"] == CONTAINER_NAME)
+    return next(mine, {}).get("state") or {}
 
 
 def has_started(pod: Object) -> bool:
@@ -2038,11 +2022,10 @@ def correct_by_pods(row: Object, job: Object, pods: Sequence[Object]) -> Object:
 
 def build_container_row(root: Object) -> Object:
     """What a Job or Deployment runs: the image and the user's command."""
-    for item in root["spec"]["template"]["spec"].get("containers") or []:
-        if item["name"] == CONTAINER_NAME:
-            words = item.get("args") or item.get("command") or []
-            return {"image": item.get("image", ""), "command": words}
-    return {"image": "", "command": []}
+    containers = root["spec"]["template"]["spec"].get("containers") or []
+    mine: Object = next((item for item in containers if item["name"] == CONTAINER_NAME), {})
+    words = mine.get("args") or mine.get("command") or []
+    return {"image": mine.get("image", ""), "command": words}
 
 
 def describe_status(job: Object) -> str:
@@ -2386,16 +2369,9 @@ class Listing(NamedTuple):
 
 def run_git(folder: str, *args: str, given: bytes = b"") -> Optional[List[str]]:
     """The NUL-separated answer of git; None if it refuses or there is no git."""
-    command = ["git", "-C", folder, *args]
-    environ = dict(os.environ, LC_ALL="C")
+    command, environ = ["git", "-C", folder, *args], dict(os.environ, LC_ALL="C")
     try:
-        done = subprocess.run(
-            command,
-            input=given,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environ,
-        )
+        done = subprocess.run(command, input=given, capture_output=True, env=environ)
     except OSError:
         return None
     if done.returncode != 0:
@@ -2446,9 +2422,7 @@ def walk_directory(folder: str) -> List[str]:
         relative = os.path.relpath(top, folder)
         prefix = "" if relative == "." else relative + "/"
         folders[:] = [name for name in folders if name not in ALWAYS_IGNORED]
-        for name in folders:
-            if os.path.islink(os.path.join(top, name)):
-                files.append(name)
+        files += [name for name in folders if os.path.islink(os.path.join(top, name))]
         if not files and not folders and prefix:
             paths.append(prefix.rstrip("/"))
         paths.extend(prefix + name for name in files if name not in ALWAYS_IGNORED)
@@ -2809,36 +2783,35 @@ def find_root_cause(error: BaseException) -> str:
 
 
 def read_secret(name: str, value: str, path: str) -> Dict[str, bytes]:
-    """The data of a secret from a file, a directory, or the value itself.
-
-    ``path`` is ``value`` as a path. Raises UsageError.
+    """The data of a secret from a file, a directory (a key for each of its files), or the
+    value itself. ``path`` is ``value`` as a path. Raises UsageError.
     """
     try:
-        if os.path.isdir(path):
-            return read_secret_directory(path)
         if os.path.isfile(path):
-            with open(path, "rb") as file:
-                return {os.path.basename(os.path.realpath(path)): file.read(SECRET_LIMIT + 1)}
+            return {os.path.basename(os.path.realpath(path)): read_secret_file(path)}
+        if os.path.isdir(path):
+            keys = sorted(os.listdir(path))
+            data = {key: read_secret_file(os.path.join(path, key)) for key in keys}
+        else:
+            data = {name: os.fsencode(value)}
     except OSError as error:
         raise unreadable_error(error) from error
-    return {name: os.fsencode(value)}
-
-
-def read_secret_directory(path: str) -> Dict[str, bytes]:
-    """A key for each file of a directory. Raises UsageError and OSError."""
-    data: Dict[str, bytes] = {}
-    for entry in sorted(os.listdir(path)):
-        full = os.path.join(path, entry)
-        if not os.path.isfile(full):
-            raise UsageError(
-                f"{escape_unprintable(full)} is not a file, and a secret holds only files",
-                "make one secret of each directory",
-            )
-        with open(full, "rb") as file:
-            data[entry] = file.read(SECRET_LIMIT + 1)
     if not data:
         raise UsageError(f"{escape_unprintable(path)} is empty", "a secret needs at least one file")
     return data
+
+
+def read_secret_file(path: str) -> bytes:
+    """A file's content, or so much of it as shows that it is too long for a secret. Raises
+    UsageError and OSError.
+    """
+    if not os.path.isfile(path):
+        raise UsageError(
+            f"{escape_unprintable(path)} is not a file, and a secret holds only files",
+            "make one secret of each directory",
+        )
+    with open(path, "rb") as file:
+        return file.read(SECRET_LIMIT + 1)
 
 
 def read_text(path: str, what: str) -> str:
