@@ -2225,9 +2225,9 @@ class LogPrinter:
     def __init__(self, console: Console, prefixed: bool) -> None:
         self._console = console
         self._prefixed = prefixed
-        self._rest: Dict[str, List[bytes]] = {}
+        self._rest: Dict[Any, List[bytes]] = {}
 
-    def write(self, key: str, label: str, data: bytes) -> None:
+    def write(self, key: Any, label: str, data: bytes) -> None:
         """Print bytes of one log. Prefixed lines wait for their end."""
         if not self._prefixed:
             self._console.data(data)
@@ -2239,7 +2239,7 @@ class LogPrinter:
         if rest:
             self._rest.setdefault(key, []).append(rest)
 
-    def end(self, key: str, label: str) -> None:
+    def end(self, key: Any, label: str) -> None:
         """Print a last line that has no end of its own."""
         rest = b"".join(self._rest.pop(key, []))
         if rest:
@@ -4179,19 +4179,20 @@ class LogCursor:
 HELD_AT_MOST = 1 << 18
 """Bytes of a log that may wait to be printed."""
 COSTLY_READ_TIME = 0.2
-"""The same of a log that is costly to resume, since a server may be busy, too."""
+"""Seconds that a read of a busy stream takes at most where the log is costly to resume, since
+the server may be busy, too."""
 
 
 class Message(NamedTuple):
-    """What the threads of a run tell the one that prints.
+    """What a thread of a run has for the one that prints.
 
-    ``kind`` is "added" or "deleted" (of ``resource``), "synced" (its list is
-    complete), "log", "end" or "paused" (of a log) or "error". What is new of a log
-    is ``data``, or the ``item`` has it.
+    ``kind`` is "added" or "deleted" (of what the ``reader`` watches), "synced" (its list
+    is complete), "log", "end" or "paused" (of a log) or "error". What is new of a log
+    is ``data``, or the ``reader`` has it.
     """
 
     kind: str
-    resource: str = ""
+    reader: Any
     item: Any = None
     data: bytes = b""
 
@@ -4217,11 +4218,11 @@ class Reader(threading.Thread):
             return
         stream.interrupt()
 
-    def tell(self, message: Message) -> None:
-        """Hand over a message, unless nobody listens any more."""
+    def send(self, kind: str, item: Any = None, data: bytes = b"") -> None:
+        """Hand over a message, unless it was stopped: then none is expected any more."""
         while not self.stopped.is_set():
             with contextlib.suppress(queue.Full):
-                self._messages.put(message, timeout=0.5)
+                self._messages.put(Message(kind, self, item, data), timeout=0.5)
                 return
 
     def run(self) -> None:
@@ -4229,10 +4230,9 @@ class Reader(threading.Thread):
         try:
             self.read()
         except K8rError as error:
-            if not self.stopped.is_set():
-                self.tell(Message("error", self.name, error))
+            self.send("error", error)
         except Exception as error:
-            self.tell(Message("error", self.name, K8rError(f"internal error: {error!r}")))
+            self.send("error", K8rError(f"internal error: {error!r}"))
 
     def read(self) -> None:
         """To be overridden."""
@@ -4240,10 +4240,10 @@ class Reader(threading.Thread):
 
 
 class Reflector(Reader):
-    """Tells what a list and a watch see, for as long as it is not stopped.
+    """Sends what a list and a watch see, for as long as it is not stopped.
 
     The end of a watch means nothing, so that the list is asked for again after
-    each; what vanished between two lists is told as deleted.
+    each; what vanished between two lists is sent as deleted.
     """
 
     def __init__(
@@ -4273,15 +4273,15 @@ class Reflector(Reader):
 
     def _list(self) -> str:
         items, version = self._group.list(self.name, self._query, lambda item: item)
-        # By age, not by name: attempts are to be told of in their order.
+        # By age, not by name: attempts are to be sent in their order.
         found = {item["metadata"]["uid"]: item for item in sorted(items, key=get_age_key)}
         for uid in [uid for uid in self._known if uid not in found]:
-            self.tell(Message("deleted", self.name, self._known.pop(uid)))
+            self.send("deleted", self._known.pop(uid))
         for uid, item in found.items():
             old = self._known.get(uid)
             if not old or get_version(old) != get_version(item):
                 self._add(item)
-        self.tell(Message("synced", self.name, set(found)))
+        self.send("synced", set(found))
         return version
 
     def _watch(self, version: str) -> None:
@@ -4298,7 +4298,7 @@ class Reflector(Reader):
                     )
                 if event["type"] == "DELETED":
                     self._known.pop(item["metadata"]["uid"], None)
-                    self.tell(Message("deleted", self.name, item))
+                    self.send("deleted", item)
                 elif event["type"] in ("ADDED", "MODIFIED"):
                     self._add(item)
         finally:
@@ -4306,7 +4306,7 @@ class Reflector(Reader):
 
     def _add(self, item: Object) -> None:
         self._known[item["metadata"]["uid"]] = item
-        self.tell(Message("added", self.name, item))
+        self.send("added", item)
 
 
 def get_version(item: Object) -> str:
@@ -4343,7 +4343,7 @@ def watch_rows(batch: ApiGroup, apps: ApiGroup, known: Iterable[Object]) -> Iter
                 raise message.item
             if message.kind == "synced":
                 continue
-            row = convert[message.resource](message.item)
+            row = convert[message.reader.name](message.item)
             if message.kind == "deleted":
                 row["status"] = "Deleted"
             if last.get((row["type"], row["name"])) != row:
@@ -4378,12 +4378,83 @@ class LogQuery(NamedTuple):
         return not self.quiet and self.only_index in (None, get_pod_index(pod))
 
 
-class Tail(Reader):
-    """Reads one container's log to its end, over broken connections.
+class TailKey(NamedTuple):
+    """One run of one container, whose pod has the ``uid``."""
 
-    `pause` ends it early, with all that is needed for a `successor` to go on. A log comes
-    in small pieces, and to hand over each would cost more than the rest: the one who prints
-    is told once, and takes all that has come until then.
+    uid: str
+    container: str
+    restarts: int
+
+
+class LogBuffer:
+    """What has come of a log and is not printed yet. One thread adds to it, which must not
+    be ahead by much, and another collects.
+
+    A log comes in small pieces, and to hand over each would cost more than the rest.
+    """
+
+    def __init__(self, cursor: LogCursor) -> None:
+        self.cursor = cursor
+        self.count = 0  # bytes of all that the container wrote
+        self._changed = threading.Condition()  # guards all others
+        self._raw: List[bytes] = []  # what came since
+        self._fresh: List[bytes] = []  # what the container wrote of that
+        self._held = 0  # bytes of both that the one who collects knows of
+
+    def add(self, data: bytes) -> bool:
+        """Keep bytes as they came; whether they are the first to be collected."""
+        with self._changed:
+            first = not self._held
+            self._raw.append(data)
+            self._held += len(data)
+        return first
+
+    def wait_for_room(self, stopped: threading.Event) -> None:
+        """Wait until most is collected, or the thread is stopped."""
+        with self._changed:
+            while self._held > HELD_AT_MOST and not stopped.is_set():
+                self._changed.wait(LOOK_EVERY)
+
+    def digest(self) -> None:
+        """Move the cursor over what came."""
+        with self._changed:
+            if self._raw:
+                fresh = self.cursor.feed(b"".join(self._raw))
+                self._raw = []
+                self._fresh.append(fresh)
+                self.count += len(fresh)
+
+    def collect(self) -> bytes:
+        """What is new, as the container wrote it."""
+        with self._changed:
+            self.digest()
+            data = b"".join(self._fresh)
+            self._fresh, self._held = [], 0
+            self._changed.notify()
+        return data
+
+    def finish(self) -> bool:
+        """Add what is left when the log has ended; whether there is something."""
+        with self._changed:
+            rest = self.cursor.finish()
+            self._fresh.append(rest)
+        return bool(rest)
+
+
+class Step(enum.Enum):
+    """What a `Tail` does after an answer with a part of its log."""
+
+    ASK_AGAIN = "ask for the rest at once"
+    RETRY = "ask for it after a pause: the answer has broken off"
+    GO_ON = "ask for it once there may be more: the answer has ended properly"
+    FINISH = "stop: there is no log, or no more of it"
+
+
+class Tail(Reader):
+    """Reads one container's log to its end, over broken connections. What has come is
+    announced once, and is then in the ``buffer``.
+
+    `pause` ends it early, with all that is needed for a `make_successor` to go on.
     """
 
     def __init__(
@@ -4393,35 +4464,63 @@ class Tail(Reader):
         pod: Object,
         container_name: str,
         logs: LogQuery,
+        label: str,
     ) -> None:
-        super().__init__(messages, tail_key(pod, container_name))
+        super().__init__(messages, "log")
+        self.key = get_tail_key(pod, container_name)
+        self.label = label
         self._core = core
-        self._pod = pod["metadata"]["name"]
+        self._pod = pod
+        self._logs = logs
         self._query = {"timestamps": "true", "container": container_name, **logs.parameters()}
-        self._follow = logs.follow
-        self._changed = threading.Condition()  # guards the next four, and the cursor
-        self._raw: List[bytes] = []  # what came since
-        self._fresh: List[bytes] = []  # what the container wrote of that
-        self._held = 0  # bytes of both; the one who prints knows of them
-        self._count = 0  # bytes of all that the container wrote
-        self._restarts = pod["spec"].get("restartPolicy") != "Never"
-        self._made_from = (pod, container_name, logs)
+        self._doubted = False  # whether an empty answer was asked for again
+        self._looks = 0  # answers from a container that is not followed
         self._paused = False
         self.since = 0.0
         from_middle = logs.tail is not None or logs.since is not None
-        self._cursor = LogCursor(logs.timestamps, from_middle)
+        self.buffer = LogBuffer(LogCursor(logs.timestamps, from_middle))
         self.ended = threading.Event()
         self.replaced = threading.Event()
 
-    def successor(self) -> Tail:
+    def make_successor(self) -> Tail:
         """A reader that goes on where this one was paused."""
-        tail = Tail(self._messages, self._core, *self._made_from)
-        tail.name, tail._cursor = self.name, self._cursor
-        tail.ended, tail.replaced = self.ended, self.replaced
+        parts = self._pod, self.key.container, self._logs, self.label
+        tail = Tail(self._messages, self._core, *parts)
+        tail.buffer, tail.ended, tail.replaced = self.buffer, self.ended, self.replaced
         return tail
 
+    @property
+    def _restarts(self) -> bool:
+        return bool(self._pod["spec"].get("restartPolicy") != "Never")
+
     def read(self) -> None:
-        """Read until the log has ended, and nothing came after that.
+        """Read until the log has ended, and nothing came after that."""
+        pauses, step = generate_pauses(), Step.ASK_AGAIN
+        while step is not Step.FINISH and not self.stopped.is_set():
+            last = self.ended.is_set() or not self._logs.follow
+            if last and self._is_at_end():
+                break
+            before = self.buffer.count
+            step = self._read_answer(self._next_query(last))
+            if self._paused:
+                self.send("paused")
+                return
+            new = self.buffer.count > before
+            if step is Step.GO_ON:
+                step = self._decide(last, new)
+            if new:
+                pauses, self._doubted = generate_pauses(), False
+            if step is Step.RETRY:
+                (self.stopped if last else self.ended).wait(next(pauses))
+            elif step is Step.GO_ON:
+                step = self._await_more(last)
+        if self.buffer.finish():
+            self.send("log")
+        self.send("end")
+
+    def _decide(self, last: bool, new: bool) -> Step:
+        """What to do after an answer that has ended properly, and is the ``last`` if there is
+        nothing ``new``.
 
         A proper end of the body is not yet the log's: a proxy or the API server
         may have gone down. The log has ended when the container was known to have
@@ -4429,48 +4528,36 @@ class Tail(Reader):
         nothing at all, for a server that takes its client to be gone ends so, too.
         Of a container that still runs, two looks are enough where it is not followed.
         """
-        pauses, doubted, looks = generate_pauses(), False, 0
-        while not self.stopped.is_set():
-            last = self.ended.is_set() or not self._follow
-            if last and self._is_at_end():
-                break
-            before = self._count
-            whole = self._read_stream(self._next_query(last))
-            if self._paused:
-                self.tell(Message("paused", self.name))
-                return
-            new = self._count > before
-            if whole and last and not new and self._cursor.in_doubt and not doubted:
-                doubted = True
-                continue
-            looks += bool(whole)
-            enough = not new or (looks > 1 and not self.ended.is_set())
-            if whole is None or (whole and last and enough):
-                break
-            if new:
-                pauses, doubted = generate_pauses(), False
-            if not whole:
-                (self.stopped if last else self.ended).wait(next(pauses))
-                continue
-            if not last:
-                self.ended.wait(10.0 if self._restarts else 3.0)
-            if self._restarts and self.ended.is_set() and not self.replaced.is_set():
-                break  # the log asked for now may be that of the next run
-        self._finish()
-        self.tell(Message("end", self.name))
+        if last and not new:
+            if self._doubted or not self.buffer.cursor.in_doubt:
+                return Step.FINISH
+            self._doubted = True
+            return Step.ASK_AGAIN
+        self._looks += 1
+        if last and self._looks > 1 and not self.ended.is_set():
+            return Step.FINISH
+        return Step.GO_ON
+
+    def _await_more(self, last: bool) -> Step:
+        """Wait for the container's end where it is not known. The log of one that has ended
+        and starts again may be that of its next run, until that is known to be another.
+        """
+        if not last:
+            self.ended.wait(10.0 if self._restarts else 3.0)
+        foreign = self._restarts and self.ended.is_set() and not self.replaced.is_set()
+        return Step.FINISH if foreign else Step.ASK_AGAIN
 
     def _is_at_end(self) -> bool:
         """Whether the log's last line was read before. To ask for the end alone saves what
         was written within its second, and the kubelet a search from the start.
         """
-        if not self._cursor.is_costly or self.replaced.is_set():
+        if not self.buffer.cursor.is_costly or self.replaced.is_set():
             return False
         query = dict(self._query, tailLines=2)
         query.pop("sinceSeconds", None)
         try:
-            self._stream = self._core.open("pods", self._pod, "log", query)
-            with contextlib.closing(self._stream):
-                return self._cursor.is_at(b"".join(self._stream))
+            with contextlib.closing(self._open(query)) as stream:
+                return self.buffer.cursor.is_at(b"".join(stream))
         except (ApiError, ConnectionTrouble):
             return False
 
@@ -4486,10 +4573,11 @@ class Tail(Reader):
         known = self.ended.is_set()  # then the stream at hand is the last one already
         self.ended.set()
         if not known and not self._restarts:
-            self._cut(unless_within=COSTLY_READ_TIME if self._cursor.is_costly else BUSY_READ_TIME)
+            costly = self.buffer.cursor.is_costly
+            self._cut(unless_within=COSTLY_READ_TIME if costly else BUSY_READ_TIME)
 
     def pause(self) -> None:
-        """End it for now, unless its log is at its end; "paused" is told."""
+        """End it for now, unless its log is at its end; "paused" is then sent."""
         if not self.ended.is_set():
             self._paused = True
             self._cut()
@@ -4500,7 +4588,7 @@ class Tail(Reader):
 
     def _next_query(self, last: bool) -> Dict[str, Any]:
         """The query that goes on where the cursor is."""
-        query, since = dict(self._query), self._cursor.resume()
+        query, since = dict(self._query), self.buffer.cursor.resume()
         if since:
             query["sinceTime"] = since
             query.pop("tailLines", None)
@@ -4511,97 +4599,59 @@ class Tail(Reader):
             query["previous"] = "true"
         return query
 
-    def _read_stream(self, query: Mapping[str, Any]) -> Optional[bool]:
-        """Read one answer: True if it ended properly, False if it broke off,
-        None if there is no log.
-        """
+    def _open(self, query: Mapping[str, Any]) -> ByteStream:
+        self._stream = self._core.open("pods", self._pod["metadata"]["name"], "log", query)
+        return self._stream
+
+    def _read_answer(self, query: Mapping[str, Any]) -> Step:
+        """Ask for the log, and keep what comes."""
         try:
-            self._stream = self._core.open("pods", self._pod, "log", query)
+            stream = self._open(query)
         except NotFound:
-            return None
+            return Step.FINISH
         except ApiError as error:
             if error.status == 400:  # the container has not started, or is gone
-                return None if self.ended.is_set() else False
+                return Step.FINISH if self.ended.is_set() else Step.RETRY
             raise
         try:
             if not self._paused:
-                for data in self._stream:
-                    self._hold(data)
+                for data in stream:
+                    if self.buffer.add(data):
+                        self.send("log")
+                    self.buffer.wait_for_room(self.stopped)
         except ConnectionTrouble:
-            return False
+            return Step.RETRY
         finally:
-            self._stream.close()
-            with self._changed:
-                self._digest()
-        return True
-
-    # The hand-over
-
-    def take(self) -> bytes:
-        """What is new, for the one who prints."""
-        with self._changed:
-            self._digest()
-            data = b"".join(self._fresh)
-            self._fresh, self._held = [], 0
-            self._changed.notify()
-        return data
-
-    def _hold(self, data: bytes) -> None:
-        """Keep it until it is taken; where that takes long, there is no more for now."""
-        with self._changed:
-            first = not self._held
-            self._raw.append(data)
-            self._held += len(data)
-        if first:
-            self.tell(Message("log", self.name, self))
-        with self._changed:
-            while self._held > HELD_AT_MOST and not self.stopped.is_set():
-                self._changed.wait(LOOK_EVERY)
-
-    def _digest(self) -> None:
-        if self._raw:
-            fresh = self._cursor.feed(b"".join(self._raw))
-            self._raw = []
-            self._fresh.append(fresh)
-            self._count += len(fresh)
-
-    def _finish(self) -> None:
-        """Hand over what is left when the log has ended."""
-        with self._changed:
-            rest = self._cursor.finish()
-            self._fresh.append(rest)
-        if rest:
-            self.tell(Message("log", self.name, self))
+            stream.close()
+            self.buffer.digest()
+        return Step.GO_ON
 
 
-def tail_key(pod: Object, container_name: str) -> str:
-    """A name for one run of one container."""
-    restarts = 0
+def count_restarts(pod: Object, container_name: str) -> int:
+    """How often a container was started anew."""
     for status in list_container_statuses(pod):
         if status["name"] == container_name:
-            restarts = int(status.get("restartCount") or 0)
-    return f"{pod['metadata']['uid']}/{container_name}/{restarts}"
+            return int(status.get("restartCount") or 0)
+    return 0
 
 
-def tail_container(key: str) -> str:
-    """The container in a `tail_key`."""
-    return key.split("/")[1]
+def get_tail_key(pod: Object, container_name: str) -> TailKey:
+    """The run of a container that a pod's status is about."""
+    return TailKey(pod["metadata"]["uid"], container_name, count_restarts(pod, container_name))
 
 
-def is_replaced(pod: Object, key: str) -> bool:
-    """Whether another run of the container has followed that of the tail key."""
-    _, name, _ = key.rsplit("/", 2)
-    return tail_key(pod, name) != key
+def is_replaced(pod: Object, key: TailKey) -> bool:
+    """Whether another run of the container has followed that one."""
+    return count_restarts(pod, key.container) != key.restarts
 
 
-def has_ended(pod: Object, key: str) -> bool:
-    """Whether the run of a container with that tail key is over."""
-    _, name, restarts = key.rsplit("/", 2)
+def has_ended(pod: Object, key: TailKey) -> bool:
+    """Whether that run of a container is over."""
     if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
         return True
     for status in list_container_statuses(pod):
-        if status["name"] == name:
-            if int(status.get("restartCount") or 0) > int(restarts):
+        if status["name"] == key.container:
+            if int(status.get("restartCount") or 0) > key.restarts:
                 return True
             return "terminated" in (status.get("state") or {})
     return False
@@ -4614,7 +4664,9 @@ def has_ended(pod: Object, key: str) -> bool:
 LOG_TURN = 2.0
 """Seconds for which a log is followed where more are to be than may at once."""
 WAIT_EXPLAINED_AFTER = 2.0
+"""Seconds without a pod that starts after which the reason is looked for."""
 EXPLAIN_EVERY = 3.0
+"""Seconds between two looks for it, which cost a request each."""
 JOIN_TIMEOUT = 2.0
 """Seconds to wait for threads whose requests the server does not answer."""
 
@@ -4622,7 +4674,7 @@ JOIN_TIMEOUT = 2.0
 class Subject(NamedTuple):
     """What is followed, and how its kind differs.
 
-    ``judge`` gives the verdict, or None; ``mine`` tells its pods from others
+    ``judge`` gives the verdict, or None; ``mine`` distinguishes its pods from others
     with the same label; ``label`` is what stands before a line of a pod's log.
     """
 
@@ -4641,7 +4693,7 @@ class Subject(NamedTuple):
 
     @property
     def pods_query(self) -> Dict[str, str]:
-        """The query for its pods; `mine` tells them from others that it finds."""
+        """The query for its pods; `mine` distinguishes them from others that it finds."""
         return {"labelSelector": f"{LABEL_JOB}={self.name}"}
 
 
@@ -4674,6 +4726,89 @@ def make_deployment_subject(apps: ApiGroup, root: Object, rollout_only: bool) ->
     return Subject(apps, "deployments", root, judge, mine, get_pod_suffix, many)
 
 
+class Tails:
+    """The logs of a run's pods: those that are being read, and those that wait for that.
+
+    STREAMS_AT_ONCE may be open, and of an index one: its attempts come one after the other.
+    ``pods`` are those that there are, by their uid.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[Object, str], Tail],
+        pods: Mapping[str, Object],
+        clock: Callable[[], float],
+    ) -> None:
+        self._make = make
+        self._pods = pods
+        self._clock = clock
+        self._known: Dict[str, Set[TailKey]] = {}
+        self._waiting: Dict[TailKey, Tail] = {}
+        self._open: Dict[TailKey, Tail] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._open or self._waiting)
+
+    def add(self, pod: Object) -> None:
+        """Queue the log of each container that has begun, once."""
+        outcome = judge_pod(pod)
+        known = self._known.setdefault(pod["metadata"]["uid"], set())
+        for name in {CONTAINER_NAME, outcome.container if outcome else CONTAINER_NAME}:
+            key = get_tail_key(pod, name)
+            if key not in known and (name != CONTAINER_NAME or has_started(pod)):
+                known.add(key)
+                self._waiting[key] = self._make(pod, name)
+
+    def conclude(self, pod: Object, deleted: bool) -> None:
+        """Let the logs of the pod's containers that have ended come to their end."""
+        for key in self._known.get(pod["metadata"]["uid"], ()):
+            tail = self._open.get(key) or self._waiting.get(key)
+            if tail and (deleted or has_ended(pod, key)):
+                tail.conclude(is_replaced(pod, key))
+
+    def remove(self, tail: Reader) -> bool:
+        """Forget one that has ended; False if it is the reader of something else."""
+        return isinstance(tail, Tail) and self._open.pop(tail.key, None) is not None
+
+    def requeue(self, tail: Tail) -> None:
+        """Let one that was paused wait for its next turn."""
+        self._waiting[tail.key] = self._open.pop(tail.key).make_successor()
+
+    def start(self) -> None:
+        """Open as many as may be. Where more want to be, those that have had their turn
+        make room.
+        """
+        while self._waiting and len(self._open) < STREAMS_AT_ONCE:
+            busy = {tail.label for tail in self._open.values()}
+            tail = next((tail for tail in self._waiting.values() if tail.label not in busy), None)
+            if tail is None:
+                return
+            del self._waiting[tail.key]
+            if self._is_complete(tail):
+                tail.ended.set()
+            self._open[tail.key] = tail
+            tail.since = self._clock()
+            tail.start()
+        for tail in itertools.islice(self._open.values(), len(self._waiting)):
+            if self._clock() - tail.since < LOG_TURN:
+                break  # the others are younger
+            tail.pause()
+
+    def are_complete_soon(self) -> bool:
+        """Whether a log is left to which nothing will be added, so that it is read to its end."""
+        tails = itertools.chain(self._open.values(), self._waiting.values())
+        return any(map(self._is_complete, tails))
+
+    def _is_complete(self, tail: Tail) -> bool:
+        """Whether nothing will be added to a log, since its container has ended."""
+        pod = self._pods.get(tail.key.uid)
+        return pod is None or has_ended(pod, tail.key)
+
+    def list_open(self) -> List[Tail]:
+        """Those that are being read."""
+        return list(self._open.values())
+
+
 class Run:
     """Follows a Job or a Deployment: its pods' logs to stdout, its troubles to
     stderr, and its end as a `Verdict`.
@@ -4694,16 +4829,12 @@ class Run:
         self._core = core
         self._console = console
         self._clock = clock
-        self._started = clock()
         self._root = subject.root
         self._logs = logs
         self._messages: queue.Queue[Message] = queue.Queue(maxsize=64)
         self._pods: Dict[str, Object] = {}
         self._ended: Set[str] = set()
-        self._labels: Dict[str, str] = {}
-        self._waiting: Dict[str, Tail] = {}
-        self._keys: Dict[str, List[str]] = {}
-        self._open: Dict[str, Tail] = {}
+        self._tails = Tails(self._make_tail, self._pods, clock)
         self._printer = LogPrinter(console, subject.prefixed)
         self._listed = False
         self._caught_up = ""
@@ -4711,11 +4842,6 @@ class Run:
         self._changed = False
         self._verdict: Optional[Verdict] = None
         self._decided_at = 0.0
-        name = {"fieldSelector": f"metadata.name={subject.name}"}
-        self._watchers = [
-            Reflector(self._messages, subject.group, subject.resource, name),
-            Reflector(self._messages, core, "pods", subject.pods_query),
-        ]
 
     # The loop
 
@@ -4725,69 +4851,73 @@ class Run:
 
         Raises TimedOut, and K8rError when the cluster stays out of reach.
         """
-        patience = StartupWatch(self._core, self._console, self._clock, grace)
+        subject, started = self._subject, self._clock()
+        startup = StartupWatch(self._core, self._console, self._clock, grace)
+        name = {"fieldSelector": f"metadata.name={subject.name}"}
+        watchers = [
+            Reflector(self._messages, subject.group, subject.resource, name),
+            Reflector(self._messages, self._core, "pods", subject.pods_query),
+        ]
         try:
-            for watcher in self._watchers:
+            for watcher in watchers:
                 watcher.start()
             while not self._is_over():
-                self._take(0.25 if self._verdict else 0.5)
+                self._handle_messages(0.25 if self._verdict else 0.5)
                 self._judge()
                 if self._verdict is None:
                     self._check(deadline)
-                    patience.check(self._root, self._pods)
-                self._show(patience.reason)
+                    startup.check(self._root, self._pods)
+                self._show(startup.reason, started)
             assert self._verdict is not None
             return self._verdict
         finally:
-            self._stop()
+            self._stop([*watchers, *self._tails.list_open()])
             self._console.progress("")
 
-    def _show(self, reason: str) -> None:
+    def _show(self, reason: str, started: float) -> None:
         if not self._console.shows_progress:
             return
         counts = count_pods(self._root, self._pods.values())
-        age = format_age(self._clock() - self._started)
+        age = format_age(self._clock() - started)
         wait = f"; waiting: {reason}" if reason else ""
         self._console.progress(f"{self._subject.name}: {counts}, {age}{wait}")
 
-    def _take(self, timeout: float) -> None:
+    def _handle_messages(self, timeout: float) -> None:
         """Wait for a message, then handle what is there, but not without end."""
         with contextlib.suppress(queue.Empty):
             self._handle(self._messages.get(timeout=timeout))
             for _ in range(self._messages.maxsize):
                 self._handle(self._messages.get_nowait())
-        self._start_tails()
+        self._tails.start()
 
     def _handle(self, message: Message) -> None:
+        reader = message.reader
         if message.kind == "log":
-            self._print(message)
+            self._print(reader)
         elif message.kind == "end":
-            self._printer.end(message.resource, self._labels.get(message.resource, ""))
-            self._open.pop(message.resource).join()
+            self._printer.end(reader.key, reader.label)
+            self._tails.remove(reader)
+            reader.join()
         elif message.kind == "paused":
-            self._waiting[message.resource] = self._open.pop(message.resource).successor()
+            self._tails.requeue(reader)
         elif message.kind == "error":
-            self._fail(message)
-        elif message.resource == self._subject.resource:
-            self._take_root(message)
+            # A log that cannot be read is not a reason to give up; a watch is.
+            if not self._tails.remove(reader):
+                raise message.item
+            self._console.warn(f"a log cannot be read: {message.item.message}")
+        elif reader.name == self._subject.resource:
+            self._note_root(message)
         else:
-            self._take_pod(message)
+            self._note_pod(message)
 
-    def _print(self, message: Message) -> None:
-        key, data = message.resource, message.item.take()
-        if tail_container(key) == CONTAINER_NAME:
-            self._printer.write(key, self._labels[key], data)
+    def _print(self, tail: Tail) -> None:
+        data = tail.buffer.collect()
+        if tail.key.container == CONTAINER_NAME:
+            self._printer.write(tail.key, tail.label, data)
         elif data:
             self._console.foreign(data)
 
-    def _fail(self, message: Message) -> None:
-        """A log that cannot be read is no reason to give up; a watch is."""
-        tail = self._open.pop(message.resource, None)
-        if tail is None:
-            raise message.item
-        self._console.warn(f"a log cannot be read: {message.item.message}")
-
-    def _take_root(self, message: Message) -> None:
+    def _note_root(self, message: Message) -> None:
         self._changed = True
         uid = self._root["metadata"]["uid"]
         if message.kind == "synced":
@@ -4796,32 +4926,23 @@ class Run:
             self._root = message.item
             self._gone = message.kind == "deleted"
 
-    def _take_pod(self, message: Message) -> None:
+    def _note_pod(self, message: Message) -> None:
         self._changed = True
         if message.kind == "synced":
             self._listed = True
             return
-        pod = message.item
+        pod, deleted = message.item, message.kind == "deleted"
         if not self._subject.mine(pod):
             return
         uid = pod["metadata"]["uid"]
         self._pods[uid] = pod
         if judge_pod(pod):
             self._ended.add(uid)
-        elif message.kind == "deleted":
+        elif deleted:
             del self._pods[uid]
-        for key, tail in self._tails_of(uid):
-            if message.kind == "deleted" or has_ended(pod, key):
-                tail.conclude(is_replaced(pod, key))
-        if message.kind != "deleted" or get_main_state(pod):
-            self._want_logs(pod)
-
-    def _tails_of(self, uid: str) -> Iterator[Tuple[str, Tail]]:
-        """The logs of a pod that are being read, or wait for it."""
-        for key in self._keys.get(uid, ()):
-            tail = self._open.get(key) or self._waiting.get(key)
-            if tail:
-                yield key, tail
+        self._tails.conclude(pod, deleted)
+        if self._logs.wants(pod) and (not deleted or get_main_state(pod)):
+            self._tails.add(pod)
 
     def _judge(self) -> None:
         """Decide, once both the object and its pods are known."""
@@ -4846,7 +4967,7 @@ class Run:
         """
         pods, _ = self._core.list("pods", self._subject.pods_query, lambda pod: pod)
         for pod in sorted(pods, key=get_age_key):
-            self._take_pod(Message("added", "pods", pod))
+            self._note_pod(Message("added", None, pod))
 
     def _is_over(self) -> bool:
         """Decided, and every log read. Pods that the cluster stops, because of a
@@ -4855,21 +4976,13 @@ class Run:
         """
         if self._verdict is None:
             return False
-        if not (self._open or self._waiting):
+        if not self._tails:
             return True
         if is_deployment(self._root) and not self._gone:
             return True
         if not (self._gone or find_failure(self._root)):
             return False
-        if self._clock() - self._decided_at <= 5:
-            return False
-        tails = itertools.chain(self._open.values(), self._waiting.values())
-        return not any(map(self._is_complete, tails))
-
-    def _is_complete(self, tail: Tail) -> bool:
-        """Whether nothing will be added to a log, since its container has ended."""
-        pod = self._pods.get(tail.name.partition("/")[0])
-        return pod is None or has_ended(pod, tail.name)
+        return self._clock() - self._decided_at > 5 and not self._tails.are_complete_soon()
 
     def _check(self, deadline: Optional[float]) -> None:
         if deadline is not None and self._clock() > deadline:
@@ -4878,45 +4991,12 @@ class Run:
                 f"remove it: k8r rm -f {self._subject.name}",
             )
 
-    # Logs
+    def _make_tail(self, pod: Object, container_name: str) -> Tail:
+        label = self._subject.label(pod)
+        return Tail(self._messages, self._core, pod, container_name, self._logs, label)
 
-    def _want_logs(self, pod: Object) -> None:
-        """Queue the log of each container that has begun, once."""
-        if not self._logs.wants(pod):
-            return
-        outcome = judge_pod(pod)
-        for name in {CONTAINER_NAME, outcome.container if outcome else CONTAINER_NAME}:
-            key = tail_key(pod, name)
-            begun = has_started(pod) if name == CONTAINER_NAME else True
-            if begun and key not in self._labels:
-                self._labels[key] = self._subject.label(pod)
-                self._keys.setdefault(pod["metadata"]["uid"], []).append(key)
-                self._waiting[key] = Tail(self._messages, self._core, pod, name, self._logs)
-
-    def _start_tails(self) -> None:
-        """As many as may be open; the attempts of an index come one after the other.
-        Where more want to be, those that have had their turn make room.
-        """
-        while self._waiting and len(self._open) < STREAMS_AT_ONCE:
-            busy = {self._labels[key] for key in self._open}
-            free = (key for key in self._waiting if self._labels[key] not in busy)
-            key = next(free, None)
-            if key is None:
-                return
-            tail = self._waiting.pop(key)
-            if self._is_complete(tail):
-                tail.ended.set()
-            self._open[tail.name] = tail
-            tail.since = self._clock()
-            tail.start()
-        for tail in itertools.islice(self._open.values(), len(self._waiting)):
-            if self._clock() - tail.since < LOG_TURN:
-                break  # the others are younger
-            tail.pause()
-
-    def _stop(self) -> None:
-        """End all threads, and take from them what they still hold out."""
-        readers: List[Reader] = [*self._watchers, *self._open.values()]
+    def _stop(self, readers: Sequence[Reader]) -> None:
+        """End threads, and wait a while for what they do."""
         for reader in readers:
             reader.stop()
         until = self._clock() + JOIN_TIMEOUT
@@ -4928,8 +5008,8 @@ class Run:
 def print_log(core: ApiGroup, pod: Object, label: str, logs: LogQuery, printer: LogPrinter) -> None:
     """Print one pod's log."""
     messages: queue.Queue[Message] = queue.Queue()
-    tail = Tail(messages, core, pod, CONTAINER_NAME, logs)
-    if has_ended(pod, tail.name):
+    tail = Tail(messages, core, pod, CONTAINER_NAME, logs, label)
+    if has_ended(pod, tail.key):
         tail.ended.set()
     tail.start()
     try:
@@ -4938,8 +5018,8 @@ def print_log(core: ApiGroup, pod: Object, label: str, logs: LogQuery, printer: 
                 raise message.item
             if message.kind == "end":
                 break
-            printer.write(tail.name, label, tail.take())
-        printer.end(tail.name, label)
+            printer.write(tail.key, label, tail.buffer.collect())
+        printer.end(tail.key, label)
     finally:
         tail.stop()
         tail.join()
@@ -4983,16 +5063,23 @@ class StartupWatch:
         idle = [pod for pod in pods.values() if is_idle(pod)]
         if pods and not idle or is_under_way(root):
             self._hopeless_since, self.reason = None, ""
-            return
-        if now < self._next_question:
-            return
-        self._next_question = now + EXPLAIN_EVERY
-        wait = self._explain(root, idle)
+        elif now >= self._next_question:
+            self._next_question = now + EXPLAIN_EVERY
+            wait = self._explain(root, idle)
+            self._announce(wait)
+            hopeless = wait and wait.fatal and len(idle) == len(pods)
+            self._count_grace(now, wait if hopeless else None)
+
+    def _announce(self, wait: Optional[Wait]) -> None:
+        """Warn of a reason once; it stays in the status line."""
         self.reason = wait.text if wait else ""
         if wait and wait.text not in self._said:
             self._said.add(wait.text)
             self._console.warn(f"waiting: {wait.text}")
-        if not wait or not wait.fatal or len(idle) < len(pods):
+
+    def _count_grace(self, now: float, wait: Optional[Wait]) -> None:
+        """Give up when nothing but waits that cannot get better were seen for too long."""
+        if not wait:
             self._hopeless_since = None
         elif self._hopeless_since is None:
             self._hopeless_since = now
@@ -5140,19 +5227,26 @@ def remove_tree(folder: str) -> None:
 Program = Union[LocalProcess, LocalContainer]
 
 
-class Attempt(Reader):
-    """Runs a program, and tells what it writes and how it ends. Its name is index,
-    container and number.
-    """
+class AttemptKey(NamedTuple):
+    """One run of a program: the ``number`` counts the attempts of a completion index."""
 
-    def __init__(self, messages: queue.Queue[Message], name: str, program: Program) -> None:
-        super().__init__(messages, name)
+    completion: int
+    container: str
+    number: int = 0
+
+
+class Attempt(Reader):
+    """Runs a program, and sends what it writes and how it ended."""
+
+    def __init__(self, messages: queue.Queue[Message], key: AttemptKey, program: Program) -> None:
+        super().__init__(messages, "attempt")
+        self.key = key
         self.program = program
 
     def read(self) -> None:
         for data in self.program.output():
-            self.tell(Message("log", self.name, None, data))
-        self.tell(Message("end", self.name, self.program.outcome))
+            self.send("log", None, data)
+        self.send("end", self.program.outcome)
 
 
 class LocalRun:
@@ -5181,8 +5275,8 @@ class LocalRun:
         self._scratch = ""
         self._messages: queue.Queue[Message] = queue.Queue(maxsize=64)
         self._printer = LogPrinter(console, work.num > 1)
-        self._waiting = [f"{index}/{CONTAINER_NAME}/0" for index in range(work.num)]
-        self._running: Dict[str, Attempt] = {}
+        self._waiting = [AttemptKey(index, CONTAINER_NAME) for index in range(work.num)]
+        self._running: Dict[AttemptKey, Attempt] = {}
         self._decided: Dict[int, Outcome] = {}
         self._kill_at = 0.0
         self._muted = False
@@ -5201,7 +5295,7 @@ class LocalRun:
                 if left <= 0:
                     return make_timeout_verdict(work.name, work.timeout)
                 self._start_attempts()
-                self._take(min(left, LOOK_EVERY))
+                self._handle_message(min(left, LOOK_EVERY))
             return summarize(work.name, work.num, self._decided, "")
         finally:
             with defer_signals(self._hurry):
@@ -5217,7 +5311,7 @@ class LocalRun:
             self._archive.write_parts(self._path("source"))
             sent = f" ({self._archive})"
         else:
-            self._waiting.insert(0, f"0/{CLONE_NAME}/0")
+            self._waiting.insert(0, AttemptKey(0, CLONE_NAME))
         self._console.say(f"{self._work.name} runs on this machine, in {where}{sent}")
 
     def _path(self, name: str) -> str:
@@ -5227,31 +5321,30 @@ class LocalRun:
         """As many as may run at a time; the clone alone."""
         most = self._work.parallel or self._work.num
         while self._waiting and len(self._running) < most:
-            if any(tail_container(key) == CLONE_NAME for key in self._running):
+            if any(key.container == CLONE_NAME for key in self._running):
                 break
             key = self._waiting.pop(0)
-            self._running[key] = Attempt(self._messages, key, self._program(key))
+            self._running[key] = Attempt(self._messages, key, self._make_program(key))
             self._running[key].start()
 
-    def _program(self, key: str) -> Program:
-        """An attempt, with the shell text, the command line and the variables of a pod."""
-        index, container_name, attempt = key.split("/")
+    def _make_program(self, key: AttemptKey) -> Program:
+        """The program of an attempt, with the shell text, command line and variables of a pod."""
         environ, clone = self._env.environ, self._path("clone")
-        if self._work.clone and container_name == CLONE_NAME:
+        if self._work.clone and key.container == CLONE_NAME:
             variables = build_local_clone_variables(self._work.clone, environ, *self._login)
             script = build_local_clone_script(clone, self._scratch)
             return LocalProcess(["sh", "-c", script], clone, {**environ, **variables}, keep=True)
-        variables = {**build_own_variables(self._work, index), **dict(self._work.env)}
+        variables = {**build_own_variables(self._work, str(key.completion)), **dict(self._work.env)}
         if self._docker:
             return self._docker.container(self._work, variables)
-        workspace = self._path(f"{index}-{attempt}/workspace")
+        workspace = self._path(f"{key.completion}-{key.number}/workspace")
         setup = build_cloned_script(workspace, clone)
         if self._archive:
             setup = build_unpack_script(self._archive.chunks, workspace, self._path("source"))
         command, args = build_command_line(self._work._replace(setup=setup), str)
         return LocalProcess([*command, *args], workspace, {**environ, **variables})
 
-    def _take(self, timeout: float) -> None:
+    def _handle_message(self, timeout: float) -> None:
         """Wait for a message, and handle it. Raises K8rError."""
         try:
             message = self._messages.get(timeout=timeout)
@@ -5259,31 +5352,30 @@ class LocalRun:
             return
         self._show(message)
         if message.kind != "log":
-            del self._running[message.resource]
+            del self._running[message.reader.key]
             if message.kind == "error":
                 raise message.item
-            self._decide(message.resource, message.item)
+            self._decide(message.reader.key, message.item)
 
-    def _decide(self, key: str, outcome: Outcome) -> None:
+    def _decide(self, key: AttemptKey, outcome: Outcome) -> None:
         """Try again, or leave it at that; without a clone none can begin."""
-        index, container_name, attempt = key.split("/")
-        if container_name == CLONE_NAME:
+        if key.container == CLONE_NAME:
             if outcome.code:
                 outcome = outcome._replace(container=CLONE_NAME)
                 self._decided = dict.fromkeys(range(self._work.num), outcome)
-        elif outcome.code and int(attempt) < self._work.retry:
-            self._waiting.insert(0, f"{index}/{CONTAINER_NAME}/{int(attempt) + 1}")
+        elif outcome.code and key.number < self._work.retry:
+            self._waiting.insert(0, key._replace(number=key.number + 1))
         else:
-            self._decided[int(index)] = outcome
+            self._decided[key.completion] = outcome
 
     def _show(self, message: Message) -> None:
-        key, label = message.resource, message.resource.partition("/")[0]
+        key, label = message.reader.key, str(message.reader.key.completion)
         if self._muted:
             return
         try:
             if message.kind != "log":
                 self._printer.end(key, label)
-            elif tail_container(key) == CONTAINER_NAME:
+            elif key.container == CONTAINER_NAME:
                 self._printer.write(key, label, message.data)
             else:
                 self._console.foreign(message.data)

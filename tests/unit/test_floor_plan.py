@@ -58,7 +58,7 @@ PACKAGES = {
     "urllib3": {"Access", "Cluster"},
     "docker": {"Images"},
     "requests": {"Sources"},
-    "yaml": {"Sources", "Output", "Cluster"},
+    "yaml": {"Sources", "Output", "Access"},
 }
 """Where other people's packages may be imported."""
 

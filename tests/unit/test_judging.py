@@ -824,16 +824,16 @@ def test_table() -> None:
 @pytest.mark.parametrize(
     "given_pod, key, ended",
     [
-        (pod(RUNNING), "u/main/0", False),
-        (pod(terminated(0)), "u/main/0", True),
-        (pod(RUNNING, "Succeeded"), "u/main/0", True),
-        (pod(RUNNING, "Failed"), "u/main/0", True),
-        (pod(phase="Pending"), "u/main/0", False),
-        (pod(RUNNING, init=[status("git", terminated(0))]), "u/git/0", True),
-        (pod(RUNNING, init=[status("git", terminated(0))]), "u/other/0", False),
+        (pod(RUNNING), k8r.TailKey("u", "main", 0), False),
+        (pod(terminated(0)), k8r.TailKey("u", "main", 0), True),
+        (pod(RUNNING, "Succeeded"), k8r.TailKey("u", "main", 0), True),
+        (pod(RUNNING, "Failed"), k8r.TailKey("u", "main", 0), True),
+        (pod(phase="Pending"), k8r.TailKey("u", "main", 0), False),
+        (pod(RUNNING, init=[status("git", terminated(0))]), k8r.TailKey("u", "git", 0), True),
+        (pod(RUNNING, init=[status("git", terminated(0))]), k8r.TailKey("u", "other", 0), False),
     ],
 )
-def test_has_ended(given_pod: Dict[str, Any], key: str, ended: bool) -> None:
+def test_has_ended(given_pod: Dict[str, Any], key: k8r.TailKey, ended: bool) -> None:
     """A container's log has ended with the container or its pod."""
     assert k8r.has_ended(given_pod, key) is ended
 
@@ -842,8 +842,8 @@ def test_restarted_container() -> None:
     """Each run of a container has its own log: the first ended when the second began."""
     first, second = pod(RUNNING), pod(RUNNING)
     second["status"]["containerStatuses"] = [status("main", RUNNING, restarts=1)]
-    keys = k8r.tail_key(first, "main"), k8r.tail_key(second, "main")
-    assert keys == ("pod-0-0/main/0", "pod-0-0/main/1")
+    keys = k8r.get_tail_key(first, "main"), k8r.get_tail_key(second, "main")
+    assert keys == (("pod-0-0", "main", 0), ("pod-0-0", "main", 1))
     assert not k8r.has_ended(first, keys[0])
     assert k8r.has_ended(second, keys[0])
     assert not k8r.has_ended(second, keys[1])

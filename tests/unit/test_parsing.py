@@ -955,8 +955,8 @@ def test_forbidden(text: str, message: str) -> None:
 def test_forbidden_by_a_quota() -> None:
     """Other refusals are shown as they are."""
     text = 'configmaps "x" is forbidden: exceeded quota: small, requested: count/configmaps=1'
-    assert k8r.forbidden_error(text).message == f"the cluster refused: {text}"
-    assert k8r.forbidden_error(text).status == 403
+    assert k8r.make_forbidden_error(text).message == f"the cluster refused: {text}"
+    assert k8r.make_forbidden_error(text).status == 403
 
 
 @pytest.mark.parametrize(
