@@ -29,9 +29,14 @@ API_PORT=${K8R_CLUSTER_API_PORT:-6443}
   # Where some of the programs write whatever they are told. Inner ones first.
   STRAY_FOLDERS="/var/log/containers /var/lib/cni/results /var/lib/cni /var/lib/kubelet/device-plugins /var/lib/kubelet
     /run/docker/plugins /run/docker /run/containerd/s /run/containerd"
-  # All daemons, in the order in which they are stopped.
+  # All daemons, in the order in which they are stopped; kueue is not among
+  # them, since the cluster is whole without it.
   DAEMONS="kubelet dockerd kube-scheduler kube-controller-manager forward kube-apiserver containerd registry etcd"
+  # No setting of Kueue's moves this one: it becomes a link into our state.
+  KUEUE_CERTS=/etc/kueue/metrics/certs
 }
+
+ELSEWHERE="K8R_TEST_KUBECONFIG can name the kubeconfig of any other cluster instead"
 
 # Debian keeps daemons in sbin, which is not on every user's PATH.
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
@@ -52,6 +57,16 @@ lock() {
     say "waiting for another start or stop to end"
     flock 9
   fi
+}
+
+# Else a stranger's answer could pass for that of a daemon of ours.
+check_ports() {
+  local port
+  for port in "$@"; do
+    if (exec 4<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+      die "port $port of 127.0.0.1 is taken by a program that is not ours; $ELSEWHERE"
+    fi
+  done
 }
 
 # The pid alone does not name a process for ever, since pids are used again;
@@ -118,7 +133,63 @@ api() {
 # Every cgroup hierarchy's own folder: one of v2, or one for each of v1's.
 cgroup_roots() { awk '$3 == "cgroup" || $3 == "cgroup2" {print $2}' /proc/self/mounts; }
 
-# The key of the Go build: the sources, and nothing that differs by machine.
-kube_dir() {
-  echo "$CACHE/kube-$(cat "$HERE"/kube/go.mod "$HERE"/kube/go.sum "$HERE"/kube/*.go | sha256sum | cut -c1-16)"
+# When wait_for gives up, in bash's SECONDS; for callers to set anew.
+deadline=120
+
+# wait_for WHAT NAME COMMAND...: until the command succeeds; the daemon NAME is
+# the one to blame if it does not.
+wait_for() {
+  local what=$1 name=$2
+  shift 2
+  until "$@" >/dev/null 2>&1; do
+    if ! alive "$name"; then
+      tail -n 30 "$LOGS/$name.log"
+      die "$name ended while it started; its log is above, and whole in $LOGS"
+    fi
+    if [ $SECONDS -gt "$deadline" ]; then
+      tail -n 30 "$LOGS/$name.log"
+      die "$what: not within 120 s; the log of $name is above, and whole in $LOGS"
+    fi
+    sleep 0.1
+  done
+}
+
+# go_dir MODULE: where the build of that folder's Go module is kept, by its
+# sources and nothing that differs by machine.
+go_dir() {
+  local sources
+  sources=$(find "$HERE/$1" -maxdepth 1 -name '*.go' | LC_ALL=C sort)
+  # shellcheck disable=SC2086
+  echo "$CACHE/$1-$(cd "$HERE/$1" && cat go.mod go.sum $sources | sha256sum | cut -c1-16)"
+}
+
+kube_dir() { go_dir kube; }
+
+# go_in MODULE ARG...: Go itself, in the folder of that module.
+go_in() {
+  local go module=$1
+  shift
+  for go in "$(command -v go || true)" /usr/local/go/bin/go /usr/lib/go/bin/go ""; do
+    if [ -x "$go" ]; then break; fi
+  done
+  [ -n "$go" ] || die "Go is needed to build $module (not on PATH, not in /usr/local/go); $ELSEWHERE"
+  # Go finds its folders by HOME; without one they go where we keep our own.
+  if [ -z "${HOME:-}" ] || [ ! -w "$HOME" ]; then
+    export HOME=$CACHE GOPATH=${GOPATH:-$CACHE/go} GOCACHE=${GOCACHE:-$CACHE/go-build}
+  fi
+  (cd "$HERE/$module" && CGO_ENABLED=0 GOFLAGS='' GOWORK=off "$go" "$@")
+}
+
+# go_build MODULE PACKAGE FLAGS HOW-LONG: build the program MODULE, once. FLAGS
+# are for the linker.
+go_build() {
+  local dir started=$SECONDS
+  dir=$(go_dir "$1")
+  [ ! -x "$dir/$1" ] || return 0
+  say "building $1 ($4 on two cores, once)"
+  mkdir -p "$dir"
+  go_in "$1" build -mod=readonly -buildvcs=false -trimpath -ldflags "-s -w $3" -o "$dir/$1.new" "$2" ||
+    die "the build of $1 failed; $ELSEWHERE"
+  mv "$dir/$1.new" "$dir/$1"
+  say "built in $((SECONDS - started)) s"
 }

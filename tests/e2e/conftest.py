@@ -5,6 +5,7 @@ The cluster is the one of K8R_TEST_KUBECONFIG, or else tests/cluster/up starts o
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from typing import NoReturn, Optional, Tuple
 import pytest
 
 from faultproxy import Fault, FaultProxy
+from kueue import Kueue, NoKueue, process
 from support import Kubectl, Object, Proxy, nothing_left, nothing_made, until
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Name the markers of this tier."""
     config.addinivalue_line("markers", "clean: nothing may be left in the namespace afterwards")
     config.addinivalue_line("markers", "slow: takes half a minute; begun first")
+    config.addinivalue_line("markers", "gates(gate, ...): with these feature gates of Kueue")
+    config.addinivalue_line("markers", "alone: no other test may use Kueue at the same time")
 
 
 def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
@@ -39,9 +43,14 @@ def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
 
 def no_cluster(reason: str) -> NoReturn:
     """Skip; where tests decide over a release, fail."""
+    cannot(f"no cluster to test against: {reason}")
+
+
+def cannot(reason: str) -> NoReturn:
+    """Skip; where tests decide over a release, fail."""
     if os.environ.get("CI") == "true":
-        pytest.fail(f"no cluster to test against: {reason}", pytrace=False)
-    pytest.skip(f"no cluster to test against: {reason}")
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")
@@ -116,6 +125,23 @@ def kubectl(
 def namespace(kubectl: Kubectl) -> str:
     """The name of the test's namespace."""
     return kubectl.namespace
+
+
+@pytest.fixture
+def kueue(request: pytest.FixtureRequest, kubectl: Kubectl, cluster: str) -> Iterator[Kueue]:
+    """Kueue, and the test's namespace under it: Jobs that name a queue wait for its quota."""
+    gates = request.node.get_closest_marker("gates")
+    alone = request.node.get_closest_marker("alone") is not None
+    wanted = tuple(gates.args) if gates else ()
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(process(cluster, wanted, alone))
+        except NoKueue as error:
+            cannot(f"no Kueue to test against: {error}")
+        made = Kueue(kubectl, wanted)
+        made.manage()
+        yield made
+        made.remove()
 
 
 @pytest.fixture(scope="session")
