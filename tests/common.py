@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
+import tempfile
 from typing import Dict, List
 
 CODE = """\
@@ -34,3 +36,20 @@ def by_index(out: bytes) -> Dict[int, bytes]:
         assert match, f"a line without its index: {line!r}"
         found.setdefault(int(match[1]), []).append(line[match.end() :])
     return {index: b"".join(lines) for index, lines in found.items()}
+
+
+def steady_properties() -> None:
+    """Have property tests use the same examples in every run, unless K8R_TEST_RANDOM is set."""
+    import hypothesis
+    import hypothesis.configuration
+
+    folder = os.path.join(tempfile.gettempdir(), "k8r-tests")
+    hypothesis.configuration.set_hypothesis_home_dir(folder)
+    hypothesis.settings.register_profile(
+        "k8r",
+        deadline=None,
+        database=None,
+        derandomize=not os.environ.get("K8R_TEST_RANDOM"),
+        max_examples=int(os.environ.get("K8R_TEST_EXAMPLES", "100")),
+    )
+    hypothesis.settings.load_profile("k8r")

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 K8R = ROOT / "k8r.py"
 COMMAND = Path(sys.executable).with_name("k8r")
 """The installed command, whose bytecode is cached, as it is for a user."""
-TIERS = ("unit", "faults", "shell", "e2e")
+TIERS = ("unit", "faults", "shell", "oracle", "e2e")
 
 
 class Result(NamedTuple):

@@ -114,8 +114,8 @@ class Kueue:
         )
         return name
 
-    def job(self, name: str, queue: Optional[str], command: str, **metadata: Any) -> None:
-        """Make a Job of one pod that runs a shell command, as somebody else would."""
+    def job(self, name: str, queue: Optional[str], command: str, **metadata: Any) -> Object:
+        """Make a Job of one pod that runs a shell command; returns it as the API server does."""
         container = {"name": "main", "image": ALPINE, "command": ["sh", "-c", command]}
         pod = {
             "restartPolicy": "Never",
@@ -129,7 +129,9 @@ class Kueue:
             "metadata": {"name": name, "labels": labels, **metadata},
             "spec": {"backoffLimit": 0, "template": {"spec": pod}},
         }
-        self._kubectl("create", "-f", "-", stdin=json.dumps(made).encode())
+        text = self._kubectl("create", "-f", "-", "-o", "json", stdin=json.dumps(made).encode())
+        created: Object = json.loads(text)
+        return created
 
     def block(self, queue: str, name: str = "blocker") -> str:
         """Use up a queue of one pod, until `unblock`; returns the pod's name."""

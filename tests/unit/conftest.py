@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
 from pathlib import Path
 
-import hypothesis
-import hypothesis.configuration
 import pytest
+
+from common import steady_properties
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
-# Property tests give the same result in every run, unless K8R_TEST_RANDOM asks for new examples.
-hypothesis.configuration.set_hypothesis_home_dir(os.path.join(tempfile.gettempdir(), "k8r-tests"))
-hypothesis.settings.register_profile(
-    "k8r",
-    deadline=None,
-    database=None,
-    derandomize=not os.environ.get("K8R_TEST_RANDOM"),
-    max_examples=int(os.environ.get("K8R_TEST_EXAMPLES", "100")),
-)
-hypothesis.settings.load_profile("k8r")
+steady_properties()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
