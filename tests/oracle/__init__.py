@@ -133,7 +133,8 @@ class Oracle:
         """What kubectl makes of an environment (HOME, KUBECONFIG), in a directory, with options.
 
         The answer has server, token, ca_file, … of the context that it takes; "stage" tells where
-        an error arose: load, namespace or config.
+        an error arose: load, namespace or config. A token from a file is not yet stripped, which
+        client-go does as it sends it.
         """
         asked = {name.replace("_", "-"): value for name, value in options.items()}
         return self.ask("kubeconfig", env=env, cwd=str(cwd), options=asked)

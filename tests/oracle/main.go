@@ -7,8 +7,10 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/distribution/reference"
@@ -103,8 +105,12 @@ func quantity(raw json.RawMessage) (object, error) {
 	if err != nil {
 		return object{"error": err.Error()}, nil
 	}
-	canonical := parsed.String()
-	return object{"canonical": canonical, "milli": parsed.MilliValue(), "decimal": parsed.AsDec().String()}, nil
+	canonical, milli := parsed.String(), parsed.MilliValue()
+	decimal := parsed.AsDec().String()
+	if strings.Contains(decimal, ".") {
+		decimal = strings.TrimRight(strings.TrimRight(decimal, "0"), ".")
+	}
+	return object{"canonical": canonical, "milli": milli, "decimal": decimal}, nil
 }
 
 // kubeconfig is what kubectl makes of the environment and its options. Options
@@ -158,7 +164,7 @@ func kubeconfig(raw json.RawMessage) (object, error) {
 	if err != nil {
 		return object{"error": err.Error(), "stage": "load"}, nil
 	}
-	answer := object{"current_context": merged.CurrentContext, "contexts": keys(merged.Contexts)}
+	answer := object{"current_context": merged.CurrentContext, "contexts": slices.Sorted(maps.Keys(merged.Contexts))}
 	refuse := func(stage string, err error) (object, error) {
 		answer["stage"], answer["error"] = stage, err.Error()
 		return answer, nil
@@ -212,14 +218,6 @@ func first(texts ...string) string {
 		}
 	}
 	return ""
-}
-
-func keys[V any](of map[string]V) []string {
-	found := make([]string, 0, len(of))
-	for key := range of {
-		found = append(found, key)
-	}
-	return found
 }
 
 // patch is the strategic merge that kubectl patch and the API server do.
