@@ -29,9 +29,10 @@ API_PORT=${K8R_CLUSTER_API_PORT:-6443}
   # Where some of the programs write whatever they are told. Inner ones first.
   STRAY_FOLDERS="/var/log/containers /var/lib/cni/results /var/lib/cni /var/lib/kubelet/device-plugins /var/lib/kubelet
     /run/docker/plugins /run/docker /run/containerd/s /run/containerd"
-  # All daemons, in the order in which they are stopped; kueue is not among
-  # them, since the cluster is whole without it.
+  # All daemons, in the order in which they are stopped. The cluster is whole
+  # without the extras: it is not started anew because one of them has ended.
   DAEMONS="kubelet dockerd kube-scheduler kube-controller-manager forward kube-apiserver containerd registry etcd"
+  EXTRAS="kueue coredns"
   # No setting of Kueue's moves this one: it becomes a link into our state.
   KUEUE_CERTS=/etc/kueue/metrics/certs
 }
@@ -193,3 +194,6 @@ go_build() {
   mv "$dir/$1.new" "$dir/$1"
   say "built in $((SECONDS - started)) s"
 }
+
+# By up before the time that a start takes is counted, else by dns-up.
+build_dns() { go_build coredns github.com/coredns/coredns "" "a minute"; }
