@@ -3229,14 +3229,10 @@ except OSError as error:
 
 
 def bound_plugin(plugin: Object) -> Object:
-    """The same exec plugin, run in bounded time, which the client does not see to."""
-    words = [
-        PLUGIN_RUNNER,
-        str(PLUGIN_TIMEOUT),
-        str(plugin["command"]),
-        *(plugin.get("args") or []),
-    ]
-    return dict(plugin, command=sys.executable, args=["-I", "-S", "-c", *words])
+    """An exec plugin, run in bounded time, which the client does not see to."""
+    command, args = str(plugin["command"]), plugin.get("args") or []
+    words = ["-I", "-S", "-c", PLUGIN_RUNNER, str(PLUGIN_TIMEOUT), command, *args]
+    return dict(plugin, command=sys.executable, args=words)
 
 
 @contextlib.contextmanager
@@ -3398,9 +3394,8 @@ def make_client_access(context: Optional[Object], insecure: bool) -> Access:
 
 def authenticate(configuration: Any, context: Optional[Object]) -> None:
     """Load credentials. The client only logs a plugin's failure; raise it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from kubernetes import config
+    from kubernetes import config
+
     if context is None:
         config.load_incluster_config(client_configuration=configuration)
         return
@@ -3752,22 +3747,16 @@ class Cluster:
         headers = {"Accept": accept}
         if data:
             headers["Content-Type"] = content_type
-
-        def once() -> Object:
-            response = self._send(method, path, query, headers, data, preload=True)
-            answer: Object = json.loads(response.data)
-            return answer
-
-        return self._patiently(once)  # type: ignore[no-any-return]
+        response = self._patiently(lambda: self._send(method, path, query, headers, body=data))
+        answer: Object = json.loads(response.data)
+        return answer
 
     def open(self, path: str, query: Mapping[str, Any]) -> ByteStream:
         """Start an answer that goes on. Raises as `request` does."""
-
-        def once() -> ByteStream:
-            response = self._send("GET", path, query, {}, None, preload=False)
-            return ByteStream(response, self._trouble)
-
-        return self._patiently(once)  # type: ignore[no-any-return]
+        response = self._patiently(
+            lambda: self._send("GET", path, query, {}, preload_content=False)
+        )
+        return ByteStream(response, self._trouble)
 
     def _patiently(self, once: Callable[[], Any]) -> Any:
         """Retry what another try can mend, for a bounded time.
@@ -3813,8 +3802,7 @@ class Cluster:
         path: str,
         query: Optional[Mapping[str, Any]],
         headers: Mapping[str, str],
-        data: Optional[bytes],
-        preload: bool,
+        **options: Any,
     ) -> Any:
         """One exchange, no retries."""
         import urllib.parse
@@ -3829,13 +3817,7 @@ class Cluster:
         timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT, read=READ_TIMEOUT)
         try:
             response = access.pool.request(
-                method,
-                url,
-                body=data,
-                headers=sent,
-                timeout=timeout,
-                retries=False,
-                preload_content=preload,
+                method, url, headers=sent, timeout=timeout, retries=False, **options
             )
             if response.status >= 300:
                 self._refuse(response, method)
@@ -4401,16 +4383,14 @@ class LogBuffer:
         self._fresh: List[bytes] = []  # what the container wrote of that
         self._held = 0  # bytes of both that the one who collects knows of
 
-    def add(self, data: bytes) -> bool:
-        """Keep bytes as they came; whether they are the first to be collected."""
+    def add(self, data: bytes, announce: Callable[[], None], stopped: threading.Event) -> None:
+        """Keep bytes as they came; announce the first, and wait until most are collected."""
         with self._changed:
             first = not self._held
             self._raw.append(data)
             self._held += len(data)
-        return first
-
-    def wait_for_room(self, stopped: threading.Event) -> None:
-        """Wait until most is collected, or the thread is stopped."""
+        if first:
+            announce()
         with self._changed:
             while self._held > HELD_AT_MOST and not stopped.is_set():
                 self._changed.wait(LOOK_EVERY)
@@ -4616,9 +4596,7 @@ class Tail(Reader):
         try:
             if not self._paused:
                 for data in stream:
-                    if self.buffer.add(data):
-                        self.send("log")
-                    self.buffer.wait_for_room(self.stopped)
+                    self.buffer.add(data, lambda: self.send("log"), self.stopped)
         except ConnectionTrouble:
             return Step.RETRY
         finally:
@@ -4627,34 +4605,24 @@ class Tail(Reader):
         return Step.GO_ON
 
 
-def count_restarts(pod: Object, container_name: str) -> int:
-    """How often a container was started anew."""
-    for status in list_container_statuses(pod):
-        if status["name"] == container_name:
-            return int(status.get("restartCount") or 0)
-    return 0
+def find_status(pod: Object, container_name: str) -> Object:
+    """The status of a container; empty while there is none."""
+    statuses = list_container_statuses(pod)
+    return next((status for status in statuses if status["name"] == container_name), {})
 
 
 def get_tail_key(pod: Object, container_name: str) -> TailKey:
     """The run of a container that a pod's status is about."""
-    return TailKey(pod["metadata"]["uid"], container_name, count_restarts(pod, container_name))
-
-
-def is_replaced(pod: Object, key: TailKey) -> bool:
-    """Whether another run of the container has followed that one."""
-    return count_restarts(pod, key.container) != key.restarts
+    restarts = int(find_status(pod, container_name).get("restartCount") or 0)
+    return TailKey(pod["metadata"]["uid"], container_name, restarts)
 
 
 def has_ended(pod: Object, key: TailKey) -> bool:
     """Whether that run of a container is over."""
     if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
         return True
-    for status in list_container_statuses(pod):
-        if status["name"] == key.container:
-            if int(status.get("restartCount") or 0) > key.restarts:
-                return True
-            return "terminated" in (status.get("state") or {})
-    return False
+    ended = "terminated" in (find_status(pod, key.container).get("state") or {})
+    return ended or get_tail_key(pod, key.container).restarts > key.restarts
 
 
 # ==============================================================================
@@ -4700,15 +4668,15 @@ class Subject(NamedTuple):
 def make_job_subject(batch: ApiGroup, root: Object) -> Subject:
     """A Job, judged by its containers and conditions."""
     uid = root["metadata"]["uid"]
-
-    def mine(pod: Object) -> bool:
-        return belongs_to(pod, uid)
-
-    def label(pod: Object) -> str:
-        return str(get_pod_index(pod))
-
-    many = int(root["spec"].get("completions") or 1) > 1
-    return Subject(batch, "jobs", root, judge_job, mine, label, many)
+    return Subject(
+        batch,
+        "jobs",
+        root,
+        judge_job,
+        lambda pod: belongs_to(pod, uid),
+        lambda pod: str(get_pod_index(pod)),
+        int(root["spec"].get("completions") or 1) > 1,
+    )
 
 
 def make_deployment_subject(apps: ApiGroup, root: Object, rollout_only: bool) -> Subject:
@@ -4744,10 +4712,10 @@ class Tails:
         self._clock = clock
         self._known: Dict[str, Set[TailKey]] = {}
         self._waiting: Dict[TailKey, Tail] = {}
-        self._open: Dict[TailKey, Tail] = {}
+        self.open: Dict[TailKey, Tail] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._open or self._waiting)
+        return bool(self.open or self._waiting)
 
     def add(self, pod: Object) -> None:
         """Queue the log of each container that has begun, once."""
@@ -4762,51 +4730,47 @@ class Tails:
     def conclude(self, pod: Object, deleted: bool) -> None:
         """Let the logs of the pod's containers that have ended come to their end."""
         for key in self._known.get(pod["metadata"]["uid"], ()):
-            tail = self._open.get(key) or self._waiting.get(key)
+            tail = self.open.get(key) or self._waiting.get(key)
             if tail and (deleted or has_ended(pod, key)):
-                tail.conclude(is_replaced(pod, key))
+                tail.conclude(replaced=get_tail_key(pod, key.container) != key)
 
     def remove(self, tail: Reader) -> bool:
         """Forget one that has ended; False if it is the reader of something else."""
-        return isinstance(tail, Tail) and self._open.pop(tail.key, None) is not None
+        return isinstance(tail, Tail) and self.open.pop(tail.key, None) is not None
 
     def requeue(self, tail: Tail) -> None:
         """Let one that was paused wait for its next turn."""
-        self._waiting[tail.key] = self._open.pop(tail.key).make_successor()
+        self._waiting[tail.key] = self.open.pop(tail.key).make_successor()
 
     def start(self) -> None:
         """Open as many as may be. Where more want to be, those that have had their turn
         make room.
         """
-        while self._waiting and len(self._open) < STREAMS_AT_ONCE:
-            busy = {tail.label for tail in self._open.values()}
+        while self._waiting and len(self.open) < STREAMS_AT_ONCE:
+            busy = {tail.label for tail in self.open.values()}
             tail = next((tail for tail in self._waiting.values() if tail.label not in busy), None)
             if tail is None:
                 return
             del self._waiting[tail.key]
             if self._is_complete(tail):
                 tail.ended.set()
-            self._open[tail.key] = tail
+            self.open[tail.key] = tail
             tail.since = self._clock()
             tail.start()
-        for tail in itertools.islice(self._open.values(), len(self._waiting)):
+        for tail in itertools.islice(self.open.values(), len(self._waiting)):
             if self._clock() - tail.since < LOG_TURN:
                 break  # the others are younger
             tail.pause()
 
-    def are_complete_soon(self) -> bool:
-        """Whether a log is left to which nothing will be added, so that it is read to its end."""
-        tails = itertools.chain(self._open.values(), self._waiting.values())
+    def has_complete(self) -> bool:
+        """Whether a log is left to which nothing will be added: it is read to its end."""
+        tails = itertools.chain(self.open.values(), self._waiting.values())
         return any(map(self._is_complete, tails))
 
     def _is_complete(self, tail: Tail) -> bool:
         """Whether nothing will be added to a log, since its container has ended."""
         pod = self._pods.get(tail.key.uid)
         return pod is None or has_ended(pod, tail.key)
-
-    def list_open(self) -> List[Tail]:
-        """Those that are being read."""
-        return list(self._open.values())
 
 
 class Run:
@@ -4871,7 +4835,7 @@ class Run:
             assert self._verdict is not None
             return self._verdict
         finally:
-            self._stop([*watchers, *self._tails.list_open()])
+            self._stop([*watchers, *self._tails.open.values()])
             self._console.progress("")
 
     def _show(self, reason: str, started: float) -> None:
@@ -4982,7 +4946,7 @@ class Run:
             return True
         if not (self._gone or find_failure(self._root)):
             return False
-        return self._clock() - self._decided_at > 5 and not self._tails.are_complete_soon()
+        return self._clock() - self._decided_at > 5 and not self._tails.has_complete()
 
     def _check(self, deadline: Optional[float]) -> None:
         if deadline is not None and self._clock() > deadline:
