@@ -3640,7 +3640,11 @@ class ByteStream:
         try:
             if self._sock is not None:
                 poll.register(self._sock, select.POLLIN)
-            pieces = self._pieces()
+            # Chunk by chunk, each once it is there. Of a body without chunks, as a proxy that
+            # speaks HTTP/1.0 sends it, `stream` would wait for STREAM_CHUNK bytes.
+            pieces = iter(lambda: self._response._fp.read1(STREAM_CHUNK), b"")
+            if self._response.chunked:
+                pieces = self._response.stream(STREAM_CHUNK)
             while True:
                 self._waits_since = time.monotonic()
                 data = next(pieces, b"")
@@ -3655,14 +3659,6 @@ class ByteStream:
             raise self._translate(error) from error
         self._ended = True
         self._response.drain_conn()  # gives the connection back to the pool
-
-    def _pieces(self) -> Iterator[bytes]:
-        """Chunk by chunk, each once it is there. A body without chunks, as a proxy that speaks
-        HTTP/1.0 sends it, has no such parts: `stream` would wait for STREAM_CHUNK bytes of it.
-        """
-        if self._response.chunked:
-            return self._response.stream(STREAM_CHUNK)  # type: ignore[no-any-return]
-        return iter(lambda: self._response._fp.read1(STREAM_CHUNK), b"")
 
     def waits_less_than(self, seconds: float) -> bool:
         """Whether its reader is at work, or has waited for a shorter time."""
@@ -3728,8 +3724,6 @@ class Cluster:
                 self._access = self.kubeconfig.make_access()
                 self._generation += 1
 
-    # Requests
-
     def request(
         self,
         method: str,
@@ -3753,10 +3747,8 @@ class Cluster:
 
     def open(self, path: str, query: Mapping[str, Any]) -> ByteStream:
         """Start an answer that goes on. Raises as `request` does."""
-        response = self._patiently(
-            lambda: self._send("GET", path, query, {}, preload_content=False)
-        )
-        return ByteStream(response, self._trouble)
+        answer = self._patiently(lambda: self._send("GET", path, query, {}, preload_content=False))
+        return ByteStream(answer, self._trouble)
 
     def _patiently(self, once: Callable[[], Any]) -> Any:
         """Retry what another try can mend, for a bounded time.
@@ -3982,7 +3974,7 @@ def has_long_line(block: bytes) -> bool:
 class LogCursor:
     """A place in a container's log from which reading can be resumed.
 
-    The log is asked for with timestamps. `feed` takes it as it comes, in any
+    The log is asked for with timestamps. `feed` gets it as it comes, in any
     pieces, and gives back the bytes that the container wrote. After a broken
     connection `resume` gives the `sinceTime` to ask from; `feed` then drops
     what was seen before. The API's sinceTime has a granularity of one second,
@@ -4043,7 +4035,7 @@ class LogCursor:
         return (self._second + self._zone).decode() or None
 
     def feed(self, data: bytes) -> bytes:
-        """Take raw bytes, give back the container's."""
+        """Turn raw bytes into those that the container wrote."""
         data = self._head + data
         self._head = b""
         out = []
@@ -4106,7 +4098,7 @@ class LogCursor:
 
     def _is_known(self, block: bytes) -> bool:
         """Whether whole lines are all of the one second that was read before, and among
-        those that were seen. Where lines were long or lie before the first, nobody knows.
+        those that were seen. No, where lines were long or lie before the first.
         """
         assert self._replay
         last, lines, _ = self._replay
@@ -4170,13 +4162,12 @@ class Message(NamedTuple):
 
     ``kind`` is "added" or "deleted" (of what the ``reader`` watches), "synced" (its list
     is complete), "log", "end" or "paused" (of a log) or "error". What is new of a log
-    is ``data``, or the ``reader`` has it.
+    is the ``item``, or a `Tail` has it in its buffer.
     """
 
     kind: str
     reader: Any
     item: Any = None
-    data: bytes = b""
 
 
 class Reader(threading.Thread):
@@ -4200,11 +4191,11 @@ class Reader(threading.Thread):
             return
         stream.interrupt()
 
-    def send(self, kind: str, item: Any = None, data: bytes = b"") -> None:
+    def send(self, kind: str, item: Any = None) -> None:
         """Hand over a message, unless it was stopped: then none is expected any more."""
         while not self.stopped.is_set():
             with contextlib.suppress(queue.Full):
-                self._messages.put(Message(kind, self, item, data), timeout=0.5)
+                self._messages.put(Message(kind, self, item), timeout=0.5)
                 return
 
     def run(self) -> None:
@@ -4261,7 +4252,7 @@ class Reflector(Reader):
             self.send("deleted", self._known.pop(uid))
         for uid, item in found.items():
             old = self._known.get(uid)
-            if not old or get_version(old) != get_version(item):
+            if not old or old["metadata"]["resourceVersion"] != item["metadata"]["resourceVersion"]:
                 self._add(item)
         self.send("synced", set(found))
         return version
@@ -4289,11 +4280,6 @@ class Reflector(Reader):
     def _add(self, item: Object) -> None:
         self._known[item["metadata"]["uid"]] = item
         self.send("added", item)
-
-
-def get_version(item: Object) -> str:
-    """An object's resourceVersion: equal ones are the same state."""
-    return str(item["metadata"].get("resourceVersion"))
 
 
 def decode_events(stream: Iterable[bytes]) -> Iterator[Object]:
@@ -4349,11 +4335,9 @@ class LogQuery(NamedTuple):
 
     def parameters(self) -> Dict[str, Any]:
         """The API's query parameters."""
-        wanted = {"tailLines": self.tail, "sinceSeconds": self.since}
-        query: Dict[str, Any] = {key: value for key, value in wanted.items() if value is not None}
-        if self.previous:
-            query["previous"] = "true"
-        return query
+        previous = "true" if self.previous else None
+        wanted = {"tailLines": self.tail, "sinceSeconds": self.since, "previous": previous}
+        return {key: value for key, value in wanted.items() if value is not None}
 
     def wants(self, pod: Object) -> bool:
         """Whether the log of that pod is asked for."""
@@ -4478,10 +4462,8 @@ class Tail(Reader):
         pauses, step = generate_pauses(), Step.ASK_AGAIN
         while step is not Step.FINISH and not self.stopped.is_set():
             last = self.ended.is_set() or not self._logs.follow
-            if last and self._is_at_end():
-                break
             before = self.buffer.count
-            step = self._read_answer(self._next_query(last))
+            step = self._read_answer(last)
             if self._paused:
                 self.send("paused")
                 return
@@ -4583,10 +4565,12 @@ class Tail(Reader):
         self._stream = self._core.open("pods", self._pod["metadata"]["name"], "log", query)
         return self._stream
 
-    def _read_answer(self, query: Mapping[str, Any]) -> Step:
+    def _read_answer(self, last: bool) -> Step:
         """Ask for the log, and keep what comes."""
+        if last and self._is_at_end():
+            return Step.FINISH
         try:
-            stream = self._open(query)
+            stream = self._open(self._next_query(last))
         except NotFound:
             return Step.FINISH
         except ApiError as error:
@@ -4701,15 +4685,9 @@ class Tails:
     ``pods`` are those that there are, by their uid.
     """
 
-    def __init__(
-        self,
-        make: Callable[[Object, str], Tail],
-        pods: Mapping[str, Object],
-        clock: Callable[[], float],
-    ) -> None:
+    def __init__(self, make: Callable[[Object, str], Tail], pods: Mapping[str, Object]) -> None:
         self._make = make
         self._pods = pods
-        self._clock = clock
         self._known: Dict[str, Set[TailKey]] = {}
         self._waiting: Dict[TailKey, Tail] = {}
         self.open: Dict[TailKey, Tail] = {}
@@ -4742,10 +4720,8 @@ class Tails:
         """Let one that was paused wait for its next turn."""
         self._waiting[tail.key] = self.open.pop(tail.key).make_successor()
 
-    def start(self) -> None:
-        """Open as many as may be. Where more want to be, those that have had their turn
-        make room.
-        """
+    def start(self, now: float) -> None:
+        """Open as many as may be; where more wait, those that have had their turn make room."""
         while self._waiting and len(self.open) < STREAMS_AT_ONCE:
             busy = {tail.label for tail in self.open.values()}
             tail = next((tail for tail in self._waiting.values() if tail.label not in busy), None)
@@ -4755,17 +4731,16 @@ class Tails:
             if self._is_complete(tail):
                 tail.ended.set()
             self.open[tail.key] = tail
-            tail.since = self._clock()
+            tail.since = now
             tail.start()
         for tail in itertools.islice(self.open.values(), len(self._waiting)):
-            if self._clock() - tail.since < LOG_TURN:
+            if now - tail.since < LOG_TURN:
                 break  # the others are younger
             tail.pause()
 
     def has_complete(self) -> bool:
         """Whether a log is left to which nothing will be added: it is read to its end."""
-        tails = itertools.chain(self.open.values(), self._waiting.values())
-        return any(map(self._is_complete, tails))
+        return any(map(self._is_complete, [*self.open.values(), *self._waiting.values()]))
 
     def _is_complete(self, tail: Tail) -> bool:
         """Whether nothing will be added to a log, since its container has ended."""
@@ -4798,7 +4773,7 @@ class Run:
         self._messages: queue.Queue[Message] = queue.Queue(maxsize=64)
         self._pods: Dict[str, Object] = {}
         self._ended: Set[str] = set()
-        self._tails = Tails(self._make_tail, self._pods, clock)
+        self._tails = Tails(self._make_tail, self._pods)
         self._printer = LogPrinter(console, subject.prefixed)
         self._listed = False
         self._caught_up = ""
@@ -4806,8 +4781,6 @@ class Run:
         self._changed = False
         self._verdict: Optional[Verdict] = None
         self._decided_at = 0.0
-
-    # The loop
 
     def follow(self, grace: float, deadline: Optional[float]) -> Verdict:
         """Follow to the end. ``grace`` is how many seconds a trouble that cannot
@@ -4852,7 +4825,7 @@ class Run:
             self._handle(self._messages.get(timeout=timeout))
             for _ in range(self._messages.maxsize):
                 self._handle(self._messages.get_nowait())
-        self._tails.start()
+        self._tails.start(self._clock())
 
     def _handle(self, message: Message) -> None:
         reader = message.reader
@@ -4977,12 +4950,12 @@ def print_log(core: ApiGroup, pod: Object, label: str, logs: LogQuery, printer: 
         tail.ended.set()
     tail.start()
     try:
-        for message in iter(messages.get, None):
-            if message.kind == "error":
-                raise message.item
-            if message.kind == "end":
-                break
+        message = messages.get()
+        while message.kind == "log":
             printer.write(tail.key, label, tail.buffer.collect())
+            message = messages.get()
+        if message.kind == "error":
+            raise message.item
         printer.end(tail.key, label)
     finally:
         tail.stop()
@@ -5209,7 +5182,7 @@ class Attempt(Reader):
 
     def read(self) -> None:
         for data in self.program.output():
-            self.send("log", None, data)
+            self.send("log", data)
         self.send("end", self.program.outcome)
 
 
@@ -5340,9 +5313,9 @@ class LocalRun:
             if message.kind != "log":
                 self._printer.end(key, label)
             elif key.container == CONTAINER_NAME:
-                self._printer.write(key, label, message.data)
+                self._printer.write(key, label, message.item)
             else:
-                self._console.foreign(message.data)
+                self._console.foreign(message.item)
         except OSError:
             self._muted = True
             raise

@@ -308,7 +308,7 @@ def test_relative_paths_are_relative_to_their_file(
         (None, "there is no kubeconfig at"),
         ("", "is empty"),
         ("{", "cannot be read"),
-        ("[]", "no kubeconfig"),
+        ("[]", "not a valid kubeconfig"),
         ("{}", "no current context"),
         ('{"current-context": "x"}', "no context 'x'"),
         (
