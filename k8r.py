@@ -1608,19 +1608,16 @@ def explain_end(ended: Object, pod_reason: str) -> str:
 START_ERROR = "StartError"
 """The reason of a container whose command is not there, or cannot be run."""
 
-WRAPPINGS = [
-    re.compile(pattern, re.S)
-    for pattern in (
-        r'^Back-off pulling image "[^"]*"(: ErrImagePull)?(: )?',
-        r"^rpc error: code = \w+ desc = ",
-        r'^failed to pull and unpack image "[^"]*": ',
-        r'^failed to resolve reference "[^"]*": ',
-        r"^.*unable to start container process: (error during container init: )?",
-        r'^(Error creating: )?pods "[^"]*" is forbidden: ',
-        r' \(pod: "[^"]*", container: .*\)$',
-        r": unknown$",
-    )
-]
+WRAPPINGS = (
+    r'^Back-off pulling image "[^"]*"(: ErrImagePull)?(: )?',
+    r"^rpc error: code = \w+ desc = ",
+    r'^failed to pull and unpack image "[^"]*": ',
+    r'^failed to resolve reference "[^"]*": ',
+    r"^(?s:.*)unable to start container process: (error during container init: )?",
+    r'^(Error creating: )?pods "[^"]*" is forbidden: ',
+    r' \(pod: "[^"]*", container: (?s:.*)\)$',
+    r": unknown$",
+)
 """What kubelet, container runtime and controllers put around the cause of a trouble.
 Some of it differs each time."""
 
@@ -1634,7 +1631,7 @@ REMEDIES = (
 def extract_cause(message: str) -> str:
     """The words of a message that say what is wrong, and which option may mend it."""
     for wrapping in WRAPPINGS:
-        message = wrapping.sub("", message)
+        message = re.sub(wrapping, "", message)
     remedies = [remedy for pattern, remedy in REMEDIES if re.search(pattern, message)]
     return message + (f" ({'; '.join(remedies)})" if remedies else "")
 
@@ -1809,12 +1806,10 @@ def explain_root(root: Object, events: Sequence[Object]) -> Optional[Wait]:
     if root["spec"].get("suspend"):
         return Wait("the Job is suspended, a queue may be holding it back", False)
     refusals = [event for event in events if event.get("reason") == "FailedCreate"]
-    failure = find_condition(root, "ReplicaFailure") or (refusals and refusals[-1])
-    if failure:
-        return Wait(
-            f"the cluster refuses its pod: {extract_cause(failure.get('message', ''))}", True
-        )
-    return None
+    failure = find_condition(root, "ReplicaFailure") or next(reversed(refusals), {})
+    if not failure:
+        return None
+    return Wait(f"the cluster refuses its pod: {extract_cause(failure.get('message', ''))}", True)
 
 
 def explain_pod(
