@@ -1,0 +1,38 @@
+"""A Kubernetes API server on the loopback interface that misbehaves on request.
+
+It speaks the real wire format over plain HTTP/1.1: keep-alive, chunked watches and logs,
+`Status` objects for errors. Behind it a small simulation plays the Job controller, the
+Deployment controller, the garbage collector and the kubelet; what a pod does is written down
+in a `PodScript`. `Fault` rules say which requests go wrong and how.
+
+    with FakeCluster(PodScript(lines=["hello"], exit_code=3)) as cluster:
+        cluster.fault(Match("GET", r"/log$", follow="true"), Cut("reset", after_lines=1))
+        subprocess.run(["k8r", "--kubeconfig", cluster.kubeconfig(path), "./", "--", "true"])
+        assert cluster.count("POST", r"/jobs$") == 1
+"""
+
+from .cluster import FakeCluster
+from .faults import Cut, Delay, Down, Fault, Gone, Match, Reset, Respond, Split, Stall
+from .messages import Request
+from .resources import Obj
+from .scripts import Line, PodScript, Timing, numbered
+
+__all__ = [
+    "Cut",
+    "Delay",
+    "Down",
+    "FakeCluster",
+    "Fault",
+    "Gone",
+    "Line",
+    "Match",
+    "Obj",
+    "PodScript",
+    "Request",
+    "Reset",
+    "Respond",
+    "Split",
+    "Stall",
+    "Timing",
+    "numbered",
+]
