@@ -6,7 +6,16 @@ import os
 import re
 import sys
 import tempfile
-from typing import Dict, List
+import time
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, TypeVar
+
+import pytest
+
+if TYPE_CHECKING:
+    import k8r
+    from tests.conftest import Result
+
+T = TypeVar("T")
 
 CODE = """\
 import json, os, sys
@@ -53,3 +62,45 @@ def steady_properties() -> None:
         max_examples=int(os.environ.get("K8R_TEST_EXAMPLES", "100")),
     )
     hypothesis.settings.load_profile("k8r")
+
+
+def until(
+    probe: Callable[[], Optional[T]], what: str, timeout: float = 60, pause: float = 0.4
+) -> T:
+    """Ask every `pause` seconds until the answer is true, and return it."""
+    deadline = time.monotonic() + timeout
+    while True:
+        answer = probe()
+        if answer:
+            return answer
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout:.0f} s: {what}; last answer: {answer!r}")
+        time.sleep(pause)
+
+
+def one_line(text: str) -> str:
+    """Assert that a process has said exactly one line on stderr; returns it."""
+    assert text.endswith("\n") and text.count("\n") == 1, text
+    assert text.startswith("k8r: ")
+    return text[len("k8r: ") :].rstrip()
+
+
+def refused(ended: Result, *words: str, code: int = 2) -> str:
+    """Assert a refusal, wrong usage by default, that one line explains; returns it."""
+    assert ended.code == code, ended.err
+    assert ended.out == b""
+    said = one_line(ended.err)
+    for word in words:
+        assert word in said
+    return said
+
+
+def usage_error(call: Callable[..., Any], *args: Any) -> k8r.UsageError:
+    """The UsageError of a call, which must have a hint."""
+    from k8r import UsageError  # not for all who import this module
+
+    with pytest.raises(UsageError) as caught:
+        call(*args)
+    assert caught.value.hint
+    assert caught.value.exit_code == 2
+    return caught.value

@@ -18,9 +18,10 @@ from typing import NoReturn, Optional, Tuple
 
 import pytest
 
+from common import until
 from faultproxy import Fault, FaultProxy
 from kueue import Kueue, NoKueue, process
-from support import Kubectl, Object, Proxy, nothing_left, nothing_made, until
+from support import Kubectl, Object, Proxy, nothing_left, nothing_made
 
 if TYPE_CHECKING:
     from tests.conftest import Cli

@@ -11,7 +11,8 @@ from typing import Dict, Iterator, NoReturn, Optional
 
 import pytest
 
-from support import Kubectl, Object, until
+from common import until
+from support import Kubectl, Object
 
 IMAGE = "k8r-test/gitserver:latest"
 POD = "git"

@@ -20,10 +20,13 @@ import tempfile
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
-from conftest import CLUSTER, make_namespace, remove_namespace
-from support import ALPINE, IMPOSSIBLE_CPU, Kubectl, Object, until
-
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "tests"))
+
+from common import until  # noqa: E402
+from conftest import CLUSTER, make_namespace, remove_namespace  # noqa: E402
+from support import ALPINE, IMPOSSIBLE_CPU, Kubectl, Object  # noqa: E402
+
 RECORDED = ROOT / "tests" / "unit" / "recorded"
 MISSING = "k8r-test/no-such-image:1"
 TAINTED = "k8r-record"

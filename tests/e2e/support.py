@@ -9,13 +9,11 @@ import socket
 import subprocess
 import threading
 import time
-from typing import IO, TYPE_CHECKING, Any, Callable, Dict, Iterable, List, Optional, Set, TypeVar
+from typing import IO, Any, Callable, Dict, Iterable, List, Optional, Set
 
-if TYPE_CHECKING:
-    from tests.conftest import Result
+from common import until
 
 Object = Dict[str, Any]
-T = TypeVar("T")
 
 MIB = 1 << 20
 ALPINE = "alpine:latest"
@@ -28,18 +26,6 @@ GATE = (
     "until [ -s /tmp/code ]; do sleep 0.1; done; echo released; exit $(cat /tmp/code)"
 )
 """Shell text that runs until `release` tells it how to end."""
-
-
-def until(probe: Callable[[], Optional[T]], what: str, timeout: float = 60) -> T:
-    """Ask again and again until the answer is true, and return it."""
-    deadline = time.monotonic() + timeout
-    while True:
-        answer = probe()
-        if answer:
-            return answer
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout:.0f} s: {what}; last answer: {answer!r}")
-        time.sleep(0.4)
 
 
 class Kubectl:
@@ -127,23 +113,6 @@ def read_until(stream: Optional[IO[bytes]], marker: bytes, timeout: float = 60) 
         assert piece, f"the output ended without {marker!r}; there was {data[-2000:]!r}"
         data += piece
     return data
-
-
-def one_line(text: str) -> str:
-    """Assert that a process has said exactly one line on stderr; returns it."""
-    assert text.endswith("\n") and text.count("\n") == 1, text
-    assert text.startswith("k8r: ")
-    return text[len("k8r: ") :].rstrip()
-
-
-def refused(ended: Result, *words: str) -> str:
-    """Assert wrong usage, explained in one line; returns it."""
-    assert ended.code == 2, ended.err
-    assert ended.out == b""
-    said = one_line(ended.err)
-    for word in words:
-        assert word in said
-    return said
 
 
 def elapsed(started: float) -> float:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Iterator, List, Tuple
 
 import pytest
 
-from support import ALPINE, Kubectl, elapsed, nothing_made, one_line
+from common import one_line
+from support import ALPINE, Kubectl, elapsed, nothing_made
 
 if TYPE_CHECKING:
     from conftest import WriteKubeconfig

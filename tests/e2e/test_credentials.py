@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, NamedTuple, Tuple
 
 import pytest
-from support import ALPINE, GATE, Kubectl, Object, nothing_left, one_line, read_until, until
+from common import one_line, until
+from support import ALPINE, GATE, Kubectl, Object, nothing_left, read_until
 from test_rbac import bind, role
 
 if TYPE_CHECKING:

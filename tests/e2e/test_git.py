@@ -12,7 +12,8 @@ import yaml
 
 from gitserver import DEFAULT_USER, LOGIN, USER_ONLY, GitServer, serve_git
 from leaks import nowhere
-from support import Kubectl, nothing_left, refused
+from common import refused
+from support import Kubectl, nothing_left
 
 if TYPE_CHECKING:
     from tests.conftest import Cli, Result

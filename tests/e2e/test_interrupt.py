@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Tuple
 
 import pytest
 
+from common import until
 from support import ALPINE, GATE, IMPOSSIBLE_CPU, MIB, Kubectl, Proxy, elapsed, nothing_left
-from support import nothing_made, read_until, until
+from support import nothing_made, read_until
 
 if TYPE_CHECKING:
     from tests.conftest import Cli

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Dict, List
 import pytest
 import yaml
 
-from support import ALPINE, GATE, Kubectl, nothing_left, until
+from common import until
+from support import ALPINE, GATE, Kubectl, nothing_left
 
 if TYPE_CHECKING:
     from tests.conftest import Cli

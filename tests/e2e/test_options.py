@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Dict, Tuple
 import pytest
 import yaml
 
-from support import ALPINE, Kubectl, Object, one_line, refused
+from common import one_line, refused
+from support import ALPINE, Kubectl, Object
 
 if TYPE_CHECKING:
     from tests.conftest import Cli

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Dict, Tuple
 import pytest
 import yaml
 
-from support import ALPINE, MIB, PYTHON, Kubectl, nothing_made, until
+from common import until
+from support import ALPINE, MIB, PYTHON, Kubectl, nothing_made
 
 if TYPE_CHECKING:
     from tests.conftest import Cli

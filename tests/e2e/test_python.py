@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Tuple
 
-from support import Kubectl, Object, nothing_left, until
+from common import until
+from support import Kubectl, Object, nothing_left
 
 if TYPE_CHECKING:
     from tests.conftest import Cli

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, List
 
 import pytest
 
+from common import until
 from support import ALPINE, GATE, MIB, PYTHON, Kubectl, Object, elapsed, nothing_left, read_until
-from support import until
 
 if TYPE_CHECKING:
     from tests.conftest import Cli

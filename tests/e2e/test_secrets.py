@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from leaks import nowhere
-from support import ALPINE, GATE, MIB, Kubectl, Object, one_line, read_until, refused, until
+from common import one_line, refused, until
+from support import ALPINE, GATE, MIB, Kubectl, Object, read_until
 
 pexpect = pytest.importorskip("pexpect")
 

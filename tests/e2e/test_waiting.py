@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support import ALPINE, GATE, IMPOSSIBLE_CPU, Kubectl, elapsed, nothing_left, read_until, until
+from common import until
+from support import ALPINE, GATE, IMPOSSIBLE_CPU, Kubectl, elapsed, nothing_left, read_until
 
 if TYPE_CHECKING:
     from tests.conftest import Cli

@@ -11,11 +11,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Dict, Iterator, List
+from typing import TYPE_CHECKING, Dict, Iterator, List
 
 import pytest
 
-from helpers import by_index
+from common import by_index, until
 
 if TYPE_CHECKING:
     from tests.conftest import Cli, Result
@@ -49,14 +49,6 @@ def local(k8r: Cli, project: Path, tmp_path: Path, outside: Path) -> Iterator[Cl
     yield k8r
     k8r.close()
     assert os.listdir(scratch) == []
-
-
-def until(probe: Callable[[], bool], what: str, timeout: float = 30) -> None:
-    """Wait until something is so."""
-    deadline = time.monotonic() + timeout
-    while not probe():
-        assert time.monotonic() < deadline, f"not within {timeout:.0f} s: {what}"
-        time.sleep(0.05)
 
 
 def is_running(pid: int) -> bool:
@@ -267,7 +259,7 @@ def test_much_output_in_little_memory(local: Cli) -> None:
         peaks.append(int(re.findall(r"VmHWM:\s+(\d+)", status.read_text())[0]))
         return len(peaks) > 20 and peaks[-1] == peaks[-20]
 
-    until(peak, "no more memory")
+    until(peak, "no more memory", pause=0.05)
     assert peaks[-1] < 100_000
     assert local.finish(process).out.count(b"\0") > 99_900_000
 

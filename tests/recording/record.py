@@ -27,9 +27,10 @@ import pyte
 from drawing import COLUMNS, ROWS, Line, Run, Screen, svg
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "e2e"))
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "e2e")]
 
-from support import Kubectl, until  # noqa: E402
+from common import until  # noqa: E402
+from support import Kubectl  # noqa: E402
 
 OUTPUT = Path(__file__).with_name("k8r.svg")
 CONTEXT, NAMESPACE = "kind-demo", "demo"

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 import k8r as module
+from common import usage_error
 
 COMMANDS = ("run", "ls", "logs", "delete", "rm", "secret")
 CLIENTS = ("kubernetes", "docker", "requests", "urllib3")
@@ -27,10 +28,7 @@ def parse(*argv: str) -> Any:
 
 def refused(*argv: str) -> module.UsageError:
     """The UsageError of a command line."""
-    with pytest.raises(module.UsageError) as caught:
-        options(*argv)
-    assert caught.value.hint
-    return caught.value
+    return usage_error(options, *argv)
 
 
 def options(*argv: str, **environ: str) -> module.RunOptions:

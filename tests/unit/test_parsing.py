@@ -13,17 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import k8r
+from common import usage_error as refused
 
 LEGAL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
-
-
-def refused(call: Any, *args: Any) -> k8r.UsageError:
-    """The UsageError of a call, which must have a hint."""
-    with pytest.raises(k8r.UsageError) as caught:
-        call(*args)
-    assert caught.value.hint
-    assert caught.value.exit_code == 2
-    return caught.value
 
 
 # Names

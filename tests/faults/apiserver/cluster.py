@@ -10,6 +10,8 @@ import time
 import uuid
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
+from common import until
+
 from .api import Api
 from .collector import Collector
 from .deployments import DeploymentController
@@ -208,14 +210,8 @@ class FakeCluster:
         return len(self.matching(method, path, **query))
 
     def wait(self, predicate: Callable[[], Any], timeout: float = 5.0) -> Any:
-        """Wait until something is true and return it; TimeoutError if that does not happen."""
-        end = time.monotonic() + timeout
-        while time.monotonic() < end:
-            value = predicate()
-            if value:
-                return value
-            time.sleep(0.01)
-        raise TimeoutError("what the test waits for did not happen")
+        """Wait until something is true, and return it."""
+        return until(predicate, "what the test waits for", timeout, pause=0.01)
 
     @property
     def open_connections(self) -> int:
