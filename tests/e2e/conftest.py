@@ -19,7 +19,9 @@ from typing import NoReturn, Optional, Tuple
 import pytest
 
 from common import until
+from dockerhost import docker_project
 from faultproxy import Fault, FaultProxy
+from gitserver import GitServer, serve_git
 from kueue import Kueue, NoKueue, process
 from support import Kubectl, Object, Proxy, nothing_left, nothing_made
 
@@ -154,6 +156,18 @@ def quiet_kubectl(kubectl_program: str, cluster: str) -> Iterator[Kubectl]:
         nothing_made(made)
     finally:
         remove_namespace(made)
+
+
+@pytest.fixture(scope="session")
+def git_server(kubectl_program: str, cluster: str) -> Iterator[GitServer]:
+    """Repositories to clone."""
+    yield from serve_git(kubectl_program, cluster)
+
+
+@pytest.fixture
+def daemon(cluster: str) -> Iterator[Dict[str, str]]:
+    """The variables with which k8r finds docker and the registry."""
+    yield from docker_project(cluster)
 
 
 @pytest.fixture(scope="session")

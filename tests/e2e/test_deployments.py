@@ -9,14 +9,13 @@ import signal
 import subprocess
 import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING, Dict, Iterator, List, Optional, Tuple
+from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
 
 import pytest
 import yaml
 
 from common import refused, until
-from dockerhost import docker_project
-from gitserver import GitServer, serve_git
+from gitserver import GitServer
 from support import ALPINE, IMPOSSIBLE_CPU, PYTHON, Kubectl, Object, nothing_left, read_until
 
 if TYPE_CHECKING:
@@ -24,18 +23,6 @@ if TYPE_CHECKING:
 
 STAY = "trap 'exit 0' TERM; while :; do sleep 0.2; done"
 KINDS = "deployments,replicasets,pods,services,configmaps,secrets"
-
-
-@pytest.fixture(scope="session")
-def git_server(kubectl_program: str, cluster: str) -> Iterator[GitServer]:
-    """Repositories to clone."""
-    yield from serve_git(kubectl_program, cluster)
-
-
-@pytest.fixture
-def daemon(cluster: str) -> Iterator[Dict[str, str]]:
-    """The variables with which k8r finds docker and the registry."""
-    yield from docker_project(cluster)
 
 
 def stay(first: str) -> List[str]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Dict, Iterator, Tuple
+from typing import TYPE_CHECKING, Dict, Tuple
 
 import pytest
 import yaml
 
-from dockerhost import docker_project
 from support import Kubectl
 
 if TYPE_CHECKING:
@@ -29,12 +28,6 @@ COPY . /source
 FROM first AS second
 RUN touch /second
 """
-
-
-@pytest.fixture
-def daemon(cluster: str) -> Iterator[Dict[str, str]]:
-    """The variables with which k8r finds docker and the registry."""
-    yield from docker_project(cluster)
 
 
 @pytest.fixture

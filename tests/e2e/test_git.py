@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Iterator, List, Sequence
+from typing import TYPE_CHECKING, List, Sequence
 
 import pytest
 import yaml
 
-from gitserver import DEFAULT_USER, LOGIN, USER_ONLY, GitServer, serve_git
+from gitserver import DEFAULT_USER, LOGIN, USER_ONLY, GitServer
 from leaks import nowhere
 from common import refused
 from support import Kubectl, nothing_left
@@ -22,12 +22,6 @@ SHOW_ALL = ["--", "sh", "-c", "env; cat version .git/config .git/FETCH_HEAD; ls 
 """A command that prints all that a clone leaves where the command can see it."""
 
 RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"
-
-
-@pytest.fixture(scope="session")
-def git_server(kubectl_program: str, cluster: str) -> Iterator[GitServer]:
-    """Repositories to clone."""
-    yield from serve_git(kubectl_program, cluster)
 
 
 def failed(ended: Result, *words: str) -> None:

@@ -11,19 +11,12 @@ from typing import TYPE_CHECKING, Any, Dict, Iterator, List
 import docker
 import pytest
 
-from dockerhost import docker_project
 from support import ALPINE, elapsed, read_until
 
 if TYPE_CHECKING:
     from tests.conftest import Cli
 
 STUBBORN = "trap '' TERM; echo begun; while :; do sleep 1; done"
-
-
-@pytest.fixture
-def daemon(cluster: str) -> Iterator[Dict[str, str]]:
-    """The variables with which k8r finds docker."""
-    yield from docker_project(cluster)
 
 
 @pytest.fixture
