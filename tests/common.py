@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
 import tempfile
 import time
@@ -35,6 +36,18 @@ def patched(**constants: float) -> List[str]:
     """A prefix for k8r's command line that runs it with other values of its constants."""
     words = " ".join(f"{name}={value}" for name, value in constants.items())
     return [sys.executable, "-c", CODE, words]
+
+
+def give_children_default_signals() -> None:
+    """Let processes that this one starts begin with the default dispositions of signals, where
+    this one was told to ignore them (by nohup, or as a shell's background job).
+
+    It goes on ignoring them, but by a handler: a new program keeps ignored signals ignored,
+    handlers it does not keep.
+    """
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 def by_index(out: bytes) -> Dict[int, bytes]:

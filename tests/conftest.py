@@ -12,6 +12,8 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 import pytest
 
+from common import give_children_default_signals
+
 ROOT = Path(__file__).resolve().parent.parent
 K8R = ROOT / "k8r.py"
 COMMAND = Path(sys.executable).with_name("k8r")
@@ -130,8 +132,11 @@ def k8r(tmp_path: Path, workdir: Path) -> Iterator[Cli]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Name the marker of all tiers."""
+    """Name the marker of all tiers, and see to the signals of the processes under test."""
     config.addinivalue_line("markers", "case(number): shows that numbered case of README.md")
+    # pytest-xdist's workers, which this process only starts, are to ignore what it ignores.
+    if hasattr(config, "workerinput") or not getattr(config.option, "numprocesses", None):
+        give_children_default_signals()
 
 
 def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
