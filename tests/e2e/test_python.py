@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Tuple
 
 from common import until
-from support import Kubectl, Object, nothing_left
+from support import ALPINE, MIB, Kubectl, Object, nothing_left
 
 if TYPE_CHECKING:
     from tests.conftest import Cli
@@ -82,6 +83,30 @@ results["kind"] = made["kind"]
 results["exists"] = k8s.job_exists("alpine")
 results["refused"] = error_of(k8s.delete_job, "alpine", force=False)
 results["deleted"] = k8s.delete_job("alpine")
+"""
+
+CONFIGMAP = """\
+made = k8s.create_directory_configmap("./", "extra")
+results["made"] = [made["kind"], made["metadata"]["name"], made["metadata"]["namespace"]]
+results["taken"] = error_of(k8s.create_directory_configmap, "./", "extra")
+results["absent"] = error_of(k8s.create_directory_configmap, "./absent", "other")
+results["large"] = error_of(k8s.create_directory_configmap, LARGE, "other")
+"""
+
+WATCH = """\
+known = k8s.list_jobs()
+k8s.create_job("alpine", ["sh", "-c", "exit 3"], job_name="new")
+rows, watch = [], k8s.watch_jobs(known)
+for row in watch:
+    status = row["status"].partition(" ")[0]
+    rows.append([row["name"], status, row["failed"]])
+    if status == "Failed":
+        k8s.delete_job("new")
+    elif status == "Deleted":
+        break
+watch.close()
+results["known"] = [row["name"] for row in known]
+results["rows"] = rows
 """
 
 
@@ -160,3 +185,61 @@ def test_a_deployment(run: Cli, kubectl: Kubectl) -> None:
     assert code == 125 and "alpine" in message
     assert results == {"kind": "Deployment", "exists": True, "deleted": True}
     until(lambda: not kubectl.names("deployments") or None, "no Deployment")
+
+
+def unpacking_pod(name: str) -> Object:
+    """A pod that mounts a ConfigMap with an archive, unpacks it, and shows what was in it."""
+    script = "mkdir /tmp/x && cd /tmp/x && tar xzf /archive/archive && ./tool.sh && cat sub/file"
+    container = {
+        "name": "main",
+        "image": ALPINE,
+        "command": ["sh", "-ec", script],
+        "volumeMounts": [{"name": "archive", "mountPath": "/archive"}],
+    }
+    spec = {
+        "restartPolicy": "Never",
+        "containers": [container],
+        "volumes": [{"name": "archive", "configMap": {"name": name}}],
+    }
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "reader"}, "spec": spec}
+
+
+def test_a_directory_configmap(run: Cli, kubectl: Kubectl, workdir: Path, tmp_path: Path) -> None:
+    """Can be mounted and unpacked; what cannot be made leaves nothing."""
+    (workdir / "sub").mkdir()
+    (workdir / "sub" / "file").write_text("content\n")
+    (workdir / "tool.sh").write_text("#!/bin/sh\necho tool\n")
+    (workdir / "tool.sh").chmod(0o755)
+    large = tmp_path / "large"
+    large.mkdir()
+    (large / "data").write_bytes(os.urandom(MIB))
+    printed, results = python(run, f"LARGE = {str(large)!r}\n{CONFIGMAP}")
+    assert printed == ""
+    assert results.pop("made") == ["ConfigMap", "extra", kubectl.namespace]
+    assert {what: code for what, (_, _, code) in results.items()} == {
+        "taken": 125,
+        "absent": 2,
+        "large": 2,
+    }
+    assert "extra" in results["taken"][0]
+    assert results["large"][:2] == [f"{large} is larger than one ConfigMap", "use create_job"]
+    assert kubectl.leftovers() == ["configmap/extra"]
+
+    kubectl("create", "-f", "-", stdin=json.dumps(unpacking_pod("extra")).encode())
+    ended = ("Succeeded", "Failed")
+    until(lambda: kubectl.get("pod", "reader")["status"]["phase"] in ended, "the pod's end")
+    assert kubectl("logs", "reader") == "tool\ncontent\n"
+
+
+def test_watching_jobs(run: Cli, kubectl: Kubectl) -> None:
+    """A row whenever a Job is new, has changed or has gone; not for one that stays as it was."""
+    assert run(ALPINE, "--job-name", "old", "--", "true").code == 0
+    kubectl("wait", "--for=condition=Complete", "--timeout=60s", "job/old")
+    printed, results = python(run, WATCH)
+    assert printed == ""
+    assert results["known"] == ["old"]
+    rows: List[List[Any]] = results["rows"]
+    assert {name for name, _, _ in rows} == {"new"}
+    assert [rows[0][2], *rows[-1]] == [0, "new", "Deleted", 1]
+    statuses = [status for _, status, _ in rows]
+    assert "Running" in statuses and statuses.index("Running") < statuses.index("Failed")
