@@ -15,7 +15,7 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 import pytest
 
 from apiserver import Cut, Delay, Down, FakeCluster, Gone, Line, Match, PodScript, Request, Reset
-from apiserver import Respond, Split, Stall, numbered
+from apiserver import Respond, Split, Stall, foreign, numbered
 
 JOBS = "/apis/batch/v1/namespaces/default/jobs"
 PODS = "/api/v1/namespaces/default/pods"
@@ -669,3 +669,77 @@ def test_a_crash_of_the_fake_is_told() -> None:
             cluster.hook(broken)
             with pytest.raises(http.client.RemoteDisconnected):
                 Client(cluster).ask("GET", MAPS)
+
+
+# ---------------------------------------------------------------- outages
+
+
+FOREIGN = [
+    (Respond(503), "application/json", "ServiceUnavailable"),
+    (Respond(429, retry_after=2), "application/json", "TooManyRequests"),
+    (foreign(404), "text/html", None),
+    (foreign(200), "text/html", None),
+    (foreign(200, "null", "application/json"), "application/json", None),
+    (foreign(200, "[]", "application/json"), "application/json", None),
+]
+
+
+@pytest.mark.parametrize("answer, kind, reason", FOREIGN)
+def test_an_outage_answers_in_its_own_way(
+    cluster: FakeCluster, answer: Respond, kind: str, reason: Optional[str]
+) -> None:
+    outage = cluster.outage(Match("GET", MAPS), answer, 60)
+    client = Client(cluster)
+    for _ in range(2):
+        response = client.open("GET", MAPS)
+        assert (response.status, response.getheader("Content-Type")) == (answer.status, kind)
+        assert response.getheader("Retry-After") == ("2" if answer.status == 429 else None)
+        body = response.read()
+        assert body == answer.raw if reason is None else json.loads(body)["reason"] == reason
+    assert client.ask("POST", MAPS, config_map("a"))[0] == 201
+    assert client.ask("GET", JOBS)[0] == 200
+    assert outage.answered == 2
+
+
+def test_an_outage_begins_and_ends(cluster: FakeCluster) -> None:
+    cluster.outage(Match("GET", MAPS), foreign(500), 0.6, after=0.2, begin=Match("POST"))
+    client = Client(cluster)
+
+    def status() -> int:
+        response = client.open("GET", MAPS)
+        response.read()
+        return response.status
+
+    time.sleep(0.3)
+    assert status() == 200
+    posted = time.monotonic()
+    assert client.ask("POST", MAPS, config_map("a"))[0] == 201
+    cluster.wait(lambda: status() == 500)
+    assert time.monotonic() - posted >= 0.2
+    cluster.wait(lambda: status() == 200)
+    assert time.monotonic() - posted >= 0.8
+
+
+@pytest.mark.parametrize(
+    "cut, error", [("reset", ConnectionResetError), ("truncate", http.client.IncompleteRead)]
+)
+def test_an_outage_cuts_streams_that_match(cluster: FakeCluster, cut: str, error: Any) -> None:
+    spared = Client(cluster).open("GET", f"{PODS}?watch=true&timeoutSeconds=1")
+    watcher = Client(cluster).open("GET", f"{MAPS}?watch=true")
+    outage = cluster.outage(Match("GET", MAPS), Respond(503), 60, cut=cut)
+    with pytest.raises(error):
+        watcher.read()
+    assert Client(cluster).ask("GET", f"{MAPS}?watch=true")[0] == 503
+    assert spared.read() == b""
+    assert (outage.cut_streams, outage.answered) == (1, 1)
+
+
+def test_an_outage_ends_a_log_as_if_all_had_been_said(cluster: FakeCluster) -> None:
+    cluster.play(PodScript(["one", Line("two", delay=1.0)], run=60))
+    cluster.create("jobs", job())
+    path = log_path(cluster, "follow=true")
+    response = Client(cluster).open("GET", path)
+    assert response.readline() == b"one\n"
+    cluster.outage(Match("GET", "/log$"), Respond(500), 60, cut="eof")
+    assert response.read() == b""
+    assert Client(cluster).ask("GET", path)[0] == 500

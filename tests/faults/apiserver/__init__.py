@@ -12,12 +12,15 @@ in a `PodScript`. `Fault` rules say which requests go wrong and how.
 """
 
 from .cluster import FakeCluster
-from .faults import Cut, Delay, Down, Fault, Gone, Match, Reset, Respond, Split, Stall
-from .messages import Request
+from .faults import Cut, Delay, Down, Fault, Gone, Match, Outage, Reset, Respond, Split, Stall
+from .faults import foreign
+from .messages import Answer, Request
 from .resources import Obj
 from .scripts import Line, PodScript, Timing, numbered
+from .server import Server
 
 __all__ = [
+    "Answer",
     "Cut",
     "Delay",
     "Down",
@@ -27,12 +30,15 @@ __all__ = [
     "Line",
     "Match",
     "Obj",
+    "Outage",
     "PodScript",
     "Request",
     "Reset",
     "Respond",
+    "Server",
     "Split",
     "Stall",
     "Timing",
+    "foreign",
     "numbered",
 ]

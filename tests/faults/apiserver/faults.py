@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Mapping, Optional, Union
 
@@ -19,6 +20,14 @@ class Respond:
     retry_after: Optional[int] = None
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Any = None  # a Status object by default
+    raw: Optional[bytes] = None  # a body that is sent as it is
+
+
+def foreign(
+    status: int, text: str = "<html>no backend is available</html>", kind: str = "text/html"
+) -> Respond:
+    """An answer of something that is not a Kubernetes API server, such as a load balancer."""
+    return Respond(status, headers={"Content-Type": kind}, raw=text.encode("utf-8"))
 
 
 @dataclass(frozen=True)
@@ -126,3 +135,46 @@ class Fault:
             return False
         self.seen += 1
         return self.seen >= self.nth and (self.times is None or self.seen < self.nth + self.times)
+
+
+@dataclass
+class Outage:
+    """What a load balancer does while a control plane restarts: for some seconds matching
+    requests are answered by this, and streams that such requests have begun are cut, as `Cut`
+    does.
+    """
+
+    match: Match
+    answer: Respond
+    seconds: float
+    after: float = 0.0  # seconds before it begins
+    begin: Optional[Match] = None  # they count from the first such request
+    cut: str = "reset"
+    answered: int = field(default=0, init=False)
+    cut_streams: int = field(default=0, init=False)
+    started: Optional[float] = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        if self.begin is None:
+            self.started = time.monotonic()
+
+    @property
+    def lasts(self) -> bool:
+        """Whether it goes on at this moment."""
+        age = -1.0 if self.started is None else time.monotonic() - self.started - self.after
+        return 0.0 <= age < self.seconds
+
+    def due(self, request: Request) -> bool:
+        """Whether a request that has just come meets it; counts it then."""
+        if self.started is None and self.begin is not None and self.begin.accepts(request):
+            self.started = time.monotonic()
+            return False
+        met = self.lasts and self.match.accepts(request)
+        self.answered += met
+        return met
+
+    def cuts(self, request: Request) -> bool:
+        """Whether the stream that a request has begun ends now; counts it then."""
+        met = self.lasts and self.match.accepts(request)
+        self.cut_streams += met
+        return met

@@ -37,6 +37,7 @@ class Answer:
     headers: Dict[str, str] = field(default_factory=dict)
     stream: Optional[Iterator[bytes]] = None
     content_type: str = "application/json"
+    raw: Optional[bytes] = None  # a body as it is, in place of JSON
 
 
 REASONS = {
@@ -94,6 +95,8 @@ def scripted_answer(action: Respond) -> Answer:
     if action.retry_after is not None:
         headers["Retry-After"] = str(action.retry_after)
         details = {"retryAfterSeconds": action.retry_after}
+    if action.raw is not None:
+        return Answer(action.status, headers=headers, raw=action.raw)
     if action.body is not None:
         return Answer(action.status, action.body, headers)
     return ApiError(action.status, action.message, None, details, headers).answer()

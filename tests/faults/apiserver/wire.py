@@ -21,7 +21,7 @@ from .faults import Action, Cut, Delay, Down, Gone, Reset, Respond, Split, Stall
 from .messages import Answer, ApiError, Request, scripted_answer
 
 if TYPE_CHECKING:
-    from .cluster import FakeCluster
+    from .server import Server
 
 BODY_LIMIT = 3 * 1024 * 1024
 GZIP_FROM = 128 * 1024
@@ -34,9 +34,9 @@ class Hangup(Exception):
 class Connection(threading.Thread):
     """One connection of a client: reads requests, answers them, and breaks where told to."""
 
-    def __init__(self, cluster: FakeCluster, sock: socket.socket) -> None:
+    def __init__(self, server: Server, sock: socket.socket) -> None:
         super().__init__(name="fake-cluster-connection", daemon=True)
-        self.cluster = cluster
+        self.server = server
         self.sock = sock
         self.dead = threading.Event()
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -55,11 +55,11 @@ class Connection(threading.Thread):
         except (OSError, Hangup):
             pass
         except Exception:  # told by the cluster when it closes
-            self.cluster.crashes.append(traceback.format_exc())
+            self.server.crashes.append(traceback.format_exc())
         finally:
             self._reader.close()
             self.sock.close()
-            self.cluster.forget(self)
+            self.server.forget(self)
 
     def kill(self) -> None:
         """Make the connection end with a reset, from whatever thread."""
@@ -117,13 +117,13 @@ class Connection(threading.Thread):
         raw = self._reader.read(int(headers.get("content-length", 0)))
         parts = urlsplit(target)
         query = dict(parse_qsl(parts.query, keep_blank_values=True))
-        return self.cluster.record(method, parts.path, query, headers, parse_body(raw))
+        return self.server.record(method, parts.path, query, headers, parse_body(raw))
 
     def _serve(self, request: Request) -> None:
-        self.cluster.run_hooks(request)
-        action = self.cluster.action_for(request)
+        self.server.run_hooks(request)
+        action = self.server.action_for(request)
         if isinstance(action, Down):
-            self.cluster.down(action.seconds)
+            self.server.down(action.seconds)
             raise Hangup()
         if isinstance(action, Delay):
             self.pause(action.seconds)
@@ -134,7 +134,7 @@ class Connection(threading.Thread):
         elif int(request.headers.get("content-length", 0)) > BODY_LIMIT:
             answer = ApiError(413, f"Request entity too large: limit is {BODY_LIMIT}").answer()
         else:
-            answer = self.cluster.api.handle(request)
+            answer = self.server.handle(request)
         if isinstance(action, Reset):
             self.reset()
         Writer(self, action).answer(request, answer)
@@ -169,11 +169,13 @@ class Writer:
         if isinstance(plan, Stall) and plan.after_lines is None and plan.after_bytes is None:
             self.plan = None
             self.connection.pause(plan.seconds)
-        body = b"" if answer.stream else json.dumps(answer.body, separators=(",", ":")).encode()
         headers = {"Content-Type": answer.content_type, **answer.headers}
-        if answer.stream is None and len(body) > GZIP_FROM and accepts_gzip(request):
-            body = gzip.compress(body, 1)
-            headers["Content-Encoding"] = "gzip"
+        body = answer.raw
+        if body is None:
+            body = json.dumps(answer.body, separators=(",", ":")).encode()
+            if len(body) > GZIP_FROM and accepts_gzip(request):
+                body = gzip.compress(body, 1)
+                headers["Content-Encoding"] = "gzip"
         self.chunked = answer.stream is not None
         if self.chunked:
             headers["Transfer-Encoding"] = "chunked"
@@ -182,7 +184,7 @@ class Writer:
         self._head(answer.status, headers)
         request.status = answer.status
         try:
-            self._stream(answer.stream or iter([body]))
+            self._stream(request, answer.stream or iter([body]))
         except StreamEnded:
             pass
         if self.chunked:
@@ -195,9 +197,12 @@ class Writer:
         lines = [f"{name}: {value}\r\n" for name, value in {**common, **headers}.items()]
         self.connection.send(f"HTTP/1.1 {status} {phrase}\r\n{''.join(lines)}\r\n".encode())
 
-    def _stream(self, stream: Iterator[bytes]) -> None:
+    def _stream(self, request: Request, stream: Iterator[bytes]) -> None:
         self._write(b"")
         for data in stream:
+            how = self.connection.server.cut_for(request) if self.chunked else None
+            if how:
+                self._cut(how)
             if data:
                 self._write(data)
             else:
@@ -234,13 +239,17 @@ class Writer:
         elif isinstance(plan, Gone):
             self._put(gone_event("made up by a fault rule"))
             raise StreamEnded()
-        elif isinstance(plan, Cut) and plan.how == "reset":
+        elif isinstance(plan, Cut):
+            self._cut(plan.how)
+
+    def _cut(self, how: str) -> None:
+        """End the answer here."""
+        if how == "reset":
             self.connection.reset()
-        elif isinstance(plan, Cut) and plan.how == "eof" and self.chunked:
+        if how == "eof" and self.chunked:
             raise StreamEnded()
-        else:
-            self.connection.send(b"40\r\n" if self.chunked else b"")
-            raise Hangup()
+        self.connection.send(b"40\r\n" if self.chunked else b"")
+        raise Hangup()
 
     def _put(self, data: bytes) -> None:
         self.sent_bytes += len(data)
