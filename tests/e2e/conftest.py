@@ -18,6 +18,7 @@ from typing import NoReturn, Optional, Tuple
 
 import pytest
 
+from balancer import Balancer
 from common import until
 from dockerhost import docker_project
 from faultproxy import Fault, FaultProxy
@@ -271,3 +272,22 @@ def faulty(
     run.close()
     for proxy in proxies:
         proxy.close()
+
+
+@pytest.fixture
+def balancer(kubectl: Kubectl) -> Iterator[Balancer]:
+    """A load balancer before the API server, which tests tell to fail."""
+    made = Balancer(kubectl)
+    made.open()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def balanced(
+    run: Cli, kubectl: Kubectl, balancer: Balancer, tmp_path: Path
+) -> Iterator[Dict[str, str]]:
+    """The environment for k8r behind the load balancer."""
+    path = balancer.kubeconfig(tmp_path / "balanced", namespace=kubectl.namespace)
+    yield {"KUBECONFIG": path}
+    run.close()
