@@ -14,8 +14,8 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import pytest
 
-from apiserver import Cut, Delay, Down, FakeCluster, Gone, Line, Match, PodScript, Request, Reset
-from apiserver import Respond, Split, Stall, foreign, numbered
+from apiserver import Cut, Delay, Down, FakeCluster, Foreign, Gone, Line, Match, PodScript, Request
+from apiserver import Reset, Respond, Split, Stall, foreign, numbered
 
 JOBS = "/apis/batch/v1/namespaces/default/jobs"
 PODS = "/api/v1/namespaces/default/pods"
@@ -695,7 +695,10 @@ def test_an_outage_answers_in_its_own_way(
         assert (response.status, response.getheader("Content-Type")) == (answer.status, kind)
         assert response.getheader("Retry-After") == ("2" if answer.status == 429 else None)
         body = response.read()
-        assert body == answer.raw if reason is None else json.loads(body)["reason"] == reason
+        if reason is None:
+            assert body == answer.raw
+        else:
+            assert json.loads(body)["reason"] == reason
     assert client.ask("POST", MAPS, config_map("a"))[0] == 201
     assert client.ask("GET", JOBS)[0] == 200
     assert outage.answered == 2
@@ -743,3 +746,153 @@ def test_an_outage_ends_a_log_as_if_all_had_been_said(cluster: FakeCluster) -> N
     cluster.outage(Match("GET", "/log$"), Respond(500), 60, cut="eof")
     assert response.read() == b""
     assert Client(cluster).ask("GET", path)[0] == 500
+
+
+# ---------------------------------------------------------------- containers of others
+
+
+def states(pod: Dict[str, Any]) -> Dict[str, Any]:
+    """The exit codes of a pod's containers, by name; None: it has not ended for good."""
+    found = pod["status"]
+    items = [*found.get("initContainerStatuses", ()), *found.get("containerStatuses", ())]
+    return {item["name"]: item["state"].get("terminated", {}).get("exitCode") for item in items}
+
+
+def last_pods(cluster: FakeCluster) -> List[Dict[str, Any]]:
+    """The last shapes of the pods that have gone."""
+    with cluster.store.lock:
+        history = cluster.store.history
+        return [it.last for it in history if it.plural == "pods" and it.new is None]
+
+
+FATES = [
+    (Foreign("mesh", native=True), "Succeeded", 143, 0),
+    (Foreign("mesh", native=True, stop_code=0), "Succeeded", 0, 0),
+    (Foreign("mesh", native=True, exit_code=137, linger=0.1), "Succeeded", 137, 0),
+    (Foreign("mesh", native=True, exit_code=1, after=0.0, ends=1), "Succeeded", 143, 1),
+    (Foreign("mesh", exit_code=0, after=0.0), "Succeeded", 0, 0),
+    (Foreign("mesh", exit_code=1, after=0.0), "Failed", 1, 0),
+    (Foreign("adapter", exit_code=143, linger=0.1), "Failed", 143, 0),
+    (Foreign("zipkin", exit_code=0, linger=0.1), "Succeeded", 0, 0),
+]
+
+
+@pytest.mark.parametrize("added, end, code, restarts", FATES)
+def test_a_container_of_others(
+    cluster: FakeCluster, added: Foreign, end: str, code: int, restarts: int
+) -> None:
+    cluster.play(PodScript(["said"], run=0.3, init_lines=["init"], foreign=[added]))
+    run_job(cluster, "Complete" if end == "Succeeded" else "Failed", backoffLimit=0, inits=["i"])
+    (pod,) = cluster.objects("pods")
+    assert pod["status"]["phase"] == end
+    assert states(pod) == {"i": 0, "main": 0, added.name: code}
+    kind = "initContainerStatuses" if added.native else "containerStatuses"
+    names = [item["name"] for item in pod["status"][kind]]
+    assert names == ([added.name, "i"] if added.native else sorted(names))
+    (status,) = [item for item in pod["status"][kind] if item["name"] == added.name]
+    assert status["restartCount"] == restarts
+    path = f"{PODS}/{pod['metadata']['name']}/log"
+    assert Client(cluster).open("GET", f"{path}?container=main").read() == b"said\n"
+    assert Client(cluster).open("GET", f"{path}?container=i").read() == b"init\n"
+
+
+def test_a_container_that_never_ends_keeps_the_pod(cluster: FakeCluster) -> None:
+    added = [Foreign("adapter", lines=["beside"]), Foreign("mesh", native=True)]
+    cluster.play(PodScript(exit_code=3, foreign=added))
+    cluster.create("jobs", job(backoffLimit=0))
+    cluster.wait(lambda: [it for it in cluster.objects("pods") if states(it).get("main") == 3])
+    time.sleep(0.2)
+    (pod,) = cluster.objects("pods")
+    assert states(pod) == {"adapter": None, "main": 3, "mesh": None}
+    assert pod["status"]["phase"] == "Running" and conditions(cluster) == {}
+    response = Client(cluster).open("GET", log_path(cluster, "follow=true&container=adapter"))
+    assert response.readline() == b"beside\n"
+    cluster.delete("pods", pod_name(cluster))
+    assert response.read() == b""
+    cluster.wait(lambda: last_pods(cluster))
+    assert states(last_pods(cluster)[0]) == {"adapter": 143, "main": 3, "mesh": 143}
+
+
+def test_a_native_sidecar_that_fails_again_and_again(cluster: FakeCluster) -> None:
+    mesh = Foreign("mesh", native=True, exit_code=1, after=0.0)
+    cluster.play(PodScript(run=60, foreign=[mesh]))
+    cluster.create("jobs", job())
+
+    def restarts() -> int:
+        (pod,) = cluster.objects("pods") or [{"status": {}}]
+        return sum(it["restartCount"] for it in pod["status"].get("initContainerStatuses", ()))
+
+    cluster.wait(lambda: restarts() > 2)
+    (pod,) = cluster.objects("pods")
+    assert pod["status"]["containerStatuses"][0]["restartCount"] == 0
+    assert "running" in pod["status"]["containerStatuses"][0]["state"]
+
+
+# ---------------------------------------------------------------- ended by the cluster
+
+
+def disruption(pod: Dict[str, Any]) -> Optional[str]:
+    """The reason of a pod's condition DisruptionTarget."""
+    found = [it for it in pod["status"]["conditions"] if it["type"] == "DisruptionTarget"]
+    return found[0]["reason"] if found else None
+
+
+@pytest.mark.parametrize("code, end", [(0, "Succeeded"), (143, "Failed")])
+def test_an_evicted_pod_has_some_time(cluster: FakeCluster, code: int, end: str) -> None:
+    cluster.play(PodScript(run=60, grace=0.5, stop_code=code), PodScript(run=60))
+    cluster.create("jobs", job(backoffLimit=2))
+    name = pod_name(cluster, "Running")
+    cluster.evict(name)
+    (pod,) = [it for it in cluster.objects("pods") if it["metadata"]["name"] == name]
+    assert pod["metadata"]["deletionTimestamp"] and pod["status"]["phase"] == "Running"
+    assert disruption(pod) == "EvictionByEvictionAPI"
+    cluster.wait(lambda: last_pods(cluster))
+    (last,) = last_pods(cluster)
+    assert (last["status"]["phase"], disruption(last)) == (end, "EvictionByEvictionAPI")
+    state = last["status"]["containerStatuses"][0]["state"]["terminated"]
+    assert state["exitCode"] == code
+    assert cluster.objects("jobs")[0]["status"]["failed"] == 1
+
+
+def test_a_pod_evicted_by_its_node_stays(cluster: FakeCluster) -> None:
+    script = {"pod_reason": "Evicted", "message": "low on memory"}
+    cluster.play(PodScript(disruption="TerminationByKubelet", **script))  # type: ignore[arg-type]
+    run_job(cluster, "Failed", backoffLimit=0)
+    (pod,) = cluster.objects("pods")
+    status = pod["status"]
+    assert (status["phase"], status["reason"], disruption(pod)) == (
+        "Failed",
+        "Evicted",
+        "TerminationByKubelet",
+    )
+    assert "deletionTimestamp" not in pod["metadata"]
+
+
+IGNORE = {
+    "rules": [
+        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
+    ]
+}
+
+
+@pytest.mark.parametrize("reason, failed", [("PreemptionByScheduler", 0), (None, 1)])
+def test_a_policy_ignores_disruptions(
+    cluster: FakeCluster, reason: Optional[str], failed: int
+) -> None:
+    first = PodScript(numbered(9), deleted_after=2, disruption=reason)
+    cluster.play(first, PodScript(["second"]))
+    done = run_job(cluster, backoffLimit=1, podFailurePolicy=IGNORE)
+    assert (done["status"].get("failed", 0), done["status"]["succeeded"]) == (failed, 1)
+    assert disruption(last_pods(cluster)[0]) == reason
+
+
+def test_with_a_policy_a_pod_is_replaced_when_it_has_ended(cluster: FakeCluster) -> None:
+    cluster.play(PodScript(run=60, grace=0.4, stop_code=0), PodScript(run=60))
+    cluster.create("jobs", job(backoffLimit=1, podFailurePolicy=IGNORE))
+    cluster.evict(pod_name(cluster, "Running"))
+    cluster.wait(lambda: "Complete" in conditions(cluster))
+    assert len(last_pods(cluster)) == 1 and cluster.objects("pods") == []
+    status, error = Client(cluster).ask(
+        "POST", JOBS, job("other", policy="OnFailure", podFailurePolicy=IGNORE)
+    )
+    assert status == 422 and "restartPolicy" in error["message"]

@@ -16,7 +16,7 @@ from .faults import Cut, Delay, Down, Fault, Gone, Match, Outage, Reset, Respond
 from .faults import foreign
 from .messages import Answer, Request
 from .resources import Obj
-from .scripts import Line, PodScript, Timing, numbered
+from .scripts import Foreign, Line, PodScript, Timing, numbered
 from .server import Server
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "Down",
     "FakeCluster",
     "Fault",
+    "Foreign",
     "Gone",
     "Line",
     "Match",

@@ -39,6 +39,8 @@ def check(resource: Resource, obj: Obj) -> None:
         policy = obj["spec"].get("template", {}).get("spec", {}).get("restartPolicy")
         if policy not in ("Never", "OnFailure"):
             problem = 'spec.template.spec.restartPolicy: Required value: valid values: "OnFailure"'
+        elif obj["spec"].get("podFailurePolicy") and policy != "Never":
+            problem = 'spec.template.spec.restartPolicy: Invalid value: only "Never" is supported'
     if problem:
         kind = f"{resource.kind}.{resource.group}" if resource.group else resource.kind
         raise ApiError(422, f'{kind} "{name}" is invalid: {problem}')

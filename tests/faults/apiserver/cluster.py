@@ -11,7 +11,7 @@ from .api import Api
 from .collector import Collector
 from .deployments import DeploymentController
 from .jobs import JobController
-from .kubelet import Kubelet
+from .kubelet import Kubelet, with_foreign
 from .messages import Answer, Request
 from .resources import RESOURCES, Obj, key_of, now, owner_reference, unique
 from .routes import Route
@@ -110,6 +110,15 @@ class FakeCluster(Server):
         options.setdefault("propagationPolicy", "Background")
         return self._ask("DELETE", plural, namespace, name, options)
 
+    def evict(
+        self, name: str, reason: str = "EvictionByEvictionAPI", namespace: str = "default"
+    ) -> None:
+        """Delete a pod as the cluster does, which says why."""
+        with self.store.lock:
+            key = ("pods", namespace, name)
+            self.kubelet.disrupt(self.store.objects[key]["metadata"]["uid"], reason)
+            self.collector.delete(key)
+
     def _ask(self, method: str, plural: str, namespace: str, name: str, body: Obj) -> Obj:
         resource = RESOURCES[plural]
         route = Route(resource, namespace if resource.namespaced else "", name, "")
@@ -137,7 +146,12 @@ class FakeCluster(Server):
         raise AssertionError("the last key is always there")
 
     def make_pod(
-        self, owner: Obj, template: Obj, prefix: str, annotations: Mapping[str, str]
+        self,
+        owner: Obj,
+        template: Obj,
+        prefix: str,
+        annotations: Mapping[str, str],
+        script: PodScript,
     ) -> Obj:
         """Create a pod for a controller, its annotations as labels too."""
         given = template.get("metadata") or {}
@@ -147,7 +161,7 @@ class FakeCluster(Server):
             "ownerReferences": [owner_reference(owner)],
             "generateName": prefix,
         }
-        pod = {"metadata": meta, "spec": template["spec"]}
+        pod = {"metadata": meta, "spec": with_foreign(template["spec"], script)}
         return self.api.store_new(RESOURCES["pods"], key_of(owner)[0], pod, unique(prefix))
 
     def emit(self, about: Obj, reason: str, message: str, kind: str = "Normal") -> None:

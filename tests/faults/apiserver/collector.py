@@ -49,8 +49,7 @@ class Collector:
         uid = pod["metadata"]["uid"]
         if "deletionTimestamp" in pod["metadata"]:
             return pod
-        if uid not in self.cluster.kubelet.stuck:
-            self.cluster.scheduler.spawn(self.cluster.kubelet.terminate(uid))
+        self.cluster.scheduler.spawn(self.cluster.kubelet.terminate(uid))
         return self._mark(key, deletionGracePeriodSeconds=30)
 
     def _mark(self, key: Key, **more: Any) -> Obj:

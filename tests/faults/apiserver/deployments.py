@@ -90,6 +90,8 @@ class DeploymentController:
 
     def _start_pod(self, owner: Obj) -> None:
         name = owner["metadata"]["name"]
-        pod = self.cluster.make_pod(owner, owner["spec"]["template"], f"{name}-", {})
         above = [ref["name"] for ref in owner["metadata"].get("ownerReferences") or ()]
-        self.cluster.kubelet.start(pod, above[0] if above else name, NOBODY, 0)
+        controller = above[0] if above else name
+        script = self.cluster.script(controller, NOBODY, 0)
+        pod = self.cluster.make_pod(owner, owner["spec"]["template"], f"{name}-", {}, script)
+        self.cluster.kubelet.start(pod, controller, NOBODY, 0)

@@ -21,6 +21,7 @@ class JobState:
 
     succeeded: Dict[int, int] = field(default_factory=dict)
     failures: Dict[int, int] = field(default_factory=dict)
+    ignored: Dict[int, int] = field(default_factory=dict)  # by podFailurePolicy
     restarts: int = 0
     counted: Set[str] = field(default_factory=set)  # UIDs of pods that count already
     not_before: Dict[int, float] = field(default_factory=dict)
@@ -31,6 +32,14 @@ class JobState:
     def fail(self, index: int) -> None:
         """Count a failed pod."""
         self.failures[index] = self.failures.get(index, 0) + 1
+
+    def ignore(self, index: int) -> None:
+        """Count a failed pod that the Job's podFailurePolicy ignores."""
+        self.ignored[index] = self.ignored.get(index, 0) + 1
+
+    def attempt(self, index: int) -> int:
+        """How many pods of an index have failed, whether or not they count."""
+        return self.failures.get(index, 0) + self.ignored.get(index, 0)
 
     def succeed(self, index: int) -> None:
         """Count a succeeded pod."""
@@ -123,10 +132,13 @@ class JobController:
         meta, phase, index = pod["metadata"], pod["status"]["phase"], pod_index(pod)
         if meta["uid"] in state.counted:
             return
+        job = self.store.by_uid(owner_uids(pod)[0])
+        # With a policy a pod counts, and is replaced, when it has ended, not when it begins to.
+        policy = job["spec"].get("podFailurePolicy") if job else None
         if phase == "Succeeded":
             state.succeed(index)
-        elif phase == "Failed" or gone or "deletionTimestamp" in meta:
-            state.fail(index)
+        elif phase == "Failed" or gone or ("deletionTimestamp" in meta and not policy):
+            (state.ignore if ignores(policy, pod) else state.fail)(index)
             state.not_before[index] = time.monotonic() + self.timing.retry
             self.touch(owner_uids(pod)[0], self.timing.retry + 0.001)
         else:
@@ -181,7 +193,7 @@ class JobController:
         return [index for index in range(spec["completions"]) if index not in settled]
 
     def _start_pod(self, job: Obj, index: int, state: JobState) -> None:
-        name, attempt = job["metadata"]["name"], state.failures.get(index, 0)
+        name, attempt = job["metadata"]["name"], state.attempt(index)
         script = self.cluster.script(name, index, attempt)
         if script.refused is not None:
             state.refused = True
@@ -191,7 +203,7 @@ class JobController:
         indexed = index != NOBODY
         marks = {INDEX: str(index)} if indexed else {}
         prefix = f"{name}-{index}-" if indexed else f"{name}-"
-        pod = self.cluster.make_pod(job, job["spec"]["template"], prefix, marks)
+        pod = self.cluster.make_pod(job, job["spec"]["template"], prefix, marks, script)
         self.cluster.emit(job, "SuccessfulCreate", f"Created pod: {pod['metadata']['name']}")
         self.cluster.kubelet.start(pod, name, index, attempt)
 
@@ -249,6 +261,15 @@ class JobController:
             yield float(ttl)
             if self.store.by_uid(uid):
                 self.cluster.collector.delete(self.store.uids[uid], "Background")
+
+
+def ignores(policy: Optional[Obj], pod: Obj) -> bool:
+    """Whether a podFailurePolicy ignores the end of a pod, by its conditions."""
+    for rule in (policy or {}).get("rules", ()):
+        if rule["action"] == "Ignore":
+            if any(has_condition(pod, item["type"]) for item in rule.get("onPodConditions", ())):
+                return True
+    return False
 
 
 def publish_suspension(status: Obj, suspended: bool) -> None:

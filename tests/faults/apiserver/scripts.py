@@ -30,6 +30,25 @@ def numbered(count: int, delay: float = 0.0, text: str = "line {}") -> List[Line
 
 
 @dataclass(frozen=True)
+class Foreign:
+    """A container that something in the cluster adds to a pod, and how it fares there.
+
+    It ends `after` seconds from its start or `linger` seconds after main has ended, whichever is
+    sooner. With neither, one beside main never ends, and a native sidecar ends with main. One
+    that is started again (as native sidecars are) ends `ends` times so, then it stays.
+    """
+
+    name: str  # the statuses of containers are sorted by it
+    native: bool = False  # an init container with restartPolicy Always, else one beside main
+    lines: Output = ()
+    exit_code: int = 0
+    after: Optional[float] = None
+    linger: Optional[float] = None
+    ends: Optional[int] = None  # None: each time
+    stop_code: int = 143  # of its end by SIGTERM, after main's or by the pod's deletion
+
+
+@dataclass(frozen=True)
 class PodScript:
     """What happens to one pod, or to one run of a container that is restarted in place.
 
@@ -50,6 +69,10 @@ class PodScript:
     hold: Optional[float] = None  # how long unschedulable or waiting lasts; None: for ever
     deleted_after: Optional[int] = None  # somebody deletes the pod after this many lines
     stuck: bool = False  # once deleted it stays Terminating until gracePeriodSeconds=0
+    grace: Optional[float] = None  # from its deletion to its end; None: Timing.terminate
+    stop_code: int = 143  # of main, when the pod is deleted while it runs
+    disruption: Optional[str] = None  # reason of DisruptionTarget, with deleted_after or pod_reason
+    foreign: Sequence[Foreign] = ()  # containers that others add to the pod
 
 
 @dataclass
