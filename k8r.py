@@ -6630,13 +6630,18 @@ def list_configurable(parser: argparse.ArgumentParser) -> Dict[str, argparse.Act
     return found
 
 
+def parse_boolean(value: Any) -> bool:
+    """What YAML or a variable says of a flag. Raises UsageError."""
+    truth = BOOLEANS.get(str(value).lower())
+    if truth is None:
+        raise UsageError(f"'{value}' is neither true nor false", "write true or false")
+    return truth
+
+
 def list_values(action: argparse.Action, value: Any) -> List[str]:
     """What YAML holds, as values of an option. Raises UsageError."""
     if isinstance(action, argparse._StoreTrueAction):
-        truth = BOOLEANS.get(str(value).lower())
-        if truth is None:
-            raise UsageError(f"'{value}' is neither true nor false", "write true or false")
-        return ["true"] if truth else []
+        return ["true"] if parse_boolean(value) else []
     many = isinstance(action, argparse._AppendAction)
     if many and isinstance(value, dict):
         pairs = value.items()
