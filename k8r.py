@@ -4291,10 +4291,8 @@ def watch_rows(batch: ApiGroup, apps: ApiGroup, known: Iterable[Object]) -> Iter
     """The rows of Jobs and Deployments that are new or have changed, as they do."""
     messages: queue.Queue[Message] = queue.Queue(maxsize=64)
     query = {"labelSelector": SELECTOR}
-    readers = [
-        Reflector(messages, batch, "jobs", query),
-        Reflector(messages, apps, "deployments", query),
-    ]
+    watched = (batch, "jobs"), (apps, "deployments")
+    readers = [Reflector(messages, group, resource, query) for group, resource in watched]
     convert = {"jobs": build_job_row, "deployments": build_deployment_row}
     last = {(row["type"], row["name"]): row for row in known}
     try:
@@ -4677,10 +4675,12 @@ class Tails:
     """The logs of a run's pods: those that are being read, and those that wait for that.
 
     STREAMS_AT_ONCE may be open, and of an index one: its attempts come one after the other.
-    ``pods`` are those that there are, by their uid.
+    ``make`` gives none where a log is not asked for; ``pods`` has those that there are.
     """
 
-    def __init__(self, make: Callable[[Object, str], Tail], pods: Mapping[str, Object]) -> None:
+    def __init__(
+        self, make: Callable[[Object, str], Optional[Tail]], pods: Mapping[str, Object]
+    ) -> None:
         self._make = make
         self._pods = pods
         self._known: Dict[str, Set[TailKey]] = {}
@@ -4698,7 +4698,9 @@ class Tails:
             key = get_tail_key(pod, name)
             if key not in known and (name != CONTAINER_NAME or has_started(pod)):
                 known.add(key)
-                self._waiting[key] = self._make(pod, name)
+                tail = self._make(pod, name)
+                if tail:
+                    self._waiting[key] = tail
 
     def conclude(self, pod: Object, deleted: bool) -> None:
         """Let the logs of the pod's containers that have ended come to their end."""
@@ -4759,16 +4761,20 @@ class Run:
         clock: Callable[[], float],
         logs: LogQuery,
     ) -> None:
+        def make_tail(pod: Object, container_name: str) -> Optional[Tail]:
+            if not logs.wants(pod):
+                return None
+            return Tail(self._messages, core, pod, container_name, logs, subject.label(pod))
+
         self._subject = subject
         self._core = core
         self._console = console
         self._clock = clock
         self._root = subject.root
-        self._logs = logs
         self._messages: queue.Queue[Message] = queue.Queue(maxsize=64)
         self._pods: Dict[str, Object] = {}
         self._ended: Set[str] = set()
-        self._tails = Tails(self._make_tail, self._pods)
+        self._tails = Tails(make_tail, self._pods)
         self._printer = LogPrinter(console, subject.prefixed)
         self._listed = False
         self._caught_up = ""
@@ -4873,7 +4879,7 @@ class Run:
         elif deleted:
             del self._pods[uid]
         self._tails.conclude(pod, deleted)
-        if self._logs.wants(pod) and (not deleted or get_main_state(pod)):
+        if not deleted or get_main_state(pod):
             self._tails.add(pod)
 
     def _judge(self) -> None:
@@ -4922,10 +4928,6 @@ class Run:
                 f"{self._subject.name} did not end in time, and the cluster does not stop it",
                 f"remove it: k8r rm -f {self._subject.name}",
             )
-
-    def _make_tail(self, pod: Object, container_name: str) -> Tail:
-        label = self._subject.label(pod)
-        return Tail(self._messages, self._core, pod, container_name, self._logs, label)
 
     def _stop(self, readers: Sequence[Reader]) -> None:
         """End threads, and wait a while for what they do."""
