@@ -2886,6 +2886,17 @@ DEFAULT_REGISTRY = "gcr.io"
 DEFAULT_PROJECT = "default-project"
 
 
+@contextlib.contextmanager
+def explain_docker_errors(what: str, hint: str = "") -> Iterator[None]:
+    """Translate the errors of the docker SDK, which raises TypeError and ValueError, too."""
+    import docker
+
+    try:
+        yield
+    except (docker.errors.DockerException, OSError, TypeError, ValueError) as error:
+        raise K8rError(f"{what}: {find_root_cause(error)}", hint) from error
+
+
 class Docker:
     """The docker daemon, as far as k8r needs one.
 
@@ -2908,28 +2919,22 @@ class Docker:
         """The daemon of DOCKER_HOST, else that of docker's current context."""
         import docker
 
-        settings = dict(environ)
-        try:
-            if not settings.get("DOCKER_HOST"):
-                context = docker.ContextAPI.get_current_context()
-                if context is not None and context.Host:
-                    settings["DOCKER_HOST"] = context.Host
+        host = environ.get("DOCKER_HOST")
+        with explain_docker_errors("docker's context cannot be read"):
+            context = None if host else docker.ContextAPI.get_current_context()
+        host = host or (context and context.Host)
+        what = f"the docker daemon at {host or 'its default socket'} cannot be reached"
+        with explain_docker_errors(what, "start docker, or set DOCKER_HOST"):
+            settings = {**environ, **({"DOCKER_HOST": host} if host else {})}
             return docker.from_env(version="auto", environment=settings).api
-        except (docker.errors.DockerException, OSError, ValueError) as error:
-            where = settings.get("DOCKER_HOST") or "its default socket"
-            raise K8rError(
-                f"the docker daemon at {where} cannot be reached: {find_root_cause(error)}",
-                "start docker, or set DOCKER_HOST",
-            ) from error
 
     def build(self, dockerfile: str, options: BuildOptions) -> str:
         """Build an image; its id. .dockerignore counts. Raises K8rError."""
-        import docker
-
         folder, name = os.path.split(dockerfile)
         image = ""
-        try:
-            for event in self._api.build(
+        with explain_docker_errors(f"the build of {name} failed"):
+            for event in self._events(
+                "build",
                 path=folder,
                 dockerfile=name,
                 buildargs=dict(options.args),
@@ -2937,7 +2942,6 @@ class Docker:
                 platform=options.platform,
                 rm=True,
                 forcerm=True,
-                decode=True,
             ):
                 for line in filter(None, str(event.get("stream") or "").splitlines()):
                     self._tell(line)
@@ -2945,12 +2949,18 @@ class Docker:
                     if step:
                         done, total = int(step.group(1)) - 1, int(step.group(2))
                         self._progress(f"building {name} {format_bar(done, total)}")
-                if event.get("error"):
-                    raise K8rError(f"the build of {name} failed: {event['error'].strip()}", "")
                 image = (event.get("aux") or {}).get("ID") or image
-        except (docker.errors.DockerException, OSError, TypeError) as error:
-            raise K8rError(f"the build of {name} failed: {find_root_cause(error)}", "") from error
         return image
+
+    def _events(self, what: str, *args: Any, **options: Any) -> Iterator[Object]:
+        """What the daemon tells of a work; an error that it tells of is raised."""
+        import docker
+
+        for event in getattr(self._api, what)(*args, decode=True, **options):
+            detail = (event.get("errorDetail") or {}).get("message") or event.get("error")
+            if detail:
+                raise docker.errors.DockerException(detail)
+            yield event
 
     def tag(self, image: str, repository: str) -> str:
         """Name an image by its own id, so that equal builds have equal names."""
@@ -2960,21 +2970,15 @@ class Docker:
 
     def push(self, reference: str) -> str:
         """Push an image; its name by digest, which never changes. Raises K8rError."""
-        import docker
-
         repository, _, tag = reference.rpartition(":")
         digest, layers = "", LayerProgress()
-        try:
-            for event in self._api.push(repository, tag, stream=True, decode=True):
-                if event.get("error") or event.get("errorDetail"):
-                    detail = event.get("errorDetail") or {}
-                    raise push_error(repository, str(detail.get("message") or event.get("error")))
+        hint = "check K8R_REGISTRY and K8R_PROJECT, and docker login"
+        with explain_docker_errors(f"the image cannot be pushed to {repository}", hint):
+            for event in self._events("push", repository, tag, stream=True):
                 digest = (event.get("aux") or {}).get("Digest") or digest
                 self._progress(f"pushing {layers.take(event)}")
-        except (docker.errors.DockerException, OSError) as error:
-            raise push_error(repository, find_root_cause(error)) from error
-        if not digest:
-            raise push_error(repository, "the registry named no digest")
+            if not digest:
+                raise ValueError("the registry named no digest")
         return f"{repository}@{digest}"
 
     def pull(self, image: str) -> None:
@@ -2983,19 +2987,12 @@ class Docker:
 
         repository, tag = docker.utils.parse_repository_tag(image)
         layers = LayerProgress()
-        try:
+        with explain_docker_errors(f"the image {image} cannot be pulled", "check its name"):
             with contextlib.suppress(docker.errors.ImageNotFound):
                 self._api.inspect_image(image)
                 return
-            for event in self._api.pull(repository, tag or "latest", stream=True, decode=True):
-                if event.get("error"):
-                    raise docker.errors.DockerException(event["error"])
+            for event in self._events("pull", repository, tag or "latest", stream=True):
                 self._progress(f"pulling {image}: {layers.take(event)}")
-        except (docker.errors.DockerException, OSError) as error:
-            reason = find_root_cause(error)
-            raise K8rError(
-                f"the image {image} cannot be pulled: {reason}", "check its name"
-            ) from error
 
     def container(self, work: Workload, variables: Mapping[str, str]) -> LocalContainer:
         """A container like a pod's, without volumes. Its limit of memory is for swap, too,
@@ -3035,26 +3032,24 @@ class LocalContainer:
         """Run it and yield what it writes; `outcome` is then how it ended."""
         import docker
 
-        try:
-            with self._lock:
-                if self._stopped:
-                    return
-                self._id = self._api.create_container(**self._settings)["Id"]
-                pieces = self._api.attach(self._id, stream=True)
-                try:
-                    self._api.start(self._id)
-                except docker.errors.APIError as error:
-                    self.outcome = Outcome(128, f"StartError: {error.explanation}")
-                    return
-            yield from pieces
-            code = int(self._api.wait(self._id, timeout=None)["StatusCode"])
-            state = self._api.inspect_container(self._id)["State"]
-            self.outcome = Outcome(code, "OOMKilled" if state.get("OOMKilled") else "")
-        except (docker.errors.DockerException, OSError) as error:
-            reason = find_root_cause(error)
-            raise K8rError(f"docker cannot run {self._settings['image']}: {reason}") from error
-        finally:
-            self._do("remove_container", v=True, force=True)
+        with explain_docker_errors(f"docker cannot run {self._settings['image']}"):
+            try:
+                with self._lock:
+                    if self._stopped:
+                        return
+                    self._id = self._api.create_container(**self._settings)["Id"]
+                    pieces = self._api.attach(self._id, stream=True)
+                    try:
+                        self._api.start(self._id)
+                    except docker.errors.APIError as error:
+                        self.outcome = Outcome(128, f"StartError: {error.explanation}")
+                        return
+                yield from pieces
+                code = int(self._api.wait(self._id, timeout=None)["StatusCode"])
+                state = self._api.inspect_container(self._id)["State"]
+                self.outcome = Outcome(code, "OOMKilled" if state.get("OOMKilled") else "")
+            finally:
+                self._do("remove_container", v=True, force=True)
 
     def stop(self, signum: int) -> None:
         """Send the container a signal; it will not be started any more."""
@@ -3086,14 +3081,6 @@ class LayerProgress:
             self._done[layer] = min(int(detail.get("current") or 0), self._total[layer])
         done, total = sum(self._done.values()), sum(self._total.values())
         return f"{format_bar(done, total)} of {format_size(total)}" if total else "..."
-
-
-def push_error(repository: str, text: str) -> K8rError:
-    """The error of a push that was refused."""
-    return K8rError(
-        f"the image cannot be pushed to {repository}: {text.strip()}",
-        "check K8R_REGISTRY and K8R_PROJECT, and docker login",
-    )
 
 
 def build_load_command(context: str, image: str) -> Optional[List[str]]:
@@ -6209,10 +6196,14 @@ COMPLETION_WORD = "__complete"
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that reports errors as UsageError, in one line."""
+    """An argument parser that raises UsageError. ``text`` is its help, if not argparse's."""
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, text: str = "", **kwargs: Any) -> None:
         super().__init__(allow_abbrev=False, **kwargs)
+        self._text = text
+
+    def format_help(self) -> str:
+        return self._text or super().format_help()
 
     def print_help(self, file: Any = None) -> NoReturn:
         """Hand the text over, since only the console prints."""
@@ -6242,13 +6233,6 @@ def list_options(parser: argparse.ArgumentParser, valued: bool = False) -> Set[s
     """All options, of the subcommands too; ``valued`` those that take a value."""
     actions = [action for action in walk_actions(parser) if action.nargs is None or not valued]
     return {option for action in actions for option in action.option_strings}
-
-
-class MainParser(Parser):
-    """The parser of the top level, whose help is this file's docstring."""
-
-    def format_help(self) -> str:
-        return __doc__ or ""
 
 
 def wrap_parser(parse: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -6319,14 +6303,8 @@ def add_run(subparsers: Any) -> None:
     parser.add_argument(
         "source", metavar="SOURCE", help="a directory, git URL, Dockerfile or container image"
     )
-    add_job_options(parser)
-    add_container_options(parser)
-    add_secret_options(parser)
-    add_git_options(parser)
-    add_build_options(parser)
-    add_deployment_options(parser)
-    add_following_options(parser)
-    add_global_options(parser)
+    for add in (add_job_options, add_container_options, add_source_options, add_kind_options):
+        add(parser)
 
 
 def add_job_options(parser: argparse.ArgumentParser) -> None:
@@ -6342,7 +6320,7 @@ def add_job_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_container_options(parser: argparse.ArgumentParser) -> None:
-    """What the container is made of."""
+    """What the container is made of, and which secrets it sees."""
     add = open_group(parser, "the container")
     base = f"the image that a directory runs in; it needs sh and tar (default: {DEFAULT_IMAGE})"
     add("--base-image", "IMAGE", base, parse_image, default=DEFAULT_IMAGE)
@@ -6356,18 +6334,14 @@ def add_container_options(parser: argparse.ArgumentParser) -> None:
     add("--patch", "FILE", "merge FILE (YAML) into the pod template")
     restricted = 'meet the Pod Security Standard "restricted": no root, no privileges'
     add("--restricted", "", restricted)
-
-
-def add_secret_options(parser: argparse.ArgumentParser) -> None:
-    """Which secrets the container sees."""
     add = open_group(parser, "secrets")
     add("--secret-job", "NAME", "use the secrets made for jobs of this name (default: the job's)")
     add("--rm-secrets", "", "remove these secrets when the Job has ended")
     add("--pull-secret", "NAME", "a Secret with which the nodes pull the image", **REPEATED)
 
 
-def add_git_options(parser: argparse.ArgumentParser) -> None:
-    """How a repository is cloned."""
+def add_source_options(parser: argparse.ArgumentParser) -> None:
+    """How a repository is cloned, and how a Dockerfile is built."""
     add = open_group(parser, "a git repository")
     add("--ref", "REF", "the branch, tag or commit", parse_ref)
     add("--depth", "N", "clone the last N commits (default: 1)", parse_count, default=1)
@@ -6375,25 +6349,17 @@ def add_git_options(parser: argparse.ArgumentParser) -> None:
     image = f"the image that clones (default: {DEFAULT_GIT_IMAGE})"
     add("--git-image", "IMAGE", image, parse_image, default=DEFAULT_GIT_IMAGE)
     add("--git-insecure-host-key", "", "accept any SSH host key")
-
-
-def add_build_options(parser: argparse.ArgumentParser) -> None:
-    """How a Dockerfile is built."""
     add = open_group(parser, "a Dockerfile")
     add("--build-arg", "KEY[=VALUE]", "set an ARG of the Dockerfile", **REPEATED)
     add("--target", "STAGE", "build this stage")
     add("--platform", "OS/ARCH", "build for this platform")
 
 
-def add_deployment_options(parser: argparse.ArgumentParser) -> None:
-    """How something runs that does not end."""
+def add_kind_options(parser: argparse.ArgumentParser) -> None:
+    """Whether it ends, and what k8r does here meanwhile."""
     add = open_group(parser, "a service that does not end")
     add("--as-deployment", "", "make a Deployment with --num replicas, or update it")
     add("--port", "PORT", "put a Service before this port", parse_port)
-
-
-def add_following_options(parser: argparse.ArgumentParser) -> None:
-    """What k8r does here."""
     add = open_group(parser, "here")
     add("-d --detach", "", "start it, print its name, return")
     add("-f --follow", "", "show its output to the end (the default)")
@@ -6414,7 +6380,6 @@ def add_ls(subparsers: Any) -> None:
     text = "table, wide, json, yaml or name"
     add("-o --output", "FORMAT", text, choices=formats, default="table")
     add("-w --watch", "", "go on with what changes")
-    add_global_options(parser)
 
 
 def add_logs(subparsers: Any) -> None:
@@ -6433,7 +6398,6 @@ def add_logs(subparsers: Any) -> None:
     add("--timestamps", "", "the time before each line")
     add("--index", "I", "only the pods with this index", parse_number)
     add("--previous", "", "the container's run before it was restarted")
-    add_global_options(parser)
 
 
 def add_delete(subparsers: Any) -> None:
@@ -6450,7 +6414,6 @@ def add_delete(subparsers: Any) -> None:
     add("--done", "", "all of them that have ended")
     add("-f --force", "", "those that still run, too")
     add("--secrets", "", "the secrets made for them, too")
-    add_global_options(parser)
 
 
 def add_secret(subparsers: Any) -> None:
@@ -6475,7 +6438,6 @@ def add_secret(subparsers: Any) -> None:
     add("--delete", "", "remove the secret")
     add("--job-name", "JOB", "for jobs of this name (default: the directory's)")
     add("--show-yaml", "", "print it, its values hidden")
-    add_global_options(parser)
 
 
 def add_config(subparsers: Any) -> None:
@@ -6487,18 +6449,16 @@ def add_config(subparsers: Any) -> None:
         f"this directory's ({DIRECTORY_CONFIG}), and those of variables such as K8R_BASE_IMAGE.",
     )
     open_group(parser)("--show", "", "all options that have one, and where it comes from")
-    add_global_options(parser)
 
 
 def add_env(subparsers: Any) -> None:
     """`k8r env`."""
-    parser = subparsers.add_parser(
+    subparsers.add_parser(
         "env",
         help="print a shell function and completion",
         description="Print text for bash, zsh or sh: the function k8r, and its completion. "
         'In your rc file: eval "$(k8r env)"',
     )
-    add_global_options(parser)
 
 
 def add_update(subparsers: Any) -> None:
@@ -6510,12 +6470,11 @@ def add_update(subparsers: Any) -> None:
         "stays if the new one does not start.",
     )
     parser.add_argument("branch", metavar="BRANCH", nargs="?", help="from this branch on")
-    add_global_options(parser)
 
 
-def build_parser() -> MainParser:
+def build_parser() -> Parser:
     """The whole command line."""
-    parser = MainParser(prog="k8r")
+    parser = Parser(__doc__ or "", prog="k8r")
     parser.add_argument("--version", action="store_true", help=argparse.SUPPRESS)
     add_global_options(parser, top=True)
     parser.set_defaults(quiet=False)
@@ -6523,12 +6482,14 @@ def build_parser() -> MainParser:
     adders = (add_run, add_ls, add_logs, add_delete, add_secret, add_config, add_env, add_update)
     for add in adders:
         add(subparsers)
+    for subparser in set(subparsers.choices.values()):
+        add_global_options(subparser)
     return parser
 
 
 def parse_args(
     argv: Sequence[str],
-    parser: MainParser,
+    parser: Parser,
     defaults: Tuple[Sequence[str], Sequence[str]] = ((), ()),
 ) -> argparse.Namespace:
     """Parse a command line; `run` is implied. ``defaults`` are words that count less than
@@ -6551,7 +6512,7 @@ def parse_args(
 
 
 def name_subcommand(
-    words: List[str], command: Optional[Sequence[str]], parser: MainParser
+    words: List[str], command: Optional[Sequence[str]], parser: Parser
 ) -> Optional[int]:
     """Put the subcommand before its options, `run` where none is named; its position."""
     at = find_first_word(words, list_options(parser, valued=True))
@@ -6565,13 +6526,13 @@ def name_subcommand(
     return at
 
 
-def has_options_of_subcommands(words: Iterable[str], parser: MainParser) -> bool:
+def has_options_of_subcommands(words: Iterable[str], parser: Parser) -> bool:
     """Whether there are options among the words that only subcommands have."""
     own = {option for action in parser._actions for option in action.option_strings}
     return not (list_options(parser) - own).isdisjoint(word.partition("=")[0] for word in words)
 
 
-def unknown_word_error(word: str, subcommand: Optional[str], parser: MainParser) -> UsageError:
+def unknown_word_error(word: str, subcommand: Optional[str], parser: Parser) -> UsageError:
     """The error for a word that the subcommand does not know."""
     if not word.startswith("-"):
         return UsageError(
@@ -6671,7 +6632,7 @@ class Defaults:
     what they may be is argparse's to check, and checked in one place.
     """
 
-    def __init__(self, env: Environment, parser: MainParser) -> None:
+    def __init__(self, env: Environment, parser: Parser) -> None:
         self._env = env
         self._run = list_subcommands(parser)["run"]
         self._common = {action.dest for action in parser._actions}
@@ -7074,7 +7035,7 @@ def complete_words(words: Sequence[str], env: Environment) -> List[str]:
 
 
 def complete_argument(
-    parser: MainParser, option: bool, before: Sequence[str], env: Environment
+    parser: Parser, option: bool, before: Sequence[str], env: Environment
 ) -> Iterable[str]:
     """The options or arguments of a subcommand, or the subcommands where none is named."""
     at = find_first_word(before, list_options(parser, valued=True))
@@ -7161,15 +7122,14 @@ def dispatch(words: Sequence[str], env: Environment, console: Console) -> int:
     try:
         parser = build_parser()
         args = parse_args(words, parser)
-        if args.subcommand not in ("env", "update", None):
+        if args.version:
+            raise PrintAndExit(describe_version() + "\n")
+        if args.subcommand not in ("env", "update"):
             defaults = Defaults(env, parser)
             found = defaults.load()
             args = parse_args(words, parser, defaults.split(found)) if found else args
     except PrintAndExit as answer:
         console.data(str(answer).encode())
-        return ExitCode.OK
-    if args.version:
-        console.text(describe_version())
         return ExitCode.OK
     k8s = K8sRun(
         args.namespace,
