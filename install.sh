@@ -10,30 +10,32 @@ set -eu
 self=$0
 newline='
 '
-begin='# >>> k8r >>>'
-end='# <<< k8r <<<'
+# The first version of k8r that need not know what its first ones left behind.
+# shellcheck disable=SC2034 # a test compares it with the version of k8r
+old_layouts_until=0.3
 # What a version is made of, where there is no git to say so.
 files='k8r.py pyproject.toml uv.lock install.sh README.md LICENSE CHANGELOG.md'
 # What a first run and a later removal have to find.
 home='' launcher='' bin='' checkout='' url='' branch='' current='' staged='' unproven='' locked=''
 
 usage() {
-    cat <<'USAGE'
-usage: sh install.sh                     install this checkout, or bring it up to date
+    say 'usage: sh install.sh                     install this checkout, or bring it up to date
        sh install.sh --update [BRANCH]   the newest of where k8r came from
        sh install.sh --uninstall         remove k8r and all that this script made
        curl -fsSL URL/install.sh | K8R_REPO=URL sh
 
 environment:
-  K8R_REPO     the git repository, where there is no checkout beside this script
-  K8R_BRANCH   its branch or tag (default: the repository's own choice)
-  K8R_HOME     where k8r lives (default: ~/.local/share/k8r)
-  K8R_BIN      where the command goes (default: ~/.local/bin)
-USAGE
+  K8R_REPO            the git repository, where there is no checkout beside this script
+  K8R_BRANCH          its branch or tag (default: the one that it has checked out)
+  K8R_HOME            where k8r lives (default: ~/.local/share/k8r)
+  K8R_BIN             where the command goes (default: ~/.local/bin)
+  K8R_NO_MODIFY_PATH  if 1, no rc file of a shell is changed'
 }
 
-say() { printf '%s\n' "$*"; }
-warn() { printf 'install.sh: %s\n' "$*" >&2; }
+# What comes before the host in a URL may be a token.
+hide() { LC_ALL=C sed 's,://[^[:space:]]*@,://***@,g'; }
+say() { printf '%s\n' "$*" | hide; }
+warn() { printf 'install.sh: %s\n' "$*" | hide >&2; }
 die() {
     warn "$*"
     exit 1
@@ -66,6 +68,9 @@ locate() {
         launcher=$(absolute "${K8R_BIN:-$HOME/.local/bin}")/k8r
     fi
     bin=$(dirname "$launcher")
+    case $home$launcher in
+    *"$newline"*) die "the directories of k8r cannot have a line break in their names" ;;
+    esac
     current=$(readlink "$home/current" 2>/dev/null) || current=
     current=${current##*/}
 }
@@ -108,10 +113,17 @@ missing() {
     die "$1; install it (Debian, Ubuntu: apt install $2; Fedora: dnf install $3; macOS: $4)"
 }
 
-# macOS has a git and a python3 that only offer to install one.
+# macOS has a git and a python3 that only offer to install one. In a git hook the
+# environment leads git to the hook's repository.
 need_git() {
     git --version >/dev/null 2>&1 || missing "git is missing" git git "xcode-select --install"
+    for name in $(env -i PATH="$PATH" git rev-parse --local-env-vars) GIT_DEFAULT_HASH; do
+        unset "$name"
+    done
 }
+
+# A git that runs no program because a repository's configuration says so.
+git() { command git -c core.hooksPath=/dev/null -c core.fsmonitor=false "$@"; }
 
 # Sets uv: the user's, where it is new enough, or one in home.
 find_uv() {
@@ -196,7 +208,7 @@ fetch() {
     staged=$home/versions/.new
     rm -rf "$staged" "$home"/versions/.new.*
     if [ -f "$1/k8r.py" ] && [ ! -e "$1/.git" ]; then
-        [ -z "$2" ] || die "$1 is no git repository, hence has no branch $2"
+        [ -z "$2" ] || die "$1 is not a git repository, hence has no branch $2"
         fetch_files "$1"
     else
         fetch_commit "$1" "$2"
@@ -274,10 +286,9 @@ build() {
 # Makes $2 a link to $1 in one step, whatever was there.
 # Neither POSIX' mv nor ln can replace a link to a directory; Python can.
 link() {
-    rm -f "$2.new"
-    ln -s "$1" "$2.new"
-    "$home/versions/$version/.venv/bin/python" -I -c \
-        'import os, sys; os.replace(sys.argv[1], sys.argv[2])' "$2.new" "$2"
+    rm -f "$2.new" && ln -s "$1" "$2.new" &&
+        "$home/versions/$version/.venv/bin/python" -I -c \
+            'import os, sys; os.replace(sys.argv[1], sys.argv[2])' "$2.new" "$2"
 }
 
 # Removes all versions but the new one and the one before, which may be running.
@@ -309,12 +320,9 @@ is_launcher() {
     esac
 }
 
-# The layout of old: a folder, which is a checkout, where the command is now.
-has_old_layout() { [ -d "$HOME/.local/bin/k8r" ] && [ -f "$HOME/.local/bin/k8r/k8r.py" ]; }
-
 refuse_what_is_not_ours() {
     if [ -e "$launcher" ] || [ -L "$launcher" ]; then
-        is_launcher || { [ "$launcher" = "$HOME/.local/bin/k8r" ] && has_old_layout; } ||
+        is_launcher || { [ "$launcher" = "$HOME/.local/bin/k8r" ] && has_old_folder; } ||
             die "$launcher is there already, and not made by this; remove it or set K8R_BIN"
     fi
     [ ! -e "$home/made" ] || return 0
@@ -343,6 +351,112 @@ make_launcher() {
 
 # ---- rc files
 
+# Changes the rc files that stdin names. What one is to hold is written beside it, compared
+# and moved, so that nothing is lost, whatever fails. The line tells what there was before
+# it, so that its removal gives back the very bytes.
+# shellcheck disable=SC2016 # this is Python
+editor='
+import os, re, shutil, sys
+
+def warn(text):
+    os.write(2, b"install.sh: note: " + text + b"\n")
+
+task, line = map(os.fsencode, sys.argv[1:])
+OWN, CUT = b", in a file of its own", b", after a line without an end"
+END = rb"[ \t]*\r?(?:\n|\Z)"
+LINE = rb"^" + re.escape(line) + b"(?:" + OWN + b"|" + CUT + b")?" + END
+BLOCK = rb"# >>> k8r >>>\n(?:(?!# [<>]{3} k8r).*\n){5}# <<< k8r <<<\n"
+BLOCK = rb"(?:\A\n|(?<=\n)\n|^)" + BLOCK + rb"|\n" + BLOCK + rb"\Z"
+FOREIGN = rb"^[ \t]*(?:function[ \t]+k8r\b|k8r[ \t]*\(\)|alias[ \t]+k8r=)|\.local/bin/k8r/"
+# With the comment before it, if that begins `# k8r`.
+FUNCTION = (
+    rb"^(?:[ \t]*#+ *k8r.*\n(?:[ \t]*#.*\n)*)?"
+    rb"([ \t]*)(?:function[ \t]+k8r(?:[ \t]*\(\))?|k8r[ \t]*\(\))[ \t]*"
+    rb"(?:\{.*\.local/bin/k8r/.*[; \t]\}[ \t]*|(?:\{(?!.*[; \t]\}[ \t]*\n).*)?\n"
+    rb"(?:(?!\1\}).*\n)*?.*\.local/bin/k8r/.*\n(?:(?!\1\}).*\n)*\1\})(?:\n|\Z)"
+)
+PATTERNS = {
+    b"add": BLOCK,
+    b"migrate": BLOCK,
+    b"remove": BLOCK + rb"|\n" + re.escape(line + CUT) + rb"\n\Z|" + LINE,
+    b"remove-completion": rb"^eval \"\$\(k8r env\)\"" + END,
+    b"remove-function": FUNCTION,
+}
+
+def read(path):
+    if not os.path.lexists(path):
+        return None
+    if not os.path.isfile(path):
+        raise OSError(0, "it is not a file")
+    with open(path, "rb") as stream:
+        return stream.read()
+
+def replace(path, old, new):
+    beside = b"%s.k8r-%d" % (path, os.getpid())
+    try:
+        with open(beside, "xb") as stream:
+            if old is not None:
+                status = os.stat(path)
+                os.chown(beside, status.st_uid, status.st_gid)
+                shutil.copystat(path, beside)
+            stream.write(new)
+            stream.flush()
+            os.fsync(stream.fileno())
+        if read(beside) != new or read(path) != old:
+            raise OSError(0, "it changed meanwhile")
+        os.replace(beside, path)
+    finally:
+        if os.path.lexists(beside):
+            os.remove(beside)
+
+def change(name):
+    path = os.path.realpath(name)
+    old = read(path)
+    text = old or b""
+    new = re.sub(b"(?m)" + PATTERNS[task], b"", text)
+    own = old is None or not new and (OWN in text or text.startswith(b"# >>>"))
+    if task == b"add" or task == b"migrate" and new != text:
+        if not re.search(b"(?m)" + LINE, new):
+            end = OWN if own else CUT if new[-1:] not in b"\n" else b""
+            new += b"\n" * (end == CUT) + line + end + b"\n"
+    if new != text:
+        if old is not None and not os.access(path, os.W_OK):
+            raise OSError(0, "it is read-only")
+        if task == b"remove-function":
+            backup = name + b".k8r-backup"
+            while os.path.lexists(backup):
+                backup += b"~"
+            os.link(path, backup)
+            os.write(1, b"took out the old function k8r; before: " + backup + b"\n")
+        if own and not new:
+            os.remove(path)
+        else:
+            replace(path, old, new)
+        os.write(1, b"changed " + name + b"\n")
+    left = re.search(b"(?m)" + FOREIGN, new)
+    if left and task == b"remove-function":
+        at = b", line %d, " % (new.count(b"\n", 0, left.start()) + 1)
+        warn(name + at + b"has a k8r of its own, which comes before the command")
+
+failed = 0
+for name in dict.fromkeys(sys.stdin.buffer.read().rstrip().split(b"\n")):
+    try:
+        change(name)
+    except OSError as error:
+        failed = 1
+        warn(b"cannot write %s (%s)" % (name, error.strerror.encode()))
+sys.exit(failed)
+'
+
+# Does $1, one of the editor's tasks, to the rc files that stdin names.
+edit() {
+    [ -z "${K8R_NO_MODIFY_PATH:-}" ] || return 0
+    for python in "$home/current/.venv/bin/python" "$home/uv/bin/python" python3; do
+        ! "$python" -c '' 2>/dev/null </dev/null || break
+    done
+    "$python" -I -c "$editor" "$1" "$(rc_line)"
+}
+
 # The rc files in which the user's shell looks for PATH, a line each.
 rc_files() {
     case ${SHELL:-} in
@@ -367,96 +481,59 @@ all_rc_files() {
     for name in .zshenv .zprofile .zshrc; do
         printf '%s\n' "$HOME/$name" "${ZDOTDIR:-$HOME}/$name"
     done
-    cat "$home/rc" 2>/dev/null || :
+    # ZDOTDIR may have been another one at the installation.
+    remembered rc '1,$'
 }
 
-# The block. It may be read twice, by a login file and the .bashrc that this reads.
-block() {
-    if [ "$bin" = "$HOME/.local/bin" ]; then
-        # shellcheck disable=SC2016 # the shell that reads it has its own HOME
-        quoted='"$HOME/.local/bin"'
-    else
-        quoted=\'$(printf %s "$bin" | sed "s/'/'\\\\''/g")\'
-    fi
-    cat <<BLOCK
-$begin
-# From k8r's install.sh; --uninstall takes it out.
-case ":\$PATH:" in
-*:$quoted:*) ;;
-*) export PATH=$quoted:"\$PATH" ;;
-esac
-$end
-BLOCK
+# $1 as a word of shell text.
+quote() { printf "'%s'" "$(printf %s "$1" | LC_ALL=C sed "s/'/'\\\\''/g")"; }
+
+# The line for an rc file. It does nothing once the env file is gone.
+rc_line() {
+    word=$(quote "$home/env")
+    # An rc file may be that of several machines.
+    [ "$home" != "$HOME/.local/share/k8r" ] || word="\"\$HOME/.local/share/k8r/env\""
+    printf '%s\n' "[ ! -r $word ] || . $word # k8r"
 }
 
+# Makes the env file, and the line from a block of old. It may be read twice, by a login
+# file and the .bashrc that this reads.
+make_env() {
+    word=$(quote "$bin")
+    printf '%s\n' "# From k8r's install.sh: a line in the shell's rc file reads this." \
+        "case \":\$PATH:\" in" "*:$word:*) ;;" "*) export PATH=$word:\"\$PATH\" ;;" "esac" \
+        >"$home/env.new"
+    mv -f "$home/env.new" "$home/env"
+    all_rc_files | edit migrate || :
+}
+
+# Has new shells read the env file, and tells what this one needs.
 add_to_path() {
     case ":$PATH:" in
     *:"$bin":*) return ;;
     esac
-    rc_files | sort -u | while IFS= read -r rc; do
-        add_block "$rc"
-    done
+    rcs=$({ remembered rc '1,$' && rc_files; } | sort -u)
+    printf '%s\n' "$rcs" >"$home/rc"
+    if [ -z "${K8R_NO_MODIFY_PATH:-}" ] && rc_files | edit add; then
+        how='open a new terminal, or type:'
+    else
+        how='put this into an rc file of your shell:'
+    fi
+    say "to have it on PATH, $how . $(quote "$home/env")"
     case ${SHELL:-} in
     */bash | */zsh | */sh | */dash | */ksh | '') ;;
     *) warn "note: ${SHELL##*/} may not read $HOME/.profile; put $bin on its PATH" ;;
     esac
 }
 
-# Puts the block into the rc file $1. An existing file gets a newline first, be it the
-# one that its last line lacks or an empty line: what is to be taken out again is
-# known without looking at what was there, and a block at the very start tells that
-# the file was made here.
-add_block() {
-    [ "$(sed -n "/^$begin\$/,/^$end\$/p" "$1" 2>/dev/null)" != "$(block)" ] || return 0
-    remove_block "$1" || return 0
-    gap=
-    [ ! -e "$1" ] || gap=$newline
-    if (printf '%s%s\n' "$gap" "$(block)" >>"$1") 2>/dev/null; then
-        printf '%s\n' "$1" >>"$home/rc"
-        say "$bin is on PATH by $1, in new shells"
-    else
-        warn "note: cannot write $1; put $bin on PATH yourself"
-    fi
-}
+# ---- What the first versions left behind, until version $old_layouts_until
 
-# Takes the block out of the rc file $1.
-remove_block() {
-    range=$(LC_ALL=C awk -v begin="$begin" -v end="$end" '
-        { start = at; at += length($0) + 1 }
-        $0 == begin { from = start - 1; seen = 1 }
-        $0 == end && seen { print from, at; exit }' "$1" 2>/dev/null) || return 0
-    [ -n "$range" ] || return 0
-    from=${range% *} to=${range#* }
-    if [ "$from" -ge 0 ]; then
-        cut_out "$1" "$from" "$to" && say "removed the block in $1"
-    elif [ "$to" -eq "$(wc -c <"$1")" ]; then
-        rm -f "$1" && say "removed $1"
-    else
-        cut_out "$1" 0 "$to" && say "removed the block in $1"
-    fi
-}
-
-# Takes the bytes from $2 to $3 out of the file $1, which stays the file that it is.
-cut_out() {
-    rest=$(mktemp)
-    {
-        [ "$2" -eq 0 ] || head -c "$2" "$1"
-        tail -c "+$(($3 + 1))" "$1"
-    } >"$rest"
-    if ! (cat "$rest" >"$1") 2>/dev/null; then
-        warn "cannot write $1; what it should hold is in $rest"
-        return 1
-    fi
-    rm -f "$rest"
-}
-
-# ---- The old layout
+# A folder, which is a checkout, where the command is now.
+has_old_folder() { [ -d "$HOME/.local/bin/k8r" ] && [ -f "$HOME/.local/bin/k8r/k8r.py" ]; }
 
 move_old_layout() {
-    all_rc_files | sort -u | while IFS= read -r rc; do
-        [ ! -f "$rc" ] || remove_old_function "$rc"
-    done
-    has_old_layout || return 0
+    all_rc_files | edit remove-function || :
+    has_old_folder || return 0
     place=$home/old-layout-$(date +%Y%m%d%H%M%S)
     mv "$HOME/.local/bin/k8r" "$place"
     say "moved the old $HOME/.local/bin/k8r to $place"
@@ -464,63 +541,28 @@ move_old_layout() {
     [ "$url" != "$(cd "$HOME" && pwd -P)/.local/bin/k8r" ] || url=$place
 }
 
-# Takes the function k8r that calls the old layout out of the rc file $1.
-remove_old_function() {
-    range=$(old_function "$1") || return 0
-    if [ -n "$range" ]; then
-        backup=$1.k8r-backup
-        [ ! -e "$backup" ] || backup=$backup-$(date +%Y%m%d%H%M%S)
-        cp -p "$1" "$backup" && cut_out "$1" "${range% *}" "${range#* }" &&
-            say "took the old function k8r out of $1 (before: $backup)"
-    fi
-    left=$(grep -nE '^[[:space:]]*(function[[:space:]]+k8r|k8r[[:space:]]*\(\)|alias[[:space:]]+k8r=)|\.local/bin/k8r/' \
-        "$1") || return 0
-    warn "note: $1, line ${left%%:*}, has a k8r of its own, which comes before the command"
-}
-
-# The bytes of the function in the file $1, with the comment that begins `# k8r`.
-# One that does not call the old layout is somebody else's.
-old_function() {
-    LC_ALL=C awk '
-        { start = at; at += length($0) + 1 }
-        !inside && /^[ \t]*#/ {
-            if (!comment && $0 ~ /^[ \t]*#+ *k8r/) { comment = 1; from = start }
-            next
-        }
-        !inside && /^[ \t]*(function[ \t]+k8r([ \t]*\(\))?|k8r[ \t]*\(\))[ \t]*(\{|$)/ {
-            inside = 1
-            calls = 0
-            if (!comment) from = start
-            indent = $0
-            sub(/[^ \t].*/, "", indent)
-            last = ($0 ~ /[; \t]\}[ \t]*$/)
-        }
-        { comment = 0 }
-        inside {
-            if (index($0, ".local/bin/k8r/")) calls = 1
-            if (last || $0 == indent "}") {
-                if (calls) { print from, at; exit }
-                inside = 0
-            }
-            last = 0
-        }' "$1" 2>/dev/null
-}
-
 # ---- Installing, updating, removing
 
-# One at a time. A lock whose process is gone is nobody's.
+# One at a time. A lock is a link to nothing but the number of its process, since a link
+# is made in one step; one without such a process is nobody's.
 lock() {
     for attempt in 1 2; do
-        if (set -C && printf '%s\n' "$$" >"$home/lock") 2>/dev/null; then
+        if ln -s "$$" "$home/lock" 2>/dev/null; then
             locked=yes
             return
         fi
-        owner=$(remembered lock)
-        if [ "$attempt" = 2 ] || kill -0 "${owner:-0}" 2>/dev/null; then
+        owner=$({ readlink "$home/lock" || cat "$home/lock"; } 2>/dev/null |
+            sed -n '1s/^\([1-9][0-9]\{0,8\}\)$/\1/p')
+        [ -z "$owner" ] || ! is_running "$owner" ||
             die "process $owner is installing k8r in $home; if not, remove $home/lock"
-        fi
-        rm -f "$home/lock"
+        [ "$attempt" = 2 ] || rm -rf "$home/lock"
     done
+    die "cannot make $home/lock"
+}
+
+# Another user's process cannot be sent a signal.
+is_running() {
+    kill -0 "$1" 2>/dev/null || [ -d "/proc/$1" ] || ps -p "$1" >/dev/null 2>&1
 }
 
 # Removes what is half done, and all of it where no version was there before.
@@ -531,7 +573,7 @@ clean_up() {
     [ -z "$staged" ] || rm -rf "$staged"
     [ -z "$unproven" ] || rm -rf "$unproven"
     rm -f "$home/lock"
-    [ -L "$home/current" ] || remove_home
+    [ -L "$home/current" ] && [ -e "$home/launcher" ] || remove_home
     exit "$code"
 }
 
@@ -558,12 +600,13 @@ install() {
     move_old_layout
     remember_source
     make_launcher
-    add_to_path
+    make_env
     if [ "$current" = "$previous" ]; then
-        say "$shown ($current) was installed already: $launcher"
+        say "${shown%% (*} ($current) was installed already: $launcher"
     else
-        say "installed $shown ($current): $launcher"
+        say "installed ${shown%% (*} ($current): $launcher"
     fi
+    add_to_path
 }
 
 update() {
@@ -576,26 +619,26 @@ update() {
     fetch "$url" "$branch"
     bring_in
     remember_source
+    make_env
+    # What it says of its commit is about the version before.
     if [ "$current" = "$previous" ]; then
-        say "$shown ($current) is up to date"
+        say "${shown%% (*} ($current) is up to date"
     else
-        say "updated to $shown ($current) from ${previous:-nothing}"
+        say "updated to ${shown%% (*} ($current) from ${previous:-nothing}"
     fi
 }
 
 uninstall() {
     kept=0
-    if is_our_link "$launcher"; then
-        rm -f "$launcher"
-        say "removed $launcher"
-    fi
-    rcs=$(all_rc_files | sort -u)
-    while IFS= read -r rc; do
-        [ ! -f "$rc" ] || remove_block "$rc" || kept=1
-    done <<RCS
-$rcs
-RCS
     if [ -e "$home/made" ]; then
+        clean_up_at_the_end
+        lock
+    fi
+    all_rc_files | edit remove || kept=1
+    if [ -n "$locked" ]; then
+        remove_launcher
+        # Without any k8r, completion would be an error in each new shell.
+        command -v k8r >/dev/null || all_rc_files | edit remove-completion || kept=1
         remove_home
         say "removed $home"
     else
@@ -607,20 +650,23 @@ RCS
     return "$kept"
 }
 
-# Removes what was made in home, and the directories that were made for it.
+remove_launcher() { ! is_our_link "$launcher" || rm -f "$launcher"; }
+
+# Removes the command and what was made in home, and the directories that were made.
 remove_home() {
-    made=$(cat "$home/made") || return 0
+    made=$(cat "$home/made" 2>/dev/null) || return 0
+    remove_launcher
+    rm -f "$home/current" "$home/current.new"
     rm -rf "$home/versions" "$home/uv"
-    rm -f "$home/current" "$home/current.new" "$home/source" "$home/source.new" \
-        "$home/launcher" "$home/rc" "$home/lock" "$home/made"
+    rm -f "$home/source" "$home/source.new" "$home/launcher" "$home/env" "$home/env.new" \
+        "$home/rc" "$home/lock" "$home/made"
     printf '%s\n' "$made" | sort -r | while IFS= read -r dir; do
         [ -z "$dir" ] || rmdir "$dir" 2>/dev/null || :
     done
 }
 
 main() {
-    # The last three are set in git's hooks, which may run this.
-    unset CDPATH GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE
+    unset CDPATH
     task=install
     case ${1-} in
     -h | --help)

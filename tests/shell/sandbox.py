@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -115,6 +116,12 @@ def git(where: Path, *args: str) -> str:
     ).stdout.decode()
 
 
+def default_signals() -> None:
+    """In a child: what a terminal or nohup lets these tests ignore, it does not ignore."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def commit_all(where: Path) -> str:
     """Commit what is in `where`, and return the name of the version that it makes."""
     git(where, "add", "-A")
@@ -217,6 +224,15 @@ class Sandbox:
             timeout=240,
         )
         return Ended(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def read_only(self, path: Path, *command: str) -> Ended:
+        """Run a command for which `path`, without a right to write, is read-only to root too."""
+        if os.geteuid() != 0:
+            return self.run(*command)
+        for name in ("mount", "unshare"):
+            self.tool(name, need(name))
+        script = 'mount --bind "$1" "$1"; mount -o remount,bind,ro "$1"; shift; exec "$@"'
+        return self.run("unshare", "-m", "/bin/sh", "-ec", script, "-", str(path), *command)
 
     def install(self, checkout: Path, *args: str, shell: str = "sh", **env: str) -> Ended:
         """Run the checkout's install.sh."""

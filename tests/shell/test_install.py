@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -187,7 +188,7 @@ RC_FILES = {
 
 @pytest.mark.parametrize("content", RC_FILES.values(), ids=RC_FILES)
 def test_an_rc_file_comes_back_as_it_was(sandbox: Sandbox, small: Small, content: bytes) -> None:
-    """One block, however often it is installed; then the same bytes, in the same file."""
+    """One line, however often it is installed; then the same bytes, in the same file."""
     real = sandbox.home / "dotfiles"
     real.write_bytes(content)
     real.chmod(0o640)
@@ -197,14 +198,14 @@ def test_an_rc_file_comes_back_as_it_was(sandbox: Sandbox, small: Small, content
     for _ in range(2):
         assert sandbox.install(small.path).code == 0
         assert real.read_bytes().startswith(content)
-        assert real.read_bytes().count(b"# >>> k8r >>>\n") == 1
+        assert real.read_bytes().count(b"/k8r/env") == 2  # in one line
     assert sandbox.new_shell("bash", "-ic", "k8r --version").out == "k8r 1.0\n"
     assert sandbox.install(small.path, "--uninstall").code == 0
     assert snapshot(sandbox.home) == before
 
 
-def test_lines_after_the_block_stay(sandbox: Sandbox, small: Small) -> None:
-    """What was written after the block was there is not of its kind."""
+def test_lines_after_the_line_stay(sandbox: Sandbox, small: Small) -> None:
+    """What was written after the line was there is not of its kind."""
     assert sandbox.install(small.path).code == 0
     with (sandbox.home / ".bashrc").open("a") as file:
         file.write("mine=1")
@@ -238,7 +239,7 @@ def test_the_files_that_bash_reads(
         (sandbox.home / name).write_text(content)
     assert sandbox.install(small.path).code == 0
     found = {path.name for path in sandbox.home.iterdir() if path.is_file()}
-    assert {name for name in found if ">>> k8r" in (sandbox.home / name).read_text()} == touched
+    assert {name for name in found if "/k8r/env" in (sandbox.home / name).read_text()} == touched
     for flags in ("-ic", "-lic"):
         assert sandbox.new_shell("bash", flags, "k8r --version").out == "k8r 1.0\n", flags
     path = sandbox.new_shell("bash", "-lic", 'echo "$PATH"').out
@@ -265,7 +266,7 @@ def test_another_shell(sandbox: Sandbox, small: Small) -> None:
     done = sandbox.install(small.path, SHELL="/usr/bin/fish")
     assert done.code == 0
     assert "fish may not read" in done.err
-    assert ">>> k8r" in (sandbox.home / ".profile").read_text()
+    assert "/k8r/env" in (sandbox.home / ".profile").read_text()
 
 
 def test_a_read_only_rc_file(sandbox: Sandbox, small: Small) -> None:
@@ -274,14 +275,7 @@ def test_a_read_only_rc_file(sandbox: Sandbox, small: Small) -> None:
     rc.write_text("x=1\n")
     rc.chmod(0o444)
     (sandbox.home / ".profile").write_text(". ~/.bashrc\n")
-    command = ["sh", str(small.path / "install.sh")]
-    if os.geteuid() == 0:
-        # root may write anything that is not mounted read-only.
-        script = 'mount --bind "$1" "$1"; mount -o remount,bind,ro "$1"; shift; exec "$@"'
-        command = [need("unshare"), "-m", "/bin/sh", "-ec", script, "-", str(rc), *command]
-        for name in ("mount", "unshare"):
-            sandbox.tool(name, need(name))
-    done = sandbox.run(*command)
+    done = sandbox.read_only(rc, "sh", str(small.path / "install.sh"))
     assert done.code == 0, done.err
     assert f"cannot write {rc}" in done.err
     assert rc.read_text() == "x=1\n"
@@ -323,11 +317,12 @@ def test_other_places(sandbox: Sandbox, small: Small) -> None:
 
 
 def test_moved_to_another_bin(sandbox: Sandbox, small: Small) -> None:
-    """The block in the rc file follows."""
+    """The env file follows; the line in the rc file stays as it is."""
     assert sandbox.install(small.path).code == 0
-    assert sandbox.install(small.path, K8R_BIN=str(sandbox.home / "bin")).code == 0
     rc = (sandbox.home / ".bashrc").read_text()
-    assert rc.count(">>> k8r") == 1 and f"'{sandbox.home}/bin'" in rc
+    assert sandbox.install(small.path, K8R_BIN=str(sandbox.home / "bin")).code == 0
+    assert (sandbox.home / ".bashrc").read_text() == rc
+    assert sandbox.new_shell("bash", "-ic", "k8r --version").out == "k8r 1.0\n"
     assert not sandbox.launcher.is_symlink()
     assert sandbox.install(small.path, "--uninstall").code == 0
     assert snapshot(sandbox.home) == {}
@@ -370,10 +365,66 @@ def test_help_and_wrong_usage(sandbox: Sandbox) -> None:
     assert snapshot(sandbox.home) == {}
 
 
-def test_git_variables_of_a_hook(sandbox: Sandbox, small: Small) -> None:
-    """A hook's GIT_DIR does not lead to another repository."""
-    done = sandbox.install(small.path, GIT_DIR="/nonexistent", GIT_INDEX_FILE="/nonexistent")
+def test_in_a_git_hook(sandbox: Sandbox, small: Small, tmp_path: Path) -> None:
+    """What git sets for a hook of one repository does not lead to that repository."""
+    git(tmp_path, "init", "-q", "other")
+    hook = tmp_path / "other/.git/hooks/post-commit"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(f"#!/bin/sh\nGIT_DEFAULT_HASH=sha256 sh {small.path}/install.sh\n")
+    hook.chmod(0o755)
+    commit = ("commit", "-q", "--allow-empty", "-m", "A state")
+    done = sandbox.run(
+        *("git", "-c", "user.name=k8r", "-c", "user.email=k8r@localhost"),
+        *("-C", str(tmp_path / "other"), "-c", "core.worktree=/nonexistent", *commit),
+    )
+    assert "installed k8r 1.0" in done.out + done.err
+    assert sandbox.version() == "k8r 1.0"
+
+
+@pytest.mark.parametrize("name", git(ROOT, "rev-parse", "--local-env-vars").split())
+def test_git_variables(sandbox: Sandbox, small: Small, name: str) -> None:
+    """Each of those that belong to one repository is without effect."""
+    done = sandbox.install(small.path, **{name: "/nonexistent"})
     assert (done.code, done.err) == (0, "")
+
+
+def test_git_starts_no_program(sandbox: Sandbox, small: Small, tmp_path: Path) -> None:
+    """No hook, no monitor of the file system, be they the user's or the repository's."""
+    mark = tmp_path / "started"
+    hooks = tmp_path / "hooks"
+    hooks.mkdir()
+    (sandbox.home / ".gitconfig").write_text(f"[core]\n  hooksPath = {hooks}\n")
+    for name in ("post-checkout", "reference-transaction", "monitor"):
+        (hooks / name).write_text(f"#!/bin/sh\necho {name} >> {mark}\n")
+        (hooks / name).chmod(0o755)
+    git(small.path, "config", "core.fsmonitor", str(hooks / "monitor"))
+    done = sandbox.install(small.path)
+    assert (done.code, done.err) == (0, "")
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("where", ["K8R_REPO", "origin"])
+def test_a_token_is_not_printed(sandbox: Sandbox, small: Small, tmp_path: Path, where: str) -> None:
+    """A URL's user and password are in no message, git's own included."""
+    url = "http://user:s3cr@et/x@127.0.0.1:9/k8r.git"
+    if where == "origin":
+        assert sandbox.install(small.path).code == 0
+        git(small.path, "remote", "add", "origin", url)
+        assert sandbox.install(small.path).code == 0
+        done = sandbox.update()
+    else:
+        done = sandbox.piped(K8R_REPO=url, K8R_BRANCH="next")
+    assert done.code == 1
+    assert "127.0.0.1:9/k8r.git" in done.err
+    assert "s3cr" not in done.out + done.err and "user" not in done.out + done.err
+
+
+def test_the_end_of_what_is_old() -> None:
+    """When k8r has this version, install.sh need not move old layouts over any more."""
+    text = (ROOT / "install.sh").read_text()
+    (until,) = re.findall(r"^old_layouts_until=([0-9.]+)$", text, re.M)
+    (version,) = re.findall(r'^__version__ = "([0-9.]+)"$', (ROOT / "k8r.py").read_text(), re.M)
+    assert [int(part) for part in version.split(".")] < [int(part) for part in until.split(".")]
 
 
 def test_an_activated_environment(sandbox: Sandbox, small: Small, tmp_path: Path) -> None:

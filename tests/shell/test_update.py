@@ -12,7 +12,7 @@ from typing import Callable
 
 import pytest
 
-from sandbox import Sandbox, Small, commit_all, git, snapshot
+from sandbox import Sandbox, Small, commit_all, default_signals, git, need, snapshot
 
 
 @pytest.fixture
@@ -230,6 +230,7 @@ def stopped_in_sync(sandbox: Sandbox) -> "subprocess.Popen[str]":
         stdout=subprocess.PIPE,
         universal_newlines=True,
         start_new_session=True,
+        preexec_fn=default_signals,
     )
     assert process.stdout
     with process.stdout:
@@ -251,6 +252,53 @@ def test_two_at_once(installed: Sandbox, small: Small) -> None:
     (installed.place / "lock").write_text(f"{ended.pid}\n")
     assert installed.update().code == 0
     assert installed.version() == "k8r 2.0"
+
+
+@pytest.mark.parametrize("content", ["", "\n", "no number\n", "0\n", "-1\n", "\0\n", "9" * 30])
+def test_a_lock_of_nobody(installed: Sandbox, small: Small, content: str) -> None:
+    """What names no process, as after a full disk, keeps nobody out."""
+    small.set("2.0")
+    (installed.place / "lock").write_text(content)
+    done = installed.update()
+    assert (done.code, done.err) == (0, "")
+    assert installed.version() == "k8r 2.0"
+    assert not os.path.lexists(installed.place / "lock")
+
+
+def test_a_lock_of_another_user(installed: Sandbox) -> None:
+    """That its process cannot be sent a signal does not mean that it is gone."""
+    command = ["sh", str(installed.place / "current/install.sh"), "--update"]
+    number = "1"
+    other = None
+    if os.geteuid() == 0:
+        setpriv = need("setpriv")
+        other = subprocess.Popen([setpriv, "--reuid=65534", "sleep", "100"])
+        number = str(other.pid)
+        command[:0] = [setpriv, "--bounding-set=-kill"]
+    (installed.place / "lock").write_text(f"{number}\n")
+    done = installed.run(*command)
+    if other:
+        other.kill()
+        other.wait()
+    assert done.code == 1
+    assert f"process {number} is installing k8r" in done.err
+    assert (installed.place / "lock").read_text() == f"{number}\n"
+
+
+def test_many_at_once(installed: Sandbox, small: Small) -> None:
+    """One of them does it; the others say so, or find it done; none spoils it."""
+    small.set("2.0")
+    command = ["sh", str(installed.place / "current/install.sh"), "--update"]
+    processes = [
+        subprocess.Popen(command, env=installed.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(4)
+    ]
+    ended = [(process.communicate(timeout=120), process.returncode) for process in processes]
+    assert any(code == 0 and b"updated to k8r" in out for (out, _), code in ended), ended
+    for (out, err), code in ended:
+        assert code == 0 or b"is installing k8r in" in err, ended
+    assert installed.version() == "k8r 2.0"
+    assert not os.path.lexists(installed.place / "lock")
 
 
 def test_an_installation_that_no_longer_starts(installed: Sandbox, small: Small) -> None:
@@ -307,7 +355,7 @@ def test_the_command(sandbox: Sandbox, project: Path, tmp_path: Path) -> None:
         file.write("# more\n")
     newer = commit_all(source)
     done = sandbox.run(str(sandbox.launcher), "update", "next")
-    assert done.code == 0 and "updated to" in done.out, done.err
+    assert done.code == 0 and f"updated to k8r {first.split()[1]} ({newer}) from" in done.out
     assert (sandbox.version() or "").endswith(f"({newer})")
     with open(source / "k8r.py", "a") as file:
         file.write("if __name__ == 'k8r': raise RuntimeError('no such luck')\n")
