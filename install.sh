@@ -367,7 +367,6 @@ END = rb"[ \t]*\r?(?:\n|\Z)"
 LINE = rb"^" + re.escape(line) + b"(?:" + OWN + b"|" + CUT + b")?" + END
 BLOCK = rb"# >>> k8r >>>\n(?:(?!# [<>]{3} k8r).*\n){5}# <<< k8r <<<\n"
 BLOCK = rb"(?:\A\n|(?<=\n)\n|^)" + BLOCK + rb"|\n" + BLOCK + rb"\Z"
-FOREIGN = rb"^[ \t]*(?:function[ \t]+k8r\b|k8r[ \t]*\(\)|alias[ \t]+k8r=)|\.local/bin/k8r/"
 # With the comment before it, if that begins `# k8r`.
 FUNCTION = (
     rb"^(?:[ \t]*#+ *k8r.*\n(?:[ \t]*#.*\n)*)?"
@@ -381,6 +380,15 @@ PATTERNS = {
     b"remove": BLOCK + rb"|\n" + re.escape(line + CUT) + rb"\n\Z|" + LINE,
     b"remove-completion": rb"^eval \"\$\(k8r env\)\"" + END,
     b"remove-function": FUNCTION,
+}
+# What is left to the user, and why.
+LEFT = {
+    b"remove": (rb"^# >>> k8r >>>", b"has a block of k8r that was changed"),
+    b"remove-completion": (rb"^[^#\n]*\bk8r env\b", b"calls k8r, which is gone"),
+    b"remove-function": (
+        rb"^[ \t]*(?:function[ \t]+k8r\b|k8r[ \t]*\(\)|alias[ \t]+k8r=)|\.local/bin/k8r/",
+        b"has a k8r of its own, which comes before the command",
+    ),
 }
 
 def read(path):
@@ -423,20 +431,19 @@ def change(name):
         if old is not None and not os.access(path, os.W_OK):
             raise OSError(0, "it is read-only")
         if task == b"remove-function":
-            backup = name + b".k8r-backup"
+            backup = path + b".k8r-backup"
             while os.path.lexists(backup):
                 backup += b"~"
             os.link(path, backup)
-            os.write(1, b"took out the old function k8r; before: " + backup + b"\n")
+            os.write(1, b"taking out the old function k8r; before: " + backup + b"\n")
         if own and not new:
             os.remove(path)
         else:
             replace(path, old, new)
         os.write(1, b"changed " + name + b"\n")
-    left = re.search(b"(?m)" + FOREIGN, new)
-    if left and task == b"remove-function":
-        at = b", line %d, " % (new.count(b"\n", 0, left.start()) + 1)
-        warn(name + at + b"has a k8r of its own, which comes before the command")
+    pattern, why = LEFT.get(task, (b"(?!)", b""))
+    for left in list(re.finditer(b"(?m)" + pattern, new))[:1]:
+        warn(b"%s, line %d, %s" % (name, new.count(b"\n", 0, left.start()) + 1, why))
 
 failed = 0
 for name in dict.fromkeys(sys.stdin.buffer.read().rstrip().split(b"\n")):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -10,10 +9,26 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import FILES, ROOT, Sandbox, Small, git, need, snapshot
+from sandbox import FILES, ROOT, TOOLS, Sandbox, Small, git, need, snapshot
 
 SHELLS = ("dash", "bash", "zsh")
 NEW_SHELL = {"dash": ("dash", "-lc"), "bash": ("bash", "-ic"), "zsh": ("zsh", "-ic")}
+
+
+def test_busybox(sandbox: Sandbox, small: Small) -> None:
+    """Its shell and its tools, such as small systems have, do as well."""
+    busybox = need("busybox")
+    for name in TOOLS:
+        (sandbox.tools / name).unlink()
+        sandbox.tool(name, busybox)
+    done = sandbox.install(small.path)
+    assert (done.code, done.err) == (0, "")
+    small.set("2.0")
+    assert sandbox.update().code == 0
+    assert sandbox.version() == "k8r 2.0"
+    done = sandbox.install(small.path, "--uninstall")
+    assert (done.code, done.err) == (0, "")
+    assert snapshot(sandbox.home) == {}
 
 
 @pytest.mark.parametrize("shell", SHELLS)

@@ -164,8 +164,11 @@ AROUND = {
 def test_what_is_removed(installed: Sandbox, small: Small, given: bytes, left: bytes) -> None:
     """The line, the block and the line for completion, each in its exact form."""
     (installed.home / ".bashrc").write_bytes(given)
-    assert installed.install(small.path, "--uninstall").code == 0
+    done = installed.install(small.path, "--uninstall")
+    assert done.code == 0
     assert (installed.home / ".bashrc").read_bytes() == left
+    noted = b"# >>> k8r" in left or b"k8r env" in left
+    assert (f"{installed.home}/.bashrc, line" in done.err) == noted
 
 
 def test_completion_of_another_k8r(installed: Sandbox, small: Small) -> None:
