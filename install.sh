@@ -233,7 +233,7 @@ fetch_commit() {
     /*) depth= ;;
     *) depth=1 ;;
     esac
-    told=$(git -c advice.detachedHead=false clone -q ${depth:+--depth "$depth"} \
+    told=$(git -c advice.detachedHead=false clone -q --template= ${depth:+--depth "$depth"} \
         ${2:+--branch "$2"} -- "$1" "$staged" 2>&1) || die "git cannot clone $1${2:+, branch $2}: $told"
     commit=$(git -C "$staged" rev-parse -q --verify HEAD) || die "$1 has no commit"
     id=$(printf %.12s "$commit")
@@ -657,7 +657,11 @@ uninstall() {
     return "$kept"
 }
 
-remove_launcher() { ! is_our_link "$launcher" || rm -f "$launcher"; }
+# Removes the command. From now on clean_up removes all of it.
+remove_launcher() {
+    ! is_our_link "$launcher" || rm -f "$launcher"
+    rm -f "$home/launcher"
+}
 
 # Removes the command and what was made in home, and the directories that were made.
 remove_home() {
@@ -665,7 +669,9 @@ remove_home() {
     remove_launcher
     rm -f "$home/current" "$home/current.new"
     rm -rf "$home/versions" "$home/uv"
-    rm -f "$home/source" "$home/source.new" "$home/launcher" "$home/env" "$home/env.new" \
+    # The rest is short, and cut off it could not be taken up again.
+    trap '' HUP INT TERM
+    rm -f "$home/source" "$home/source.new" "$home/env" "$home/env.new" \
         "$home/rc" "$home/lock" "$home/made"
     printf '%s\n' "$made" | sort -r | while IFS= read -r dir; do
         [ -z "$dir" ] || rmdir "$dir" 2>/dev/null || :
