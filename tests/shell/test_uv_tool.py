@@ -23,6 +23,8 @@ def test_the_command(installed: Sandbox, project: Path) -> None:
     done = installed.run("k8r", "--version")
     assert done.code == 0 and done.out.startswith("k8r "), done.err
     (installed.cwd / "file").write_text("")
+    for name in ("tar", "gzip"):
+        installed.tool(name, need(name))
     done = installed.run("k8r", "-q", "--local", "./", "--", "sh", "-c", "echo it runs; exit 7")
     assert (done.code, done.out) == (7, "it runs\n"), done.err
     done = installed.run("k8r", "update")
