@@ -116,10 +116,10 @@ missing() {
 # macOS has a git and a python3 that only offer to install one. In a git hook the
 # environment leads git to the hook's repository.
 need_git() {
-    git --version >/dev/null 2>&1 || missing "git is missing" git git "xcode-select --install"
-    for name in $(env -i PATH="$PATH" git rev-parse --local-env-vars) GIT_DEFAULT_HASH; do
+    for name in $(env -i PATH="$PATH" git rev-parse --local-env-vars 2>/dev/null) GIT_DEFAULT_HASH; do
         unset "$name"
     done
+    git --version >/dev/null 2>&1 || missing "git is missing" git git "xcode-select --install"
 }
 
 # A git that runs no program because a repository's configuration says so.
