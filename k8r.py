@@ -118,6 +118,7 @@ LABEL_SECRET = "k8r-secret"
 LABEL_TYPE = "k8r-type"
 ANNOTATION_BASE = "k8r-base-name"
 ANNOTATION_KEYS = "k8r-variable-keys"
+ANNOTATION_GIVEN = "k8r-job-name-given"
 
 DIRECTORY = "directory"
 GITHUB = "github"
@@ -136,6 +137,9 @@ USER_CONFIG = "k8r/config.yaml"
 
 MIB = 1 << 20
 SECRET_LIMIT = MIB
+CONFIG_LIMIT = 1 << 14
+YAML_ALIASES = 10
+"""With so many (`*name`) a YAML file grows to its fortyfold at most, written out."""
 RETRY_TIME = 300.0
 """Seconds to retry a server that has answered before."""
 STREAMS_AT_ONCE = 50
@@ -384,11 +388,14 @@ class Clone(NamedTuple):
 
 
 class SecretUse(NamedTuple):
-    """A Secret in a container: its files, and those of its keys that are variables."""
+    """A Secret in a container: its files, and those of its keys that are variables.
+    ``given`` is whether its jobs' name was given, and is not just a directory's.
+    """
 
     name: str
     object_name: str
     keys: Tuple[str, ...]
+    given: bool = False
 
 
 class Workload(NamedTuple):
@@ -458,10 +465,11 @@ BAR = 20
 """Columns of a progress bar."""
 
 
-def escape_unprintable(text: str) -> str:
-    """A file name fit for a terminal: odd bytes and control characters escaped."""
+def escape_unprintable(text: str, keep: str = "") -> str:
+    """Text fit for a terminal: odd bytes and control characters, but some to ``keep``, escaped."""
+    text = re.sub("[\ud800-\udc7f\udd00-\udfff]", "\ufffd", text)  # no byte of a file name
     safe = os.fsencode(text).decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in safe)
+    return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in safe)
 
 
 def redact(text: str) -> str:
@@ -560,10 +568,18 @@ NAME_LIMIT = 63
 
 
 def make_dns_label(text: str, limit: int = NAME_LIMIT) -> str:
-    """Make a DNS label (RFC 1123) of any text: `Träum süß!` is `traum-suss`."""
+    """Make a DNS label (RFC 1123) of any text: `Träum süß!` is `traum-suss`. Where letters
+    of other scripts are lost, a hash keeps apart what would look alike: `job-4f2a9c01`.
+    """
     folded = unicodedata.normalize("NFKD", text.replace("ß", "ss").replace("ẞ", "ss"))
     ascii_only = folded.encode("ascii", "ignore").decode().lower()
     label = re.sub(r"[^a-z0-9]+", "-", ascii_only).strip("-")
+    others = [character for character in folded if character > "\x7f"]
+    if any(map(str.isalnum, others)) or (others and not label):
+        import hashlib
+
+        digest = hashlib.sha256(folded.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+        label = f"{(label or 'job')[: max(limit - 9, 1)].rstrip('-')}-{digest}"
     return label[:limit].rstrip("-") or "job"
 
 
@@ -843,8 +859,8 @@ terminating NUL (execve(2))."""
 def parse_variable(text: str, environ: Mapping[str, str]) -> Tuple[str, str]:
     """`KEY=VALUE`, or `KEY` to take the value from here. Raises UsageError."""
     key, equals, value = text.partition("=")
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key, re.ASCII):
-        raise UsageError(f"'{key}' is not a valid variable name", "use letters, digits and '_'")
+    if not re.fullmatch("[!-~]+", key):  # what docker and Kubernetes (from 1.32) both take
+        raise UsageError(f"'{key}' is not a valid variable name", "use ASCII without blanks")
     if not equals:
         if key not in environ:
             raise UsageError(f"the variable {key} is not set here", f"write --env {key}=VALUE")
@@ -867,15 +883,17 @@ def check_argument(what: str, text: str) -> None:
 
 
 def parse_env_file(text: str, name: str, environ: Mapping[str, str]) -> List[Tuple[str, str]]:
-    """The variables of an env file, as docker reads it: `KEY=VALUE` or `KEY` on
-    a line, `#` for comments, nothing is unquoted. Raises UsageError with the
-    number of the line that is wrong.
+    """The variables of an env file, as docker reads it: `KEY=VALUE` on a line, or `KEY`,
+    which is left out if it is not set here; `#` for comments, nothing is unquoted.
+    Raises UsageError with the number of the line that is wrong.
     """
     variables: List[Tuple[str, str]] = []
-    for number, line in enumerate(re.split(r"\r?\n", text), 1):
+    for number, line in enumerate(re.split(r"\r?\n|\r\Z", text), 1):
         if line.strip() and not line.lstrip().startswith("#"):
             try:
-                variables.append(parse_variable(line.lstrip(), environ))
+                key = line.lstrip()
+                found = parse_variable(key, environ if "=" in key else {key: "", **environ})
+                variables += [found] if "=" in key or key in environ else []
             except UsageError as error:
                 raise UsageError(f"{name}, line {number}: {error.message}", error.hint) from error
     return variables
@@ -942,6 +960,8 @@ def check_secret_data(name: str, data: Mapping[str, bytes]) -> None:
                 "rename the file: letters, digits, '-', '_' and '.' only",
             )
     size = sum(len(value) for value in data.values())
+    if not size:
+        raise UsageError(f"the secret {name} would be empty", "give it a value")
     if size > SECRET_LIMIT:
         raise UsageError(
             f"the secret has {format_size(size)}, {format_size(SECRET_LIMIT)} are allowed",
@@ -1278,6 +1298,9 @@ def build_command_line(
     words = [escape(word) for word in work.command]
     if not work.setup:
         return words, []
+    # A shell hands on no variable that it could not name itself, such as discovery.type.
+    odd = [escape("=".join(pair)) for pair in work.env if not re.fullmatch(r"\w+", pair[0])]
+    words = ["env", "--", *odd, *words] if odd and words else words
     return ["sh", "-c", escape(work.setup + RUN), "k8r"], words
 
 
@@ -1422,17 +1445,20 @@ def build_root(work: Workload) -> Object:
     return build_deployment(work) if work.as_deployment else build_job(work)
 
 
-def build_secret(name: str, job_name: str, data: Mapping[str, bytes]) -> Object:
-    """A secret of the user. Which keys can be variables is noted beside the
-    values, so that a run need not read these.
+def build_secret(name: str, job: str, data: Mapping[str, bytes], given: bool = False) -> Object:
+    """A secret of the user. Raises UsageError. Which keys can be variables is noted beside the
+    values, so that a run need not read these; and whether the job's name was ``given``.
     """
+    parse_secret_name(name)
+    check_secret_data(name, data)
     usable = [
         key for key in sorted(data) if is_variable_value(make_variable_name(name, key), data[key])
     ]
+    notes = {ANNOTATION_KEYS: json.dumps(usable), ANNOTATION_GIVEN: json.dumps(given)}
     metadata = {
-        "name": f"{job_name}-{name}",
-        "labels": {LABEL_CREATED_BY: CREATED_BY, LABEL_JOB: job_name, LABEL_SECRET: name},
-        "annotations": {ANNOTATION_KEYS: json.dumps(usable)},
+        "name": f"{job}-{name}",
+        "labels": {LABEL_CREATED_BY: CREATED_BY, LABEL_JOB: job, LABEL_SECRET: name},
+        "annotations": notes,
     }
     return build_object("Secret", metadata, type="Opaque", data=encode_data(data))
 
@@ -1521,6 +1547,12 @@ def get_run_id(item: Object) -> str:
 def get_base_name(root: Object) -> str:
     """The name of a run without the `-1` of a second one."""
     return str(get_annotations(root).get(ANNOTATION_BASE) or root["metadata"]["name"])
+
+
+def get_secrets(root: Object) -> Set[str]:
+    """The Secrets that the pods of a run mount."""
+    volumes = root["spec"]["template"]["spec"].get("volumes") or []
+    return {volume["secret"].get("secretName", "") for volume in volumes if volume.get("secret")}
 
 
 def belongs_to(pod: Object, uid: str) -> bool:
@@ -1947,9 +1979,11 @@ def format_amount(resource: str, text: str) -> str:
 
 def read_secret_use(item: Object) -> SecretUse:
     """How a secret of the user is used, from its metadata."""
-    metadata = item["metadata"]
-    keys = json.loads(get_annotations(item).get(ANNOTATION_KEYS) or "[]")
-    return SecretUse(metadata["labels"][LABEL_SECRET], metadata["name"], tuple(keys))
+    metadata, notes = item["metadata"], get_annotations(item)
+    keys, given = json.loads(notes.get(ANNOTATION_KEYS) or "[]"), notes.get(ANNOTATION_GIVEN)
+    return SecretUse(
+        metadata["labels"][LABEL_SECRET], metadata["name"], tuple(keys), given == "true"
+    )
 
 
 def build_secret_row(item: Object) -> Object:
@@ -2145,7 +2179,7 @@ class Console:
 
     def text(self, text: str) -> None:
         """Write a line of data."""
-        self.data(text.encode("utf-8", "backslashreplace") + b"\n")
+        self.data(escape_unprintable(text, "\n").encode() + b"\n")
 
     def say(self, text: str) -> None:
         """Tell how things go, unless --quiet."""
@@ -2169,7 +2203,7 @@ class Console:
     def progress(self, text: str) -> None:
         """Show a state on a terminal, in place of the one before; "" for none."""
         if not self._quiet:
-            self._status.show(text)
+            self._status.show(escape_unprintable(text))
 
     @property
     def shows_progress(self) -> bool:
@@ -2202,14 +2236,14 @@ class Console:
         if self._verbose:
             import traceback
 
-            self._status.write(traceback.format_exc())
+            self._write(traceback.format_exc().rstrip())
 
     def _line(self, text: str) -> None:
-        self._write(f"k8r: {text}")
+        self._write("k8r: " + re.sub(r"\n(?! )", "\n  ", text))  # no line that looks like k8r's
 
     def _write(self, text: str) -> None:
         self._status.make_way(b"\n")
-        self._status.write(f"{text}\n")
+        self._status.write(escape_unprintable(text, "\n\t") + "\n")
 
 
 class LogPrinter:
@@ -2778,61 +2812,82 @@ def find_root_cause(error: BaseException) -> str:
 
 
 def read_secret(name: str, value: str, path: str) -> Dict[str, bytes]:
-    """The data of a secret from a file, a directory (a key for each of its files), or the
-    value itself. ``path`` is ``value`` as a path. Raises UsageError.
+    """The data of a secret from a file, a directory, a pipe, or the value itself, which no
+    error shows. ``path`` is ``value`` as a path. Raises UsageError.
     """
     try:
-        if os.path.isfile(path):
-            return {os.path.basename(os.path.realpath(path)): read_secret_file(path)}
-        if os.path.isdir(path):
-            keys = sorted(os.listdir(path))
-            data = {key: read_secret_file(os.path.join(path, key)) for key in keys}
-        else:
-            data = {name: os.fsencode(value)}
+        if value and os.path.isdir(path):
+            return read_secret_directory(path)
+        if value and os.path.lexists(path):
+            key = os.path.basename(path) if os.path.isfile(path) else name  # not a pipe's number
+            with open(path, "rb") as file:
+                return {key: file.read(SECRET_LIMIT + 1)}
     except OSError as error:
         raise unreadable_error(error) from error
+    if is_path_like(value):
+        raise UsageError(
+            f"the value of the secret {name} looks like a path, and nothing is there",
+            f"check the spelling; a value as such: k8r secret {name} - < FILE",
+        )
+    return {name: os.fsencode(value)}
+
+
+def read_secret_directory(path: str) -> Dict[str, bytes]:
+    """A key for each file of a directory, but for what Kubernetes keeps behind the files of
+    a mounted secret (`..data`). Raises UsageError and OSError.
+    """
+    data: Dict[str, bytes] = {}
+    for entry in sorted(os.listdir(path)):
+        full = os.path.join(path, entry)
+        if entry.startswith("..") and os.path.isdir(full):
+            continue
+        if not os.path.isfile(full):
+            raise UsageError(f"{full} is not a file", "make one secret of each directory")
+        with open(full, "rb") as file:
+            data[entry] = file.read(SECRET_LIMIT + 1)
     if not data:
         raise UsageError(f"{escape_unprintable(path)} is empty", "a secret needs at least one file")
     return data
 
 
-def read_secret_file(path: str) -> bytes:
-    """A file's content, or so much of it as shows that it is too long for a secret. Raises
-    UsageError and OSError.
+def read_text(path: str, what: str, theirs: bool = False) -> str:
+    """A text file of at most 1 MiB that an option names, or of 16 KiB that others may have
+    written (``theirs``): no device, pipe or link out of its directory. Raises UsageError.
     """
-    if not os.path.isfile(path):
-        raise UsageError(
-            f"{escape_unprintable(path)} is not a file, and a secret holds only files",
-            "make one secret of each directory",
-        )
-    with open(path, "rb") as file:
-        return file.read(SECRET_LIMIT + 1)
-
-
-def read_text(path: str, what: str) -> str:
-    """A text file that an option names. Raises UsageError."""
+    limit, flags = (CONFIG_LIMIT, os.O_NONBLOCK) if theirs else (MIB, 0)
+    folder = os.path.realpath(os.path.dirname(path))
     try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise UsageError(
-            f"{what} {escape_unprintable(path)} cannot be read: {reason}", "check the file"
-        ) from error
+        if theirs and os.path.commonpath([folder, os.path.realpath(path)]) != folder:
+            raise ValueError("it is a link that leads out of its directory")
+        with open(path, "rb", opener=lambda name, mode: os.open(name, mode | flags)) as file:
+            if theirs and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ValueError("it is not a regular file")
+            data = file.read(limit + 1)
+        if len(data) > limit:
+            raise ValueError(f"it has more than {format_size(limit)}")
+        if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            raise ValueError("it is UTF-16; save it as UTF-8")
+        return data.decode("utf-8-sig")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else reason
+        raise UsageError(f"{what} {path} cannot be read: {reason}", "check the file") from error
 
 
-def read_yaml(path: str, what: str) -> Any:
-    """The content of a YAML file. Raises UsageError."""
+def read_yaml(path: str, what: str, theirs: bool = False) -> Any:
+    """The content of a YAML file, as JSON has it. Raises UsageError."""
     import yaml
 
-    text = read_text(path, what)
+    text = read_text(path, what, theirs)
     try:
-        return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(
-            f"{what} {escape_unprintable(path)} is not valid YAML: {reason}", "check the file"
-        ) from error
+        tokens = yaml.scan(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        if sum(isinstance(token, yaml.AliasToken) for token in tokens) > YAML_ALIASES:
+            raise ValueError(f"it has more than {YAML_ALIASES} aliases")
+        # Not with the loader of C, which crashes where YAML is nested deeply.
+        return json.loads(json.dumps(yaml.safe_load(text), default=str))
+    except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        reason = f"{what} {path} is not valid YAML: {error}"
+        raise UsageError(" ".join(reason.split()), "check the file") from error
 
 
 def read_patch(path: str) -> Object:
@@ -5597,7 +5652,7 @@ class K8sRun:
 
     def generate_job_name(self, options: RunOptions) -> str:
         """The name that a run gets if nothing else has it. Raises UsageError."""
-        return self.find_source(options).name
+        return next(generate_names(self.find_source(options).name, options.num))
 
     def find_source(self, options: RunOptions) -> Source:
         """Decide what SOURCE is, where it is, and what its runs are called. Raises UsageError."""
@@ -5607,8 +5662,7 @@ class K8sRun:
             path = options.source
         if options.job_name:
             return Source(kind, path, parse_job_name(options.job_name, options.num))
-        limit = get_name_limit(options.num)
-        return Source(kind, path, make_dns_label(name_source(kind, path), limit))
+        return Source(kind, path, make_dns_label(name_source(kind, path)))
 
     def create_directory_container(self, options: RunOptions, source: Source) -> Plan:
         """Pack a directory and plan its run in the base image."""
@@ -5676,7 +5730,10 @@ class K8sRun:
         uses: List[SecretUse] = []
         if not options.offline:
             # First of all, since a cluster out of reach should not cost a build.
-            uses = self.get_job_secrets(options.secret_job or source.name)
+            asked = options.secret_job
+            uses = self.get_job_secrets(asked or source.name, bool(asked))
+            if source.kind != DIRECTORY and not (asked or options.job_name):
+                uses = [use for use in uses if use.given]  # not a directory's of that name
             check_collisions(uses)
         create = {
             DIRECTORY: self.create_directory_container,
@@ -5830,7 +5887,10 @@ class K8sRun:
             )
         self._delete(subject, force)
         if secrets:
-            self.delete_job_secrets(get_base_name(root))
+            among = (
+                None if get_labels(root).get(LABEL_SOURCE_TYPE) == DIRECTORY else get_secrets(root)
+            )
+            self.delete_job_secrets(get_base_name(root), among)
         return True
 
     def list_finished_jobs(self) -> List[str]:
@@ -5841,16 +5901,19 @@ class K8sRun:
     # Secrets
 
     def create_secret(self, name: str, data: Mapping[str, bytes], job_name: str) -> Object:
-        """Create a secret for the runs of that name, or replace it."""
-        parse_secret_name(name)
-        check_secret_data(name, data)
-        body = build_secret(name, job_name, data)
+        """Create a secret for the runs of that name, images included, or replace it."""
+        return self._keep_secret(build_secret(name, job_name, data, True))
+
+    def _keep_secret(self, body: Object) -> Object:
         full_name = body["metadata"]["name"]
         try:
             return self.core_v1.create("secrets", body)
         except Conflict:
             found = self.core_v1.get("secrets", full_name)
-            if not is_ours(found) or get_labels(found).get(LABEL_JOB) != job_name:
+            if (
+                not is_ours(found)
+                or get_labels(found).get(LABEL_JOB) != get_labels(body)[LABEL_JOB]
+            ):
                 raise K8rError(
                     f"there is a Secret {full_name} already, and it is not this one",
                     "choose another name",
@@ -5858,19 +5921,17 @@ class K8sRun:
             return self.core_v1.replace("secrets", full_name, body)
 
     def create_secret_with_options(
-        self, name: str, value: str, job_name: Optional[str] = None, show_yaml: bool = False
+        self, name: str, value: Union[str, bytes], job_name: str = "", show_yaml: bool = False
     ) -> Object:
-        """`k8r secret NAME VALUE`: VALUE is a file, a directory or the value."""
-        data = read_secret(name, value, self._path(value))
-        parse_secret_name(name)
-        check_secret_data(name, data)
-        job_name = job_name or self.get_directory_name()
-        if show_yaml:
-            return mask_values(build_secret(name, job_name, data))
-        return self.create_secret(name, data, job_name)
+        """`k8r secret NAME VALUE`: VALUE is a file, a directory or the value; bytes are that."""
+        data = (
+            read_secret(name, value, self._path(value)) if isinstance(value, str) else {name: value}
+        )
+        body = build_secret(name, job_name or self.get_directory_name(), data, bool(job_name))
+        return mask_values(body) if show_yaml else self._keep_secret(body)
 
-    def get_job_secrets(self, job_name: str) -> List[SecretUse]:
-        """The secrets for the runs of that name. Their values are not read."""
+    def get_job_secrets(self, job_name: str, asked: bool = True) -> List[SecretUse]:
+        """The secrets for runs of that name, unread. If ``asked``, a lack of rights is said."""
         query = {"labelSelector": f"{SELECTOR},{LABEL_SECRET},{LABEL_JOB}={job_name}"}
         try:
             found = self.core_v1.metadata("secrets", query)
@@ -5878,7 +5939,8 @@ class K8sRun:
             if error.status != 403:
                 raise
             # Whoever may not list secrets has not made any with k8r.
-            self.console.debug(f"no secrets are used: {error.message}")
+            tell = self.console.warn if asked else self.console.debug
+            tell(f"no secrets are used: {error.message}")
             return []
         return sorted((read_secret_use(item) for item in found), key=lambda use: use.name)
 
@@ -5892,22 +5954,26 @@ class K8sRun:
         uses = [use for use in self.get_job_secrets(job_name) if use.name == name]
         return any([self.core_v1.delete("secrets", use.object_name) for use in uses])
 
-    def delete_job_secrets(self, job_name: str) -> None:
-        """Delete all secrets for the runs of that name."""
+    def delete_job_secrets(self, job_name: str, among: Optional[Set[str]] = None) -> None:
+        """Delete the secrets for the runs of that name, all or those ``among`` some objects."""
         for use in self.get_job_secrets(job_name):
-            self.core_v1.delete("secrets", use.object_name)
+            if among is None or use.object_name in among:
+                self.core_v1.delete("secrets", use.object_name)
 
     def get_directory_name(self) -> str:
         """The name that runs of the working directory get."""
         return make_dns_label(os.path.basename(os.path.realpath(self.env.cwd)))
 
     def command_hint(self, command: str, name: str = "") -> str:
-        """A command line for the same cluster and namespace."""
-        target = self._kubeconfig.target
-        words = ["k8r", command, *filter(None, [name])]
-        for option, value in (("-n", target.namespace), ("--context", target.context)):
+        """A command line for the same cluster and namespace, to paste into a shell."""
+        namespace, context, kubeconfig, insecure = self._kubeconfig.target
+        if os.path.lexists(os.path.join(self.env.cwd, DIRECTORY_CONFIG)):
+            namespace = self.namespace  # that file may name another one
+        words = ["k8r", *command.split(), *filter(None, [name])]
+        options = {"-n": namespace, "--context": context, "--kubeconfig": kubeconfig}
+        for option, value in options.items():
             words += [option, value] if value else []
-        return " ".join(words)
+        return " ".join(map(shlex.quote, words + ["--insecure"] * insecure))
 
     def no_such_job_error(self, name: str) -> K8rError:
         """The error for a name that is none of k8r's."""
@@ -5925,8 +5991,8 @@ class K8sRun:
         same = ("command", "num", "parallel", "retry", "timeout", "env", "resources", "restricted")
         also = ("pull_secrets", "patch", "as_deployment", "port")
         return Workload(
-            name=source.name,
-            base=source.name,
+            name=next(generate_names(source.name, options.num)),
+            base=source.name,  # uncut, since secrets are found by it
             run_id="",
             source_type=source.kind,
             image=image,
@@ -5942,7 +6008,7 @@ class K8sRun:
                 return candidate
         raise UsageError(
             f"there is no secret '{name}' in namespace {self.namespace}",
-            f"make one: {self.command_hint('secret')} {name} FILE --job-name {job_name}",
+            f"make one: {self.command_hint('secret', name)} FILE --job-name {job_name}",
         )
 
     def _is_local(self, context: str) -> bool:
@@ -5961,11 +6027,11 @@ class K8sRun:
                 remedy = f"{self.command_hint('rm', name)}, or choose a --job-name"
                 raise K8rError(f"there is a Job {name} already", remedy)
             made = self._make_launcher(plan.work).launch(plan)
-        name = made["metadata"]["name"]
+        name, names = made["metadata"]["name"], ", ".join(use.name for use in plan.work.secrets)
         sent = f" ({plan.archive})" if plan.archive else ""
-        self.console.say(
-            f"{name} runs in namespace {self.namespace} of {self._kubeconfig.context_name}{sent}"
-        )
+        given = f", with the secret{'s' * (', ' in names)} {names}" if names else ""
+        where = f"{self.namespace} of {self._kubeconfig.context_name}"
+        self.console.say(f"{name} runs in namespace {where}{sent}{given}")
         return made
 
     def _make_launcher(self, work: Workload) -> Launcher:
@@ -6023,8 +6089,8 @@ class K8sRun:
             raise
         if options.remove:
             self._delete(subject, True)
-        if options.secrets:
-            self.delete_job_secrets(options.secrets)
+        if options.secrets and get_secrets(root):
+            self.delete_job_secrets(options.secrets, get_secrets(root))
         return code
 
     def _follow_deployment(
@@ -6045,8 +6111,9 @@ class K8sRun:
                 if get_run_id(item) != get_run_id(root):
                     self.core_v1.delete(resource, item["metadata"]["name"])
         if port:
-            where = f"service/{name} {port}:{port}"
-            self.console.say(f"reach it: kubectl port-forward -n {self.namespace} {where}")
+            where = f"port-forward -n {self.namespace} service/{name} {port}:{port}"
+            hint = self.command_hint(where)[3:].replace(" --insecure", "")
+            self.console.say(f"reach it: kubectl{hint}")
         if detach:
             self.console.text(name)
             return ExitCode.OK
@@ -6193,6 +6260,7 @@ FOREIGN_COMMANDS = {
 """What other programs call a command, and the one of k8r: `k8r help` means no image."""
 COMPLETION_WORD = "__complete"
 """The word with which a shell asks for what a command line may go on with."""
+DASH_HINT = "a VALUE with blanks is quoted, one that begins with '-' stands after --"
 
 
 class Parser(argparse.ArgumentParser):
@@ -6210,7 +6278,9 @@ class Parser(argparse.ArgumentParser):
         raise PrintAndExit(self.format_help())
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(message, f"see {self.prog} --help")
+        if self.prog.endswith(" secret") and re.search("['\"]", message):  # it may show the value
+            raise UsageError(f"{message.partition(': ')[0]} is wrong", DASH_HINT) from None
+        raise UsageError(message, f"see {self.prog} --help") from None
 
 
 def list_subcommands(parser: argparse.ArgumentParser) -> Dict[str, argparse.ArgumentParser]:
@@ -6240,6 +6310,8 @@ def wrap_parser(parse: Callable[[str], Any]) -> Callable[[str], Any]:
 
     def convert(text: str) -> Any:
         try:
+            if not text:
+                raise UsageError("it has an empty value", "give it one, or leave it out")
             return parse(text)
         except UsageError as error:
             raise argparse.ArgumentTypeError(f"{error.message}; {error.hint}") from error
@@ -6260,9 +6332,9 @@ def open_group(parser: argparse.ArgumentParser, title: str = "") -> Callable[...
         parse: Optional[Callable[[str], Any]] = None,
         **more: Any,
     ) -> None:
-        kind: Dict[str, Any] = {"metavar": metavar} if metavar else {"action": "store_true"}
-        if parse:
-            kind["type"] = wrap_parser(parse)
+        kind: Dict[str, Any] = {"action": "store_true"}
+        if metavar:
+            kind = {"metavar": metavar, "type": wrap_parser(parse or str)}
         group.add_argument(*names.split(), help=text, **{**kind, **more})
 
     return add
@@ -6501,14 +6573,26 @@ def parse_args(
     if at is not None and words[at] == "run":
         words[at + 1 : at + 1] = own
     args, unknown = parser.parse_known_args([*common, *words])
-    if unknown:
+    if args.subcommand == "secret":
+        take_secret_words(args, unknown, command or [])
+    elif unknown:
         raise unknown_word_error(unknown[0], args.subcommand, parser)
     if args.subcommand is None and not args.version:
         raise UsageError("give a SOURCE, for instance ./", "k8r ./ -- COMMAND; see k8r --help")
-    if command is not None and args.subcommand != "run":
+    if command is not None and args.subcommand not in ("run", "secret"):
         raise UsageError(f"k8r {args.subcommand} takes no command", "leave out the --")
     args.command = command
     return args
+
+
+def take_secret_words(args: argparse.Namespace, unknown: List[str], command: List[str]) -> None:
+    """Take NAME and VALUE of `k8r secret` from wherever they stand; those after `--` may begin
+    with '-'. Raises UsageError, which does not show what may be a value.
+    """
+    words = [word for word in (args.name, args.value, *unknown, *command) if word is not None]
+    if len(words) > 2 or any(word.startswith("-") for word in unknown):
+        raise UsageError("k8r secret takes a NAME, one VALUE and its own options", DASH_HINT)
+    args.name, args.value = (*words, None, None)[:2]
 
 
 def name_subcommand(
@@ -6568,9 +6652,16 @@ def check_mistyped(word: str, command: Optional[Sequence[str]]) -> None:
 # ==============================================================================
 
 CONFIGURABLE_FLAGS = {"restricted", "rm", "quiet", "verbose", "insecure"}
-USERS_OWN = {"kubeconfig", "insecure"}
-"""What a directory must not decide, since others may have written it: a kubeconfig
-names programs to start."""
+DIRECTORY_OPTIONS = dict.fromkeys(
+    "base-image cpu depth gpu grace keep label mem namespace num parallel platform queue ref "
+    "restricted retry setup shm target timeout".split(),
+    "",
+)
+DIRECTORY_OPTIONS.update({"env": ".+=", "build-arg": ".+=", "out": "[^:]+$", "port": "[0-9]+$"})
+"""What a directory may decide, since others may have written its file: what concerns the
+container and its size. With each what its values begin with: KEY=VALUE, since KEY alone
+would take the user's own variable; a PATH without a DIR; the pod's port alone."""
+DIRECTORY_FORMS = "env and build-arg: KEY=VALUE; out: PATH; port: PORT"
 PATHS = {"patch", "env-file", "kubeconfig"}
 BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
@@ -6609,13 +6700,14 @@ def list_values(action: argparse.Action, value: Any) -> List[str]:
     if many and isinstance(value, dict):
         pairs = value.items()
         return [key if item is None else f"{key}={format_setting(item)}" for key, item in pairs]
-    if value is None or (isinstance(value, (dict, list)) and not many):
-        raise UsageError("it takes one value", "write a word or a number")
-    return [format_setting(item) for item in (value if isinstance(value, list) else [value])]
+    items = value if many and isinstance(value, list) else [value]
+    return [format_setting(item) for item in items]
 
 
 def format_setting(value: Any) -> str:
-    """A YAML value as text: `true` is not a word of Python's."""
+    """A YAML value as text: `true` is not a word of Python's. Raises UsageError."""
+    if value is None or isinstance(value, (dict, list)):
+        raise UsageError("it takes one value", "write a word or a number")
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -6632,53 +6724,80 @@ class Defaults:
     what they may be is argparse's to check, and checked in one place.
     """
 
-    def __init__(self, env: Environment, parser: Parser) -> None:
+    def __init__(self, env: Environment, parser: Parser, args: argparse.Namespace) -> None:
         self._env = env
+        self._args = args
+        folder = env.cwd
+        if args.subcommand == "run":
+            folder = os.path.realpath(os.path.join(folder, os.path.expanduser(args.source)))
+            kind = get_path_type(folder)
+            if kind != DIRECTORY:  # a Dockerfile's directory counts, none for an image or a URL
+                folder = os.path.dirname(folder) if kind and is_dockerfile(args.source) else ""
+        self._file = os.path.normpath(os.path.join(folder, DIRECTORY_CONFIG)) if folder else ""
         self._run = list_subcommands(parser)["run"]
         self._common = {action.dest for action in parser._actions}
         self.known = list_configurable(parser)
 
-    def load(self) -> List[Setting]:
-        """All defaults, those that count less first: of the user, of the directory, of
-        the environment. Raises UsageError.
+    def load(self, console: Console) -> List[Setting]:
+        """All defaults, those that count less first: of the user, of the directory, of the
+        environment. Raises UsageError; of a directory, for commands that make something.
         """
         environ = self._env.environ
         home = environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
-        found = self._read(os.path.join(home, USER_CONFIG), True)
-        found += self._read(os.path.normpath(os.path.join(self._env.cwd, DIRECTORY_CONFIG)), False)
+        found = list(self._read(os.path.join(home, USER_CONFIG), True))
+        try:
+            found += self._read(self._file, False) if self._file else []
+        except UsageError as error:
+            if self._args.subcommand in ("run", "secret", "config"):
+                raise
+            console.warn(f"{error.message}; {error.hint}")
         for name, action in self.known.items():
             variable = "K8R_" + name.upper().replace("-", "_")
-            if environ.get(variable) and not isinstance(action, argparse._AppendAction):
-                found.append(self._check(name, environ[variable], f"${variable}"))
+            value = environ.get(variable, "")
+            of_service = re.match("(tcp|udp|sctp)://", value)  # a Service k8r makes K8R_PORT
+            if value and not of_service and not isinstance(action, argparse._AppendAction):
+                found.append(self._check(name, value, f"${variable}"))
+        self._tell_namespace(found, console)
         return found
 
-    def _read(self, path: str, own: bool) -> List[Setting]:
+    def _tell_namespace(self, found: Iterable[Setting], console: Console) -> None:
+        """Say which namespace is a directory's choice. Raises UsageError for a secret."""
+        last = [setting for setting in found if setting.name == "namespace"][-1:]
+        if self._args.namespace or not last or last[0].origin != self._file:
+            return
+        text = f"namespace {last[0].values[0]} of {self._file}"
+        if self._args.subcommand == "secret" and not self._args.list:
+            raise UsageError(f"others may have written '{text}'", "confirm it with -n NAMESPACE")
+        console.say(text)
+
+    def _read(self, path: str, own: bool) -> Iterator[Setting]:
         """The defaults in a file, the user's ``own`` or a directory's."""
-        content = os.path.exists(path) and read_yaml(path, "the file") or {}
+        content = os.path.lexists(path) and read_yaml(path, "the file", not own) or {}
         if not isinstance(content, dict):
-            raise UsageError(
-                f"{escape_unprintable(path)} is not a mapping",
-                "write one OPTION: VALUE on each line",
-            )
-        return [self._check(str(name), value, path, own) for name, value in content.items()]
+            raise UsageError(f"{path} is not a mapping", "write one OPTION: VALUE on each line")
+        for name, value in sorted(content.items(), key=lambda item: item[0] != "namespace"):
+            yield self._check(str(name), value, path, own)
 
     def _check(self, name: str, value: Any, origin: str, own: bool = True) -> Setting:
         """One default, tried on the parser of `run`."""
-        where = escape_unprintable(origin)
         if name not in self.known:
             hint = did_you_mean(name, self.known, "see k8r config --show")
-            raise UsageError(f"{where}: there is no option '{name}' to set", hint)
-        if name in USERS_OWN and not own:
+            raise UsageError(f"{origin}: there is no option '{name}' to set", hint)
+        if name not in DIRECTORY_OPTIONS and not own:
             raise UsageError(
-                f"{where}: a directory must not set {name}", f"put it into {USER_CONFIG}"
+                f"{origin}: a directory must not set {name}, which reaches beyond its container",
+                f"that is for --{name}, ~/.config/{USER_CONFIG} or a variable K8R_...",
             )
         try:
             values = list_values(self.known[name], value)
+            for item in values:
+                if not own and not re.match(DIRECTORY_OPTIONS[name], item):
+                    raise UsageError(f"a directory must not say '{item}'", DIRECTORY_FORMS)
             self._run.parse_args([*format_words(self.known[name], values), "SOURCE"])
         except UsageError as error:
             message = error.message.replace(f"argument --{name}: ", "")
             hint = error.hint if message == error.message else ""
-            place = where if origin.startswith("$") else f"{where}: {name}"
+            place = origin if origin.startswith("$") else f"{origin}: {name}"
             raise UsageError(f"{place}: {message}", hint) from error
         if name in PATHS and not origin.startswith("$"):
             folder = os.path.dirname(origin)
@@ -6712,13 +6831,12 @@ class Defaults:
 
 def cmd_config(k8s: K8sRun, args: argparse.Namespace) -> int:
     """Show the defaults and where they come from."""
-    defaults = Defaults(k8s.env, build_parser())
-    found = defaults.load()
+    defaults = Defaults(k8s.env, build_parser(), args)
+    found = defaults.load(k8s.console)
     merged, rows = defaults.merge(found), []
     for name, action in sorted(defaults.known.items()):
-        origins, values = [setting.origin for setting in found if setting.name == name], merged.get(
-            name
-        )
+        origins = [setting.origin for setting in found if setting.name == name]
+        values = merged.get(name)
         if values is None:
             if not args.show or action.default in (None, [], False):
                 continue
@@ -6736,13 +6854,10 @@ def build_run_options(args: argparse.Namespace, env: Environment) -> RunOptions:
     """Check the options of `run` together, and read its files. Raises UsageError."""
     check_run(args)
     environ = env.environ
-    variables = [
-        variable
-        for path in args.env_file
-        for variable in parse_env_file(
-            read_text(os.path.join(env.cwd, path), "the env file"), path, environ
-        )
-    ]
+    variables: List[Tuple[str, str]] = []
+    for path in args.env_file:
+        text = read_text(os.path.join(env.cwd, path), "the env file")
+        variables += parse_env_file(text, path, environ)
     given = {name: value for name, value in vars(args).items() if name in RunOptions._fields}
     given.update(
         command=tuple(args.command or ()),
@@ -6770,8 +6885,6 @@ def check_run(args: argparse.Namespace) -> None:
         raise UsageError("there is no command after --", f"for instance k8r {args.source} -- env")
     for word in args.command or ():
         check_argument("an argument of the command", word)
-    if args.job_name:
-        parse_job_name(args.job_name, args.num)
     if args.port and not args.as_deployment:
         raise UsageError("--port is for Deployments", "add --as-deployment")
     check_exclusions(args)
@@ -6903,13 +7016,10 @@ def cmd_secret(k8s: K8sRun, args: argparse.Namespace) -> int:
             raise K8rError(f"there is no secret '{name}' for {job_name}", "see k8r secret --list")
         console.say(f"removed the secret {name} of {job_name}")
         return ExitCode.OK
-    if args.value is None or args.value == "-":
-        value = read_secret_value(name, args.value, k8s.env)
-        made = mask_values(build_secret(name, job_name, {name: value}))
-        if not args.show_yaml:
-            k8s.create_secret(name, {name: value}, job_name)
-    else:
-        made = k8s.create_secret_with_options(name, args.value, job_name, args.show_yaml)
+    value = args.value
+    if value is None or value == "-":
+        value = read_secret_value(name, value, k8s.env)
+    made = k8s.create_secret_with_options(name, value, args.job_name or "", args.show_yaml)
     if args.show_yaml:
         console.data("".join(format_yaml([made])).encode())
         return ExitCode.OK
@@ -7124,10 +7234,9 @@ def dispatch(words: Sequence[str], env: Environment, console: Console) -> int:
         args = parse_args(words, parser)
         if args.version:
             raise PrintAndExit(describe_version() + "\n")
-        if args.subcommand not in ("env", "update"):
-            defaults = Defaults(env, parser)
-            found = defaults.load()
-            args = parse_args(words, parser, defaults.split(found)) if found else args
+        if args.subcommand not in ("config", "env", "update"):
+            defaults = Defaults(env, parser, args)
+            args = parse_args(words, parser, defaults.split(defaults.load(console)))
     except PrintAndExit as answer:
         console.data(str(answer).encode())
         return ExitCode.OK
@@ -7150,7 +7259,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     env = Environment.of_process()
     verbose = bool({"-v", "--verbose"} & set(split_command(words)[0]))
-    console = Console(env, "-q" in words, verbose, "never")
+    quiet = bool({"-q", "--quiet"} & set(split_command(words)[0]))
+    console = Console(env, quiet, verbose, "never")
     try:
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(signum, raise_signal)

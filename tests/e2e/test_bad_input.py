@@ -55,7 +55,7 @@ def check(ended: Result, code: int, *words: str) -> None:
         (("./good", "--job-name", "n" * 64, *COMMAND), ("64", "63")),
         (("./good", "--job-name", "Not_A_Name", *COMMAND), ("Not_A_Name", "lower")),
         (("./good", "--job-name", "n" * 62, "--num", "11", *COMMAND), ("62", "60")),
-        (("./good", "--env", "1X=2", *COMMAND), ("1X",)),
+        (("./good", "--env", "1 X=2", *COMMAND), ("1 X",)),
         (("./good", "--env", "NOT_SET_HERE", *COMMAND), ("NOT_SET_HERE", "=VALUE")),
         (("./good", "--base-image", "No Image", *COMMAND), ("No Image",)),
         (("./good", "--tmeout", "3", *COMMAND), ("--tmeout", "--timeout")),

@@ -157,7 +157,7 @@ def test_variables(run: Cli, workdir: Path) -> None:
     assert expected.items() <= found.items()
 
 
-@pytest.mark.parametrize("variable", ["1x=2", "a-b=1", "=1", "", "a b=1", "ä=1", "UNSET_HERE"])
+@pytest.mark.parametrize("variable", ["=1", "", "a b=1", "ä=1", "UNSET_HERE"])
 def test_bad_variables(quiet_run: Cli, variable: str) -> None:
     """No variable's name, or none that is set here."""
     refused(quiet_run(ALPINE, "--env", variable, "--", "true"), variable.partition("=")[0])
@@ -165,11 +165,10 @@ def test_bad_variables(quiet_run: Cli, variable: str) -> None:
 
 def test_bad_env_files(quiet_run: Cli, workdir: Path) -> None:
     """The line that is wrong is named by its number, and a file that is none by its name."""
-    (workdir / "bad.env").write_text("A=1\n# comment\n\nB-C=2\n")
-    refused(quiet_run(ALPINE, "--env-file", "bad.env", "--", "true"), "bad.env", "line 4", "B-C")
-    (workdir / "unset.env").write_text("UNSET_HERE\n")
-    ended = quiet_run(ALPINE, "--env-file", "unset.env", "--", "true")
-    refused(ended, "unset.env", "line 1", "UNSET_HERE")
+    (workdir / "bad.env").write_text("A=1\n# comment\n\nexport B=2\n")
+    refused(
+        quiet_run(ALPINE, "--env-file", "bad.env", "--", "true"), "bad.env", "line 4", "export B"
+    )
     (workdir / "latin.env").write_bytes(b"A=\xff\n")
     for name in ("latin.env", "absent.env", "."):
         refused(quiet_run(ALPINE, "--env-file", name, "--", "true"), name)

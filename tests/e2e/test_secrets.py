@@ -241,6 +241,53 @@ def test_of_another_job(run: Cli, kubectl: Kubectl) -> None:
     assert found["MINE"] == "2" and "THEIRS" not in found
 
 
+def test_of_a_directory_that_has_an_images_name(run: Cli, kubectl: Kubectl, tmp_path: Path) -> None:
+    """An image gets them only by --secret-job or --job-name, and removes no others."""
+    folder = tmp_path / "alpine"
+    folder.mkdir()
+    (folder / "file").write_text("content")
+    ended = run("secret", "theirs", "1", cwd=folder)
+    assert ended.code == 0, ended.err
+    keep(run, "ours", "2", "--job-name", "alpine")
+    alone = run(ALPINE, "--rm", "--rm-secrets", *SHOW_ENV)
+    assert "THEIRS" not in variables(alone) and "OURS" in variables(alone)
+    assert "with the secret ours\n" in alone.err and "theirs" not in alone.err
+    assert kubectl.names("secrets") == ["alpine-theirs"]
+    assert run(ALPINE, "--", "true").code == 0
+    assert run("rm", "--secrets", "alpine").code == 0
+    assert kubectl.names("secrets") == ["alpine-theirs"]
+    keep(run, "ours", "2", "--job-name", "alpine")
+    for option in ("--secret-job", "--job-name"):
+        asked = run(ALPINE, "--rm", option, "alpine", *SHOW_ENV)
+        assert {"THEIRS", "OURS"} <= set(variables(asked))
+        assert "with the secrets ours, theirs\n" in asked.err
+    assert "with the secrets ours, theirs\n" in run("./", "--", "true", cwd=folder).err
+
+
+def test_of_a_name_that_is_cut(run: Cli, kubectl: Kubectl, tmp_path: Path) -> None:
+    """The pods of many leave less room for the name; the secrets are found all the same."""
+    folder = tmp_path / ("x" * 63)
+    folder.mkdir()
+    (folder / "file").write_text("content")
+    ended = run("secret", "token", "value", cwd=folder)
+    assert ended.code == 0, ended.err
+    ended = run("./", "--num", "11", "--parallel", "2", "--", "sh", "-c", "echo $TOKEN", cwd=folder)
+    assert (ended.code, ended.text.count("] value\n")) == (0, 11), ended.err
+    assert run("rm", "--secrets", "x" * 60).code == 0
+    assert kubectl.names("secrets") == []
+
+
+def test_values_that_begin_with_a_dash(run: Cli, kubectl: Kubectl, project: Path) -> None:
+    """Behind --; and variables arrive that the shell in between could not name."""
+    keep(run, "token", "--", "-hunter2")
+    odd = ["--env", "discovery.type=single node", "--env", "my-var=$(x)"]
+    found = variables(run("./", *odd, *SHOW_ENV))
+    assert found["TOKEN"] == "-hunter2"
+    assert found["discovery.type"] == "single node" and found["my-var"] == "$(x)"
+    found = variables(run(ALPINE, *odd, *SHOW_ENV))
+    assert found["discovery.type"] == "single node" and found["my-var"] == "$(x)"
+
+
 def test_replaced_while_a_job_runs(run: Cli, kubectl: Kubectl) -> None:
     """The object changes, other keys go, and the next run sees it."""
     keep(run, "token", "old", "--job-name", "alpine")
@@ -334,6 +381,9 @@ def test_without_rights_on_secrets(
     config = write_kubeconfig(kubectl.namespace, user={"token": token})
     ended = run("./", "--", "cat", "file", env={"KUBECONFIG": config})
     assert (ended.code, ended.text) == (0, "content\n"), ended.err
+    assert "secrets" not in ended.err
+    asked = run("./", "--secret-job", "other", "--", "cat", "file", env={"KUBECONFIG": config})
+    assert asked.code == 0 and "no secrets are used" in asked.err
     for args in (("secret", "x", "value"), ("secret", "--list")):
         denied = run(*args, env={"KUBECONFIG": config})
         assert denied.code == 125

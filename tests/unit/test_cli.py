@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -258,7 +259,8 @@ BAD = [
     (["logs", "x", "--folow"], "there is no option --folow", "did you mean --follow?"),
     (["rm", "--don"], "there is no option --don", "did you mean --done?"),
     (["ls", "--zzzzz"], "there is no option --zzzzz", "see k8r ls --help"),
-    (["secret", "--don"], "there is no option --don", "see k8r secret --help"),
+    (["secret", "--don"], "its own options", "stands after --"),
+    (["secret", "a", "--s3cr3t"], "its own options", "stands after --"),
     (["--verson"], "there is no option --verson", "did you mean --version?"),
     (["ls", "--num", "4"], "k8r ls has no option --num", "that is for k8r run"),
     (["--num", "4", "ls"], "k8r ls has no option --num", "that is for k8r run"),
@@ -275,7 +277,7 @@ BAD = [
     (["./", "--gpu", "0", "--", "x"], "'0' is not a valid count", ""),
     (["./", "--mem", "lots", "--", "x"], "'lots' is not a valid amount of memory", ""),
     (["./", "--cpu", "many", "--", "x"], "'many' is not a valid number of CPUs", ""),
-    (["./", "--env", "A-B=1", "--", "x"], "'A-B' is not a valid variable name", ""),
+    (["./", "--env", "A B=1", "--", "x"], "'A B' is not a valid variable name", "ASCII"),
     (["./", "--env", "UNSET_HERE", "--", "x"], "UNSET_HERE is not set", "--env UNSET_HERE=VALUE"),
     (
         ["./", "--job-name", "Train", "--", "x"],
@@ -313,22 +315,26 @@ BAD = [
     (["./", "--ref", "a..b", "--", "x"], "'a..b' is not a valid branch", "--ref"),
     (["./", "--git-image", "No Image", "--", "x"], "'No Image' is not a valid image", "NAME[:TAG]"),
     (["./", "--env-file", "gone", "--", "x"], "the env file", "check"),
-    (["./", "--env-file", "file.py", "--", "x"], "file.py, line 1: ", ""),
+    (["./", "--env-file", "list.yaml", "--", "x"], "list.yaml, line 1: ", ""),
     (["./", "--env-file", "noise", "--", "x"], "it is not UTF-8 text", "check"),
     (["./", "--patch", "gone", "--", "x"], "the patch", "check"),
     (["./", "--patch", "broken.yaml", "--", "x"], "is not valid YAML", "check"),
     (["./", "--patch", "list.yaml", "--", "x"], "is not a mapping", "spec"),
     (["./", "--patch", "job.yaml", "--", "x"], "has 'kind', which a pod template lacks", "spec"),
-    (["./", "--build-arg", "A-B=1", "--", "x"], "'A-B' is not a valid variable name", ""),
+    (["./", "--build-arg", "A B=1", "--", "x"], "'A B' is not a valid variable name", ""),
     (["gone/Dockerfile.x"], "there is no file 'gone/Dockerfile.x'", "spelling"),
     (["secret"], "give the secret's name", "--list"),
     (["secret", "--delete"], "give the secret's name", "--list"),
     (["secret", "A_b", "x"], "'A_b' is not a valid secret name", "a-b"),
-    (["secret", "a", "x", "y"], "'y'", ""),
+    (["secret", "a", "x", "y"], "one VALUE", "with blanks is quoted"),
     (["secret", "a", "--job-name", "B", "--delete"], "'B' is not a valid job name", "--job-name b"),
     (["secret", "a"], "the secret a has no value", "< FILE"),
     (["secret", "a", "empty", "--show-yaml"], "empty is empty", "at least one file"),
     (["secret", "a", "odd", "--show-yaml"], "'x y' cannot be a key", "rename"),
+    (["secret", "a", "", "--show-yaml"], "the secret a would be empty", "give it a value"),
+    (["secret", "a", "./gone", "--show-yaml"], "looks like a path", "k8r secret a - < FILE"),
+    (["secret", "a", "gone/", "--show-yaml"], "looks like a path", "k8r secret a - < FILE"),
+    (["secret", "a", "~/gone", "--show-yaml"], "looks like a path", "k8r secret a - < FILE"),
     (["file.py", "--", "x"], "'file.py' is a file", "k8r ./ -- COMMAND"),
     (["sub/file.py", "--show-yaml"], "'sub/file.py' is a file", "k8r sub/ -- COMMAND"),
     (["full", "--show-yaml"], "there is no command to run", "k8r full -- COMMAND"),
@@ -727,3 +733,125 @@ def test_no_warnings(k8r: Any) -> None:
     env = {"PYTHONWARNINGS": "error", "PYTHONDEVMODE": "1"}
     done = k8r("alpine", "--show-yaml", "--", "true", env=env)
     assert (done.code, done.err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["token", "-hunter2"],
+        ["token", "-v", "-hunter2"],
+        ["token", "--hunter2"],
+        ["token", "--list=hunter2"],
+        ["token", "-vhunter2"],
+        ["token", "-nhunter2", "--show-yaml"],
+        ["token", "it's", "hunter2", "more"],
+        ["token", "./hunter2", "--show-yaml"],
+        ["token", "/9j/hunter2/", "--show-yaml"],
+        ["token", "--", "hunter2", "-hunter2"],
+        ["token", "--color", "hunter2"],
+    ],
+)
+def test_no_error_shows_what_may_be_a_secret(k8r: Any, words: List[str]) -> None:
+    """However it was mistyped, with a traceback too."""
+    done = k8r("secret", *words)
+    assert (done.code, done.out) == (2, b""), done.err
+    assert "hunter2" not in done.err and "unter2" not in done.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["token", "--", "-hunter2"],
+        ["--", "token", "-hunter2"],
+        ["token", "--job-name", "j", "--", "--list"],
+        ["token", "--job-name", "j", "hunter2"],
+        ["--job-name", "j", "token", "hunter2"],
+    ],
+)
+def test_where_a_value_may_stand(k8r: Any, words: List[str]) -> None:
+    """Behind --, where it may begin with a dash; behind options."""
+    done = k8r("secret", "--show-yaml", *words)
+    assert done.code == 0, done.err
+    made = yaml.safe_load(done.out)
+    assert list(made["data"]) == ["token"] and made["metadata"]["labels"]["k8r-secret"] == "token"
+
+
+def shown_keys(k8r: Any, value: str) -> List[str]:
+    """The keys of the secret that a value makes."""
+    done = k8r("secret", "name", value, "--show-yaml")
+    assert done.code == 0, done.err
+    return list(yaml.safe_load(done.out)["data"])
+
+
+def test_keys_of_links_and_mounted_secrets(k8r: Any) -> None:
+    """A key is the name as given; what Kubernetes keeps behind a mounted one is none."""
+    for folder in ("archive", "live", "mnt/..2026"):
+        (k8r.cwd / folder).mkdir(parents=True)
+    (k8r.cwd / "archive/fullchain3.pem").write_text("CERT")
+    (k8r.cwd / "live/fullchain.pem").symlink_to("../archive/fullchain3.pem")
+    (k8r.cwd / "mnt/..2026/token").write_text("t")
+    (k8r.cwd / "mnt/..data").symlink_to("..2026")
+    (k8r.cwd / "mnt/token").symlink_to("..data/token")
+    assert shown_keys(k8r, "live/fullchain.pem") == ["fullchain.pem"]
+    assert shown_keys(k8r, "live") == ["fullchain.pem"]
+    assert shown_keys(k8r, "mnt") == ["token"]
+    (k8r.cwd / "gone").symlink_to("nowhere")
+    assert k8r("secret", "name", "gone", "--show-yaml").code == 2
+
+
+def test_secret_from_a_pipe(k8r: Any) -> None:
+    """`<(...)` of a shell is read, and its number is no key; nor is a large one read wholly."""
+    prefix = ("bash", "-c", 'exec "$@" <(printf pass) --show-yaml', "bash")
+    done = k8r.finish(k8r.start("secret", "name", prefix=prefix))
+    assert done.code == 0, done.err
+    assert list(yaml.safe_load(done.out)["data"]) == ["name"]
+    done = k8r("secret", "name", "/dev/zero", "--show-yaml")
+    assert done.code == 2 and "1.0 MiB" in done.err
+    done = k8r("secret", "name", "-", "--show-yaml", stdin=b"")
+    assert done.code == 2 and "would be empty" in done.err
+
+
+HOSTILE = "a\x1b]0;owned\x07b\rc\x9bd\u202e\nk8r: all is well"
+
+
+def test_text_of_others_has_no_escape_sequences(capsys: Any) -> None:
+    """All but the command's own output, in whatever way it comes to the console."""
+    out, err = io.BytesIO(), io.StringIO()
+    env = module.Environment(io.BytesIO(), out, err, {}, "/")
+    console = module.Console(env, False, True, "never")
+    console.text(HOSTILE)
+    console.say(HOSTILE)
+    console.warn(HOSTILE)
+    console.debug(HOSTILE)
+    console.error(module.K8rError(HOSTILE, HOSTILE))
+    console.foreign(HOSTILE.encode() + b"\xff\n")
+    console.plain(HOSTILE + "\ud800")
+    try:
+        raise ValueError(HOSTILE)
+    except ValueError:
+        console.trace()
+    text = out.getvalue().decode() + err.getvalue()
+    assert not [c for c in text if not c.isprintable() and c != "\n"]
+    assert "\nk8r: all" not in err.getvalue().partition("\\xff")[0].rpartition("a\\x1b")[0]
+    console.data(HOSTILE.encode())
+    assert out.getvalue().endswith(HOSTILE.encode())
+
+
+def test_hints_are_safe_to_paste(tmp_path: Path) -> None:
+    """They lead to the same cluster, whatever its options are called."""
+    env = module.Environment.of_process()._replace(cwd=str(tmp_path))
+    k8s = module.K8sRun("n s", "it's", "/a b/$(x)", insecure=True, env=env)
+    words = shlex.split(k8s.command_hint("logs -f", "x;y"))
+    options = ["-n", "n s", "--context", "it's", "--kubeconfig", "/a b/$(x)", "--insecure"]
+    assert words == ["k8r", "logs", "-f", "x;y", *options]
+    assert module.K8sRun(env=env).command_hint("ls") == "k8r ls"
+    config = {
+        "current-context": "c",
+        "contexts": [{"name": "c", "context": {"namespace": "here", "cluster": "d", "user": "e"}}],
+        "clusters": [{"name": "d", "cluster": {"server": "https://x"}}],
+        "users": [{"name": "e", "user": {}}],
+    }
+    (tmp_path / "config").write_text(json.dumps(config))
+    (tmp_path / ".k8r.yaml").write_text("namespace: theirs")
+    k8s = module.K8sRun(kubeconfig="config", env=env)
+    assert k8s.command_hint("ls") == "k8r ls -n here --kubeconfig config"

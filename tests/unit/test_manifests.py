@@ -452,7 +452,10 @@ def test_secret() -> None:
         "k8r-secret": "db",
     }
     assert base64.b64decode(made["data"]["key.pem"]) == b"\0\xff"
-    assert made["metadata"]["annotations"] == {"k8r-variable-keys": '["user"]'}
+    assert made["metadata"]["annotations"] == {
+        "k8r-variable-keys": '["user"]',
+        "k8r-job-name-given": "false",
+    }
 
 
 def test_masked() -> None:

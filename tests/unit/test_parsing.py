@@ -33,10 +33,10 @@ LEGAL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
         ("...hidden", "hidden"),
         ("a  b\tc\nd", "a-b-c-d"),
         ("🚀rocket🚀", "rocket"),
-        ("🚀", "job"),
+        ("🚀", "job-ebbc0b28"),
         ("", "job"),
         ("---", "job"),
-        ("日本", "job"),
+        ("日本", "job-cf2abf0c"),
         ("9lives", "9lives"),
         ("a/b:c@d", "a-b-c-d"),
         ("\udcff\udcfex", "x"),
@@ -50,6 +50,16 @@ LEGAL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 def test_dns_label(text: str, label: str) -> None:
     """Any text becomes a label that people recognise it by."""
     assert k8r.make_dns_label(text) == label
+
+
+def test_dns_label_of_other_scripts() -> None:
+    """Names that differ only in letters without a Latin equal stay apart, however composed."""
+    names = ["日本語", "日本", "Привет", "привет", "app-日", "app", "Łódź", "Łóżź", "\udcff日"]
+    assert len({k8r.make_dns_label(name) for name in names}) == len(names)
+    assert k8r.make_dns_label("app-日").startswith("app-")
+    assert k8r.make_dns_label("がくふ") == k8r.make_dns_label("か\u3099くふ")
+    assert len(k8r.make_dns_label("x" * 63 + "日")) == 63
+    assert k8r.make_dns_label("x" * 63 + "日") != k8r.make_dns_label("x" * 63 + "本")
 
 
 @given(st.text(), st.integers(3, 63))
@@ -211,6 +221,9 @@ def test_durations_round_trip(seconds: int) -> None:
         ("_a1=x y\nz", ("_a1", "x y\nz")),
         ("HERE", ("HERE", "found=here")),
         ("EMPTY", ("EMPTY", "")),
+        ("discovery.type=single-node", ("discovery.type", "single-node")),
+        ("my-var=x", ("my-var", "x")),
+        ("1A=x", ("1A", "x")),
     ],
 )
 def test_variable(text: str, pair: Tuple[str, str]) -> None:
@@ -218,9 +231,9 @@ def test_variable(text: str, pair: Tuple[str, str]) -> None:
     assert k8r.parse_variable(text, {"HERE": "found=here", "EMPTY": ""}) == pair
 
 
-@pytest.mark.parametrize("text", ["", "=x", "1A=x", "A-B=x", "A B=x", " A=x", "Ä=x", "A.b"])
+@pytest.mark.parametrize("text", ["", "=x", "A B=x", " A=x", "Ä=x", "A\tB", "A\x7f=x"])
 def test_variable_with_a_bad_name(text: str) -> None:
-    """Only names that a shell can use."""
+    """Only names that docker and Kubernetes take."""
     assert "is not a valid variable name" in refused(k8r.parse_variable, text, {}).message
 
 
@@ -589,7 +602,7 @@ def test_secret_data() -> None:
 
 def test_keys_that_make_one_variable() -> None:
     """Which of them it would hold is nothing to be guessed at."""
-    error = refused(k8r.check_secret_data, "db", {"a-b": b"", "a.b": b""})
+    error = refused(k8r.check_secret_data, "db", {"a-b": b"x", "a.b": b""})
     assert "DB_A_B" in error.message and "'a-b'" in error.message and "'a.b'" in error.message
 
 
@@ -623,12 +636,25 @@ def test_env_file() -> None:
     assert k8r.parse_env_file("", "f", {}) == []
 
 
-@pytest.mark.parametrize("text, line", [("A=1\nB-C=2", 2), ("UNSET", 1), ("\n\n=x", 3)])
+@pytest.mark.parametrize(
+    "text, line", [("A=1\nB C=2", 2), ("export A=1", 1), ("export A", 1), ("\n\n=x", 3), ("A ", 1)]
+)
 def test_bad_env_file(text: str, line: int) -> None:
     """The file and the line are named."""
     assert refused(k8r.parse_env_file, text, "my.env", {}).message.startswith(
         f"my.env, line {line}:"
     )
+
+
+def test_env_file_as_docker_reads_it() -> None:
+    """A name that is not set here is left out; CRLF ends a line, a lone CR does not."""
+    text = "UNSET_ELSEWHERE\nA=1\r\nB=x\ry\r\n\r\ndiscovery.type=single-node\nmy-var=2\r"
+    assert k8r.parse_env_file(text, "f", {}) == [
+        ("A", "1"),
+        ("B", "x\ry"),
+        ("discovery.type", "single-node"),
+        ("my-var", "2"),
+    ]
 
 
 def test_env_file_keeps_values_whole() -> None:
