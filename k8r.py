@@ -838,6 +838,21 @@ def split_credentials(url: str) -> Tuple[str, str, str]:
     return scheme + rest, urllib.parse.unquote(user), urllib.parse.unquote(password)
 
 
+REPOSITORY_VARIABLES = set(
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES GIT_COMMON_DIR GIT_CONFIG GIT_CONFIG_COUNT GIT_DIR "
+    "GIT_CONFIG_PARAMETERS GIT_DEFAULT_HASH GIT_GRAFT_FILE GIT_IMPLICIT_WORK_TREE "
+    "GIT_INDEX_FILE GIT_INTERNAL_SUPER_PREFIX GIT_NO_REPLACE_OBJECTS GIT_OBJECT_DIRECTORY "
+    "GIT_PREFIX GIT_QUARANTINE_PATH GIT_REPLACE_REF_BASE GIT_SHALLOW_FILE GIT_WORK_TREE".split()
+)
+"""What git sets for a hook, which may have called k8r (git rev-parse --local-env-vars and,
+before objects are accepted, GIT_QUARANTINE_PATH), and the format of new repositories."""
+
+
+def drop_repository(environ: Mapping[str, str]) -> Dict[str, str]:
+    """The variables without those that tie git to one repository."""
+    return {key: environ[key] for key in environ if key not in REPOSITORY_VARIABLES}
+
+
 def parse_ref(text: str) -> str:
     """A branch, tag or commit, safe as an argument of git. Raises UsageError.
 
@@ -2396,26 +2411,52 @@ class Listing(NamedTuple):
     notes: List[str]
 
 
-def run_git(folder: str, *args: str, given: bytes = b"") -> Optional[List[str]]:
-    """The NUL-separated answer of git; None if it refuses or there is no git."""
-    command, environ = ["git", "-C", folder, *args], dict(os.environ, LC_ALL="C")
+class GitError(K8rError):
+    """git is missing, or refuses to work."""
+
+
+GIT = ("git", "-c", "core.fsmonitor=", "-c", "core.hooksPath=/dev/null")
+GIT_VARIABLES = {
+    "LC_ALL": "C",
+    "GIT_ALLOW_PROTOCOL": "",
+    "GIT_DISCOVERY_ACROSS_FILESYSTEM": "1",
+    "GIT_NO_LAZY_FETCH": "1",
+    "GIT_OPTIONAL_LOCKS": "0",
+}
+"""With these git runs no program that a repository's configuration names, fetches nothing,
+and does not write to an index."""
+
+
+def run_git(folder: str, *args: str, given: bytes = b"") -> List[str]:
+    """The NUL-separated answer of git. Raises GitError with git's own words."""
+    command = [*GIT, "-C", folder, *args]
+    environ = {**drop_repository(os.environ), **GIT_VARIABLES}
     try:
         done = subprocess.run(command, input=given, capture_output=True, env=environ)
-    except OSError:
-        return None
+    except OSError as error:
+        raise GitError(f"git is needed to read what {folder} ignores", "install git") from error
+    words = os.fsdecode(done.stderr).strip()
     if done.returncode != 0:
-        return None
-    unread = re.search(rb"could not open directory '(.*)'", done.stderr)
+        remedy = re.search(r"git config --global --add safe\.directory .*", words)
+        hint = remedy.group() if remedy else f"see: git -C {shlex.quote(folder)} status"
+        first = escape_unprintable(words.split("\n")[0]) or f"exit code {done.returncode}"
+        raise GitError(f"git refuses to read {folder}: {first}", hint)
+    unread = re.search(r"could not open directory '(.*)'", words)
     if unread:  # git goes on without it
-        raise PermissionError(errno.EACCES, "Permission denied", os.fsdecode(unread.group(1)))
+        raise PermissionError(errno.EACCES, "Permission denied", unread.group(1))
     return [os.fsdecode(name) for name in done.stdout.split(b"\0") if name]
 
 
 def find_work_tree_prefix(folder: str) -> Optional[str]:
-    """Where in a work tree of git a directory is: "" at its top, else `sub/`;
-    None if it is in none.
+    """Where in a work tree of git a directory is: "" at its top, else `sub/`; None if
+    it is in none. Raises GitError if there is a repository that git refuses.
     """
-    answer = run_git(folder, "rev-parse", "--is-inside-work-tree", "--show-prefix") or [""]
+    try:
+        answer = run_git(folder, "rev-parse", "--is-inside-work-tree", "--show-prefix")
+    except GitError:
+        if any(map(is_work_tree_root, list_parents([f"{folder}/x"]) - {""})):
+            raise
+        return None
     inside, _, prefix = answer[0].partition("\n")
     return prefix[:-1] if inside == "true" else None
 
@@ -2424,14 +2465,16 @@ def list_with_git(folder: str) -> List[str]:
     """What git says belongs to a directory of a work tree: tracked or untracked,
     not ignored. A repository inside it (a submodule, say) speaks for itself.
     """
-    found = run_git(folder, "ls-files", "-z", "-co", "--exclude-standard")
-    if found is None:
-        raise K8rError(f"git cannot list {folder}", f"try: git -C {folder} ls-files")
     paths: List[str] = []
-    for path in dict.fromkeys(found):
+    for path in dict.fromkeys(run_git(folder, "ls-files", "-z", "-co", "--exclude-standard")):
+        path = path[:-1] if path.endswith("/") else path
         inner = os.path.join(folder, path)
-        if os.path.isdir(inner) and not os.path.islink(inner):
-            path = path.rstrip("/")
+        if not {"", ".", "..", ".git"}.isdisjoint(path.lower().split("/")):
+            raise GitError(
+                f"git lists '{escape_unprintable(path)}', which is not a path inside of {folder}",
+                f"its index is damaged; see: git -C {shlex.quote(folder)} ls-files",
+            )
+        if os.path.isdir(inner) and os.path.realpath(inner) == inner:
             inside = list_with_git(inner) if is_work_tree_root(inner) else []
             paths.extend(f"{path}/{name}" for name in inside)
         else:
@@ -2441,7 +2484,7 @@ def list_with_git(folder: str) -> List[str]:
 
 def is_work_tree_root(folder: str) -> bool:
     """Whether a directory is the top of a repository of its own."""
-    return os.path.exists(os.path.join(folder, ".git"))
+    return os.path.lexists(os.path.join(folder, ".git"))
 
 
 def walk_directory(folder: str) -> List[str]:
@@ -2499,11 +2542,10 @@ def list_excluded(top: str, paths: Iterable[str], options: Iterable[str]) -> Lis
     with tempfile.TemporaryDirectory(prefix="k8r-") as scratch:
         where = (f"--git-dir={scratch}", f"--work-tree={top}", "-c", "core.bare=false")
         index = ("update-index", "-z", "--index-info")
-        made = run_git(scratch, "init", "-q", "--bare")
-        if made is None or run_git(top, *where, *index, given=b"".join(entries)) is None:
-            raise K8rError(f"git is needed to read the ignore files in {top}", "install git")
+        run_git(scratch, "-c", "init.defaultObjectFormat=sha1", "init", "-q", "--bare")
+        run_git(top, *where, *index, given=b"".join(entries))
         found = [run_git(top, *where, "ls-files", "-z", "-c", "-i", option) for option in options]
-    return [path for answer in found for path in answer or []]
+    return [path for answer in found for path in answer]
 
 
 EMPTY_BLOB = b"e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
@@ -2565,8 +2607,7 @@ def explain_refusal(folder: str, path: str) -> Optional[str]:
         return ""  # tracked by git, but deleted here
     if stat.S_ISLNK(mode):
         target = os.readlink(full)
-        inside = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
-        if target.startswith("/") or inside == ".." or inside.startswith("../"):
+        if resolve_link(folder, path, target) is None:
             return f"left out {path}: the link leads out of the directory, to {target}"
         return None
     if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
@@ -2578,6 +2619,22 @@ def explain_refusal(folder: str, path: str) -> Optional[str]:
         stat.S_IFCHR: "a device",
     }
     return f"left out {path}: it is {kinds.get(stat.S_IFMT(mode), 'not a file')}"
+
+
+def resolve_link(folder: str, path: str, target: str) -> Optional[str]:
+    """The target of a link in a directory, relative to the link; None if it leads out.
+
+    ``folder`` is a real path, which an absolute target may name by another way.
+    """
+    parent, top = os.path.join(folder, posixpath.dirname(path)), folder.rstrip("/") + "/"
+    if target.startswith("/"):
+        above, name = os.path.split(os.path.normpath(target))
+        for absolute in (os.path.join(above, name), os.path.join(os.path.realpath(above), name)):
+            if f"{absolute}/".startswith(top):
+                return os.path.relpath(absolute, parent)
+        return None
+    inside = os.path.normpath(os.path.join(parent, target))
+    return target if f"{inside}/".startswith(top) else None
 
 
 class LimitedWriter(io.RawIOBase):
@@ -2654,9 +2711,9 @@ def pack_directory(folder: str, meter: Meter = ignore_progress) -> Archive:
         with gzip.GzipFile("", "wb", 6, writer, mtime=0) as packed:
             with tarfile.open(
                 fileobj=packed, mode="w|", format=tarfile.GNU_FORMAT, errors="surrogateescape"
-            ) as tar:
+            ) as tar, contextlib.closing(Packer(tar, folder, read)) as packer:
                 for path in listing.paths:
-                    add_path(tar, folder, path, read)
+                    packer.add(path)
     except ArchiveTooLarge:
         file.close()
         raise too_large_error(folder, listing.paths) from None
@@ -2666,28 +2723,107 @@ def pack_directory(folder: str, meter: Meter = ignore_progress) -> Archive:
     return Archive(file, len(listing.paths), writer.written, listing.notes)
 
 
-def add_path(tar: Any, folder: str, path: str, read: Callable[[int], None]) -> None:
-    """Add a file, link or empty directory."""
-    import tarfile
+class Packer:
+    """Adds the files of a directory to an archive. Each is opened from the directory that
+    it is in, and no link is followed: what is swapped for one meanwhile sends nothing from
+    elsewhere.
+    """
 
-    full = os.path.join(folder, path)
-    status = os.lstat(full)
-    info = tarfile.TarInfo(path)
-    info.mtime = TAR_MTIME
-    info.mode = 0o755
-    if stat.S_ISLNK(status.st_mode):
-        info.type, info.linkname = tarfile.SYMTYPE, os.readlink(full)
-        tar.addfile(info)
-    elif stat.S_ISDIR(status.st_mode):
-        info.type = tarfile.DIRTYPE
-        tar.addfile(info)
-    else:
-        # O_NONBLOCK: should a FIFO have taken the file's place, do not hang.
-        opened = os.open(full, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-        with open(opened, "rb") as content:
-            info.size = os.fstat(opened).st_size
-            info.mode = 0o755 if status.st_mode & 0o100 else 0o644
-            tar.addfile(info, Metered(content, read))  # type: ignore[arg-type]
+    def __init__(self, tar: Any, folder: str, read: Callable[[int], None]) -> None:
+        self._tar = tar
+        self._folder = os.path.realpath(folder)
+        self._read = read
+        self._parent = ""
+        self._opened = self._open_folder(self._folder, None)
+        self._first: Dict[Tuple[int, int], str] = {}
+        self._holes = 0
+
+    def close(self) -> None:
+        """Close the directory that is open."""
+        os.close(self._opened)
+
+    @staticmethod
+    def _open_folder(name: str, above: Optional[int]) -> int:
+        return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=above)
+
+    def _enter(self, parent: str) -> None:
+        """Open the directory of a path, unless it is the one that is open."""
+        if parent == self._parent:
+            return
+        self._parent = "."
+        for name in filter(None, [self._folder, *parent.split("/")]):
+            above, self._opened = self._opened, self._open_folder(name, self._opened)
+            os.close(above)
+        self._parent = parent
+
+    def add(self, path: str) -> None:
+        """Add a file, link or empty directory. Raises OSError."""
+        parent, name = posixpath.split(path)
+        try:
+            self._enter(parent)
+            status = os.lstat(name, dir_fd=self._opened)
+            if stat.S_ISLNK(status.st_mode):
+                self._add_link(path, os.readlink(name, dir_fd=self._opened))
+            elif stat.S_ISDIR(status.st_mode):
+                self._tar.addfile(self._describe(path, "DIRTYPE"))
+            else:
+                # O_NONBLOCK: should a FIFO have taken the file's place, do not hang.
+                flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+                with open(os.open(name, flags, dir_fd=self._opened), "rb") as content:
+                    self._add_file(path, content)
+        except OSError as error:
+            if error.filename:
+                error.filename = os.path.join(self._folder, path)
+            if error.errno in (errno.ELOOP, errno.ENOTDIR):
+                error.strerror = "it, or a directory above it, was replaced meanwhile"
+            raise
+
+    @staticmethod
+    def _describe(path: str, kind: str, link: str = "") -> Any:
+        import tarfile
+
+        info = tarfile.TarInfo(path)
+        info.type, info.linkname = getattr(tarfile, kind), link
+        info.mtime, info.mode = TAR_MTIME, 0o755
+        return info
+
+    def _add_link(self, path: str, target: str) -> None:
+        inside = resolve_link(self._folder, path, target)
+        if inside is not None:
+            self._tar.addfile(self._describe(path, "SYMTYPE", inside))
+
+    def _add_file(self, path: str, content: IO[bytes]) -> None:
+        """Add a regular file; a further name of one as a link to the first."""
+        status = os.fstat(content.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is not a file any more", path)
+        first = self._first.setdefault((status.st_dev, status.st_ino), path)
+        if first != path:
+            self._tar.addfile(self._describe(path, "LNKTYPE", first))
+            return
+        self._holes += measure_holes(content.fileno(), status)
+        if self._holes > ARCHIVE_LIMIT:
+            size = format_size(status.st_size)
+            raise OSError(errno.EFBIG, f"it is sparse, and would arrive with all of {size}", path)
+        info = self._describe(path, "REGTYPE")
+        info.size, info.mode = status.st_size, 0o755 if status.st_mode & 0o100 else 0o644
+        self._tar.addfile(info, Metered(content, self._read))
+
+
+def measure_holes(opened: int, status: os.stat_result) -> int:
+    """The bytes of a file that are on no disk, and read as zeros. A file that its file
+    system compresses takes less room as well, but has none.
+    """
+    size, position, data = status.st_size, 0, 0
+    if status.st_blocks * 512 >= size:
+        return 0
+    with contextlib.suppress(OSError):  # ENXIO behind the last data
+        while position < size:
+            start = os.lseek(opened, position, os.SEEK_DATA)
+            position = os.lseek(opened, start, os.SEEK_HOLE)
+            data += position - start
+    os.lseek(opened, 0, os.SEEK_SET)
+    return size - data
 
 
 def unreadable_error(error: OSError) -> UsageError:
@@ -2922,8 +3058,10 @@ def find_commit(folder: str) -> str:
     """
     if os.path.islink(folder):
         return os.path.basename(os.readlink(folder))
-    answer = run_git(folder, "rev-parse", "--short", "HEAD") if is_work_tree_root(folder) else None
-    return answer[0].strip() if answer else ""
+    if is_work_tree_root(folder):
+        with contextlib.suppress(GitError):
+            return run_git(folder, "rev-parse", "--short", "HEAD")[0].strip()
+    return ""
 
 
 def get_path_type(path: str) -> str:

@@ -10,6 +10,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tarfile
 import tempfile
 from pathlib import Path
@@ -350,6 +351,265 @@ def test_submodule_that_is_not_there(repo: Path, tmp_path: Path) -> None:
     assert listed(repo) == [".gitmodules", "a"]
 
 
+# A repository's own business
+
+LOCAL_VARIABLES = [
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_CONFIG_COUNT",
+    "GIT_DEFAULT_HASH",
+    "GIT_DIR",
+    "GIT_INDEX_FILE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_WORK_TREE",
+]
+HOOKS = [
+    "pre-commit",
+    "commit-msg",
+    "post-commit",
+    "post-checkout",
+    "pre-rebase",
+    "post-rewrite",
+    "pre-push",
+    "post-index-change",
+]
+
+
+def test_variables_of_a_repository() -> None:
+    """All that this machine's git calls so are kept from git."""
+    told = subprocess.run(
+        ["git", "rev-parse", "--local-env-vars"], stdout=subprocess.PIPE, check=True
+    )
+    names = told.stdout.decode().split()
+    assert len(names) > 10
+    kept = k8r.drop_repository({**dict.fromkeys(names, "x"), "GIT_SSH": "y", "PATH": "z"})
+    assert kept == {"GIT_SSH": "y", "PATH": "z"}
+
+
+@pytest.mark.parametrize("variable", LOCAL_VARIABLES)
+def test_git_of_another_repository(
+    repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    """What ties git to another repository changes neither the listing nor that one."""
+    put(repo, {"a": "1", "b.log": "", "c.bin": "", ".gitignore": "*.log\n", ".k8rignore": "*.bin"})
+    other = tmp_path / "other"
+    git(tmp_path, "init", "-q", "other")
+    put(other, {"x": "1"})
+    commit(other)
+    values = {
+        "GIT_CONFIG_COUNT": "many",
+        "GIT_DEFAULT_HASH": "sha256",
+        "GIT_DIR": str(other / ".git"),
+        "GIT_INDEX_FILE": str(other / ".git" / "index"),
+        "GIT_WORK_TREE": str(other),
+    }
+    before = snapshot(other)
+    monkeypatch.setenv(variable, values.get(variable, str(other)))
+    assert listed(repo) == [".gitignore", ".k8rignore", "a"]
+    assert snapshot(other) == before
+
+
+def snapshot(folder: Path) -> Dict[str, bytes]:
+    """The bytes of every file below a directory."""
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+PACK_IN_HOOK = """\
+#!{python}
+import os, pathlib, sys
+sys.path.insert(0, {package!r})
+import k8r
+read = lambda: {{str(path): path.read_bytes()
+                for path in pathlib.Path({tree!r}).rglob("*") if path.is_file()}}
+before = read()
+k8r.pack_directory({tree!r}).close()
+changed = sorted(path for path, data in read().items() if before.get(path) != data)
+with open({told!r}, "a") as file:
+    file.write(os.path.basename(sys.argv[0]) + " " + " ".join(changed) + "\\n")
+"""
+
+
+@pytest.mark.parametrize("linked", [False, True], ids=["main", "linked"])
+def test_in_a_hook(repo: Path, tmp_path: Path, linked: bool) -> None:
+    """Packing in any hook of git changes no byte of the repository, and the commit is whole."""
+    put(repo, {"pkg/__init__.py": "", "main.py": "print(1)\n", ".k8rignore": "*.log\n"})
+    commit(repo)
+    work = repo
+    if linked:
+        work = tmp_path / "linked"
+        git(repo, "worktree", "add", "-q", str(work))
+    git(tmp_path, "init", "-q", "--bare", "origin")
+    told = tmp_path / "told"
+    package = str(Path(k8r.__file__).parent)
+    text = PACK_IN_HOOK.format(
+        python=sys.executable, package=package, tree=str(work), told=str(told)
+    )
+    for name in HOOKS:
+        hook = repo / ".git" / "hooks" / name
+        hook.write_text(text)
+        hook.chmod(0o755)
+    put(work, {"main.py": "print(2)\n"})
+    git(work, "commit", "-qam", "two")
+    put(work, {"main.py": "print(3)\n", "new.py": ""})
+    git(work, "add", "new.py")
+    git(work, "commit", "-qm", "three", "main.py")
+    git(work, "commit", "-q", "--amend", "-m", "four")
+    git(work, "checkout", "-q", "-b", "other")
+    git(work, "rebase", "-q", "--no-ff", "HEAD~1")
+    git(work, "push", "-q", str(tmp_path / "origin"), "HEAD:refs/heads/x")
+    lines = [line.split() for line in told.read_text().splitlines()]
+    assert {line[0] for line in lines} == set(HOOKS)
+    assert [line for line in lines if line[1:]] == []
+    shown = subprocess.run(
+        ["git", "-C", str(work), "show", "HEAD:main.py"], stdout=subprocess.PIPE, check=True
+    )
+    assert shown.stdout == b"print(3)\n"
+    config = (repo / ".git" / "config").read_text()
+    assert "bare = false" in config
+
+
+def test_foreign_owner(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A repository that git does not trust is refused in git's words, with its remedy."""
+    put(repo, {"logs/keep.log": "", ".gitignore": "*.log\n", ".env": ""})
+    commit(repo)
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    for folder in (repo, repo / "logs"):
+        with pytest.raises(k8r.K8rError, match="dubious ownership") as caught:
+            k8r.pack_directory(str(folder))
+        assert caught.value.hint == f"git config --global --add safe.directory {repo}"
+
+
+BROKEN = {
+    "no head": ("HEAD", None),
+    "format": ("config", "[core]\nrepositoryformatversion = 1\n[extensions]\nfuture = 1\n"),
+    "config": ("config", "[core\n"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_repository_that_git_cannot_read(repo: Path, kind: str) -> None:
+    """A repository that is damaged, or too new for this git, is not taken for none."""
+    put(repo, {"d/a": "", ".gitignore": ".env\n", ".env": ""})
+    commit(repo)
+    name, text = BROKEN[kind]
+    (repo / ".git" / name).unlink()
+    if text is not None:
+        (repo / ".git" / name).write_text(text)
+    for folder in (repo, repo / "d"):
+        with pytest.raises(k8r.K8rError, match="git refuses to read .*: (fatal|error|warning): "):
+            k8r.pack_directory(str(folder))
+
+
+def test_submodule_that_git_refuses(repo: Path, tmp_path: Path) -> None:
+    """So is one inside."""
+    inner = nested(repo, tmp_path, False)
+    (inner / ".git" / "config").write_text("[core\n")
+    with pytest.raises(k8r.K8rError, match="git refuses to read .*vendor"):
+        listed(repo)
+
+
+def test_repository_without_git(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without git nobody knows what a repository ignores."""
+    put(repo, {"a": ""})
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(k8r.K8rError, match="git is needed to read") as caught:
+        listed(repo)
+    assert caught.value.hint == "install git"
+
+
+def test_another_object_format(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A repository of SHA-256, on a machine where that is the default."""
+    git(tree, "init", "-q", "--object-format=sha256")
+    put(tree, {"a": "", "b.log": "", "c.bin": "", ".gitignore": "*.log\n", ".k8rignore": "*.bin\n"})
+    commit(tree)
+    for value in ("sha256", "sha1"):
+        monkeypatch.setenv("GIT_DEFAULT_HASH", value)
+        assert listed(tree) == [".gitignore", ".k8rignore", "a"]
+
+
+def test_programs_of_a_repository(repo: Path, tmp_path: Path) -> None:
+    """What its configuration, or that of one inside of it, would have git run does not run."""
+    inner = nested(repo, tmp_path, False)
+    put(repo, {".gitattributes": "* filter=x diff=x\n", ".k8rignore": "*.pyc\n"})
+    mark = tmp_path / "mark"
+    program = tmp_path / "program"
+    program.write_text(f'#!/bin/sh\necho "$0 $*" >> {mark}\n')
+    program.chmod(0o755)
+    for folder in (repo, inner):
+        for name in ("post-index-change", "fsmonitor-watchman", "post-checkout"):
+            shutil.copy(str(program), str(folder / ".git" / "hooks" / name))
+        for key in (
+            "core.fsmonitor core.sshCommand core.pager core.askPass core.editor diff.external"
+            " filter.x.clean filter.x.smudge filter.x.process diff.x.textconv"
+            " credential.helper alias.ls-files gpg.program"
+        ).split():
+            git(folder, "config", key, str(program))
+    packed(repo)
+    assert not mark.exists(), mark.read_text()
+
+
+def test_objects_that_are_elsewhere(repo: Path, tmp_path: Path) -> None:
+    """git fetches nothing to list a directory, with whatever program."""
+    put(repo, {"a": "", "d/e/f": "", "d/g": ""})
+    commit(repo)
+    mark = tmp_path / "mark"
+    git(repo, "sparse-checkout", "set", "--cone", "--sparse-index", "nothing")
+    for key, value in {
+        "core.repositoryFormatVersion": "1",
+        "extensions.partialClone": "origin",
+        "remote.origin.promisor": "true",
+        "remote.origin.url": str(tmp_path),
+        "remote.origin.uploadpack": f"touch {mark}; false",
+    }.items():
+        git(repo, "config", key, value)
+    for path in (repo / ".git" / "objects").glob("??/*"):
+        path.unlink()
+    assert listed(repo) == ["a"]
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    "path", ["../secret", "/etc/passwd", "d/../../secret", ".git/config", "d/.GIT/x", "./a"]
+)
+def test_index_that_leads_out(repo: Path, tmp_path: Path, path: str) -> None:
+    """No index can name a file outside of the directory, or one of .git."""
+    put(repo, {"a": ""})
+    put(tmp_path, {"secret": "x"})
+    name = "x" * len(path)
+    entry = f"100644 e69de29bb2d1d6434b8b29ae775ad8c2e48c5391\t{name}\n"
+    subprocess.run(
+        ["git", "-C", str(repo), "update-index", "--index-info"], input=entry.encode(), check=True
+    )
+    index = repo / ".git" / "index"
+    data = index.read_bytes()[:-20].replace(name.encode(), path.encode())
+    index.write_bytes(data + hashlib.sha1(data).digest())
+    with pytest.raises(k8r.K8rError, match="is not a path inside of"):
+        k8r.pack_directory(str(repo))
+
+
+@pytest.mark.parametrize("swapped", ["d", "d/e", "d/e/f", "z"])
+def test_directory_swapped_for_a_link(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swapped: str
+) -> None:
+    """A link that takes the place of a directory or a file after the listing is not followed."""
+    put(folder, {"d/e/f": "1", "z": "2"})
+    put(tmp_path / "private", {"e/f": "secret", "f": "secret"})
+    found = k8r.list_directory(str(folder))
+    target = tmp_path / "private"
+    places = {"d": target, "d/e": target, "d/e/f": target / "f", "z": target / "f"}
+    path = folder / swapped
+    shutil.move(str(path), str(tmp_path / "moved"))
+    path.symlink_to(places[swapped])
+    monkeypatch.setattr(k8r, "list_directory", lambda _: found)
+    try:
+        data = packed(folder)
+    except k8r.UsageError as error:
+        assert "was replaced meanwhile" in error.message
+    else:
+        assert b"secret" not in gzip.decompress(data)
+
+
 # Outside of a work tree
 
 
@@ -415,11 +675,10 @@ def test_git_that_is_missing(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_nothing_to_send(tree: Path) -> None:
     """An empty directory is refused, and so is one where everything is ignored."""
-    for files in ({}, {".git/config": "", "__pycache__/x": ""}):
+    for files in ({}, {"node_modules/x": "", "__pycache__/x": ""}):
         put(tree, files)
         with pytest.raises(k8r.UsageError, match="there is nothing to send"):
             k8r.pack_directory(str(tree))
-    shutil.rmtree(tree / ".git")
     git(tree, "init", "-q")
     put(tree, {".gitignore": "*\n"})
     with pytest.raises(k8r.UsageError, match="there is nothing to send"):
@@ -468,10 +727,26 @@ def test_links_that_lead_out(folder: Path, target: str) -> None:
     assert notes(folder) == [f"left out link: the link leads out of the directory, to {target}"]
 
 
-def test_absolute_link_into_the_directory(folder: Path) -> None:
-    """Its target is elsewhere in the container, so it is left out, too."""
+def test_absolute_links_into_the_directory(folder: Path, tmp_path: Path) -> None:
+    """They are sent as relative ones, whatever the directory is called in them."""
+    put(folder, {"a": "1", "d/e/f": "2"})
+    (tmp_path / "alias").symlink_to(folder)
+    links = {"x": "a", "d/y": "d/e/f", "d/e/z": "a", "top": "", "d/gone": "d/nothing"}
+    for name, target in links.items():
+        (folder / name).symlink_to(folder / target)
+    (folder / "d" / "alias").symlink_to(tmp_path / "alias" / "a")
+    found = members(packed(folder))
+    expected = {"x": "a", "d/y": "e/f", "d/e/z": "../../a", "top": ".", "d/gone": "nothing"}
+    assert {name: found[name].linkname for name in links} == expected
+    assert found["d/alias"].linkname == "../a"
+    assert notes(folder) == []
+
+
+@pytest.mark.parametrize("target", ["{}-other/a", "{}/../a", "{}/d/../../x"])
+def test_absolute_links_beside_the_directory(folder: Path, target: str) -> None:
+    """A name that only begins like the directory's is not inside of it."""
     put(folder, {"a": "1"})
-    (folder / "link").symlink_to(folder / "a")
+    (folder / "link").symlink_to(target.format(folder))
     assert listed(folder) == ["a"]
     assert len(notes(folder)) == 1
 
@@ -597,6 +872,61 @@ def test_read_only_directories(folder: Path) -> None:
         assert set(members(packed(folder))) == {"d/a"}
     finally:
         (folder / "d").chmod(0o755)
+
+
+# Links and holes
+
+
+def test_hard_links(folder: Path, tmp_path: Path) -> None:
+    """A file of several names is sent once, and is one file again where it arrives."""
+    noise = os.urandom(300_000)
+    (folder / "b").write_bytes(noise)
+    put(folder, {"d/x": "", "other": "1"})
+    for name in ("a", "d/c"):
+        os.link(str(folder / "b"), str(folder / name))
+    os.link(str(folder / "other"), str(tmp_path / "outside"))
+    data = packed(folder)
+    assert len(data) < 400_000
+    found = members(data)
+    assert [name for name in found if found[name].islnk()] == ["b", "d/c"]
+    for program in (["tar"], ["busybox", "tar"]):
+        if not shutil.which(program[0]):
+            assert program == ["busybox", "tar"]
+            continue
+        target = tmp_path / program[0]
+        target.mkdir()
+        subprocess.run([*program, "-xzof", "-"], cwd=str(target), input=data, check=True)
+        assert (target / "d" / "c").read_bytes() == noise
+        assert (target / "a").stat().st_nlink == 3
+
+
+def test_sparse_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Holes above the limit are refused, of one file or of many; some may be sent."""
+    monkeypatch.setattr(k8r, "ARCHIVE_LIMIT", 1_000_000)
+    for name in ("a", "b", "c"):
+        with open(str(folder / name), "wb") as file:
+            file.truncate(400_000)
+    with pytest.raises(
+        k8r.UsageError, match="cannot read .*/c: it is sparse, .* all of 390.6 KiB"
+    ) as caught:
+        k8r.pack_directory(str(folder))
+    assert ".k8rignore" in caught.value.hint
+    with open(str(folder / "c"), "r+b") as file:
+        file.write(b"x" * 400_000)
+    found = contents(packed(folder))
+    assert found == {"a": b"\0" * 400_000, "b": b"\0" * 400_000, "c": b"x" * 400_000}
+
+
+def test_holes(folder: Path) -> None:
+    """Only what is on no disk is a hole."""
+    with open(str(folder / "a"), "w+b") as file:
+        file.seek(1 << 20)
+        file.write(b"x" * (1 << 16))
+        file.truncate(1 << 22)
+        file.flush()
+        holes = k8r.measure_holes(file.fileno(), os.fstat(file.fileno()))
+        assert holes == (1 << 22) - (1 << 16)
+        assert file.seek(0, os.SEEK_CUR) == 0
 
 
 # Bytes
