@@ -82,7 +82,8 @@ __version__ = "0.1.0"
 #   Manifests      what the cluster is given                            nothing
 #   Objects        what the cluster says: verdicts, waiting, lists      nothing
 #   Output         console, status line, logs, tables, YAML             stdout, stderr
-#   Sources        directories, repositories, files                     files, git, HTTP
+#   Sources        directories, files                                   files, git
+#   Repositories   what a git server has                                HTTP
 #   Images         building, pushing, loading, containers here          docker, kind, k3d, minikube
 #   Access         kubeconfig, credentials, TLS                         files, credential plugins
 #   Cluster        requests and answers of the API server               the network
@@ -473,8 +474,10 @@ def escape_unprintable(text: str, keep: str = "") -> str:
 
 
 def redact(text: str) -> str:
-    """A text without the credentials that URLs in it may have."""
-    return re.sub(r"(?<=://)[^/\s]*@", "***@", text)
+    """What stands for a URL, without the credentials that it may have: a password with an
+    odd character may reach as far as the last `@`.
+    """
+    return re.sub(r"(?s)(^[^@]*://|^[^@:/]*:).*@", r"\1***@", text)
 
 
 def format_size(size: int) -> str:
@@ -732,10 +735,20 @@ IMAGE = re.compile(
     re.ASCII,
 )
 
+DIGEST_LENGTHS = {"sha256": 64, "sha384": 96, "sha512": 128}
+
+_SEEN = r"[^\0-\x20\x7f\ud800-\udfff]"
+_HOST = rf"(?:(?![-@/:?#\[])(?:(?![@/:?#\[\]]){_SEEN})+|\[[\w.:%-]+\])"
 GIT_URL = re.compile(
-    r"(?:https?|ssh|git)://\S+|[A-Za-z0-9_][\w.-]*@[\w.-]+:(?!/)\S+", re.ASCII | re.IGNORECASE
+    r"(?i:https?|ssh|git|git\+ssh|ssh\+git)://(?!-)"
+    rf"(?:(?:(?!/){_SEEN})*@)?{_HOST}(?::\d*)?(?:/{_SEEN}*)?"
+    r"|(?:(?!\S*@sha\d+:)[A-Za-z0-9_][\w.+-]*@"
+    r"|(?!.*@|.*:\d+/|[^/:]*://)(?=[^/:]*\.|\[|[^/:]*:[/~]|.*\.git/?$))"
+    rf"{_HOST}:(?![:-]){_SEEN}+",
+    re.ASCII,
 )
-"""A URL, or the form `user@host:path` of scp(1) that git takes too."""
+"""A URL, or the form `[user@]host:path` of scp(1) that git takes too (git-clone(1)). Without
+a user the host has a dot, or the path is clearly one: else it is a mistyped image."""
 
 
 def is_path_like(text: str) -> bool:
@@ -766,40 +779,66 @@ def detect_source_type(text: str, path_type: str) -> str:
             f"'{text}' is a file, neither a directory nor a Dockerfile",
             f"run the directory that it is in: k8r {posixpath.dirname(text) or '.'}/ -- COMMAND",
         )
-    if GIT_URL.fullmatch(text) and not IMAGE.fullmatch(text):  # NAME@sha256:...
+    if GIT_URL.fullmatch(text) and not IMAGE.fullmatch(text):
         check_git_url(text)
         return GITHUB
+    if is_dockerfile(text) or is_path_like(text) or not IMAGE.fullmatch(text):
+        raise unknown_source_error(text)
+    parse_image(text)
+    return CONTAINER
+
+
+def unknown_source_error(text: str) -> UsageError:
+    """What is wrong with a SOURCE that is not there, or is nothing that k8r can run."""
     if is_dockerfile(text):
-        raise UsageError(f"there is no file '{text}'", "check the spelling")
+        return UsageError(f"there is no file '{text}'", "check the spelling")
     if is_path_like(text):
-        raise UsageError(f"there is no directory '{text}'", "check the spelling")
-    if IMAGE.fullmatch(text):
-        return CONTAINER
-    text = redact(text)
-    raise UsageError(
-        f"'{text}' is not a directory, git URL, Dockerfile or container image",
-        "a directory is ./ or a path, an image is NAME[:TAG]",
+        return UsageError(f"there is no directory '{text}'", "check the spelling")
+    if "://" in text:
+        return UsageError(
+            f"'{redact(text)}' is not a URL that k8r clones",
+            "write https://, ssh://, git:// or USER@HOST:PATH, and %2F for '/' in a password",
+        )
+    return UsageError(
+        f"'{redact(text)}' is not a directory, git URL, Dockerfile or container image",
+        explain_image(text) or "a directory is ./ or a path, an image is NAME[:TAG]",
     )
 
 
 def check_git_url(url: str) -> None:
-    """Raise UsageError for a URL that git or ssh would take for an option, or
-    that shows a password which cannot be hidden.
+    """Raise UsageError for a URL with a password that git would not take from it, or whose
+    end nobody knows.
     """
-    if re.match(r"(?:[a-z]+://)?(?:[^/@]*@)?-", url, re.IGNORECASE):
-        raise UsageError(f"'{redact(url)}' has a host that begins with '-'", "check the URL")
-    if re.match(r"(?:ssh|git)://[^/]*:[^/]*@", url, re.IGNORECASE):
+    if re.match(r"(?i)[^:]*(?:ssh|git)[^:]*://[^/]*:[^/]*@", url):
         raise UsageError(
             f"'{redact(url)}' has a password, which neither ssh nor git takes from a URL",
             "give --git-secret NAME with a key",
         )
+    if re.match(r"[^:]*://(?:[^/]*:[^/]*|[^/@.]*)/.*@", url):
+        raise UsageError(
+            f"'{redact(url)}' may have a password with a '/'",
+            "write %2F for '/' in a password, and %40 for '@' in a path",
+        )
+    if any(not part.isprintable() for part in split_credentials(url)):
+        raise UsageError(f"'{redact(url)}' has a control character", "check the URL")
 
 
 def parse_image(text: str) -> str:
     """A reference to a container image. Raises UsageError."""
-    if not IMAGE.fullmatch(text):
-        raise UsageError(f"'{text}' is not a valid image", "write NAME[:TAG]")
+    wrong = explain_image(text)
+    if wrong or not IMAGE.fullmatch(text):
+        raise UsageError(f"'{text}' is not a valid image", wrong or "write NAME[:TAG]")
     return text
+
+
+def explain_image(text: str) -> str:
+    """What is wrong with an image's name or digest, "" if that is nothing or all of it."""
+    algorithm, _, digest = text.rpartition("@")[2].partition(":")
+    length = DIGEST_LENGTHS.get(algorithm, 0) if "@" in text else 0
+    if length and not re.fullmatch(r"[0-9a-f]{%d}" % length, digest):
+        return f"a {algorithm} digest has {length} digits from 0-9a-f, not {len(digest)} characters"
+    upper = IMAGE.fullmatch(text.lower()) and not IMAGE.fullmatch(text)
+    return "an image's name is lower case" if upper else ""
 
 
 def get_image_name(image: str) -> str:
@@ -809,9 +848,15 @@ def get_image_name(image: str) -> str:
 
 
 def get_repository_name(url: str) -> str:
-    """The last part of a git URL: `repo` of `git@host:org/repo.git`."""
-    path = re.split(r"[/:]", url.rstrip("/"))[-1]
-    return path[:-4] if path.endswith(".git") else path
+    """The last part of a git URL's path: `repo` of `git@host:org/repo.git`. A URL without a
+    path has its host. Nothing of a user, a password or a query gets into it.
+    """
+    place = re.sub(r"^[^/:]*://|[?#].*", "", url)
+    host, path = re.match(  # type: ignore[union-attr]
+        r"(?:[^/]*@)?(\[[^]]*\]|[^/:]*)(?::\d*(?=/|$))?(.*)", place
+    ).groups()
+    path = re.sub(r"(/?\.git)?/*$", "", path.rstrip("/"))
+    return str(re.split("[/:]", path)[-1] or host)
 
 
 def name_source(kind: str, path: str) -> str:
@@ -830,12 +875,18 @@ def split_credentials(url: str) -> Tuple[str, str, str]:
     """
     import urllib.parse
 
-    match = re.fullmatch(r"(https?://)([^/]*)@(.*)", url, re.IGNORECASE)
+    url = re.sub(r"^[^/:]*://", lambda scheme: scheme.group().lower(), url)
+    match = re.fullmatch(r"(https?://)([^/]*)@(.*)", url)
     if not match:
         return url, "", ""
     scheme, credentials, rest = match.groups()
     user, _, password = credentials.partition(":")
     return scheme + rest, urllib.parse.unquote(user), urllib.parse.unquote(password)
+
+
+def get_origin(url: str) -> str:
+    """The scheme, host and port of a URL."""
+    return "/".join(url.split("/", 3)[:3])
 
 
 REPOSITORY_VARIABLES = set(
@@ -858,10 +909,51 @@ def parse_ref(text: str) -> str:
 
     The rules are those of git-check-ref-format(1).
     """
-    bad = re.search(r"^[-/]|\.\.|@\{|//|[\0-\x20~^:?*\[\\\x7f]|[/.]$|\.lock$", text)
-    if not text or bad:
+    bad = r"^[-/]|/$|//|(^|/)\.|\.\.|\.$|\.lock(/|$)|@\{|^@?$|[\0-\x20~^:?*\[\\\x7f\ud800-\udfff]"
+    if re.search(bad, text):
         raise UsageError(f"'{text}' is not a valid branch, tag or commit", "check --ref")
     return text
+
+
+def parse_refs(answer: bytes) -> Dict[str, str]:
+    """The refs that a git server advertises, name to commit.
+
+    The format is git's smart HTTP protocol (gitprotocol-http(5)): pkt-lines,
+    each with its length in four hexadecimal digits, "0000" between parts.
+    Raises ValueError if it is something else.
+    """
+    refs: Dict[str, str] = {}
+    position = 0
+    if answer[4:30] != b"# service=git-upload-pack\n" or answer[-4:] != b"0000":
+        raise ValueError("not git's answer")
+    while position < len(answer):
+        length = int(answer[position : position + 4], 16)
+        line = answer[position + 4 : position + max(length, 4)]
+        position += max(length, 4)
+        match = re.match(rb"([0-9a-f]{40,64}) ([^\0\n]+)", line)
+        if match:
+            refs[match.group(2).decode("utf-8", "replace")] = match.group(1).decode()
+        elif line.startswith(b"ERR "):
+            raise ValueError("the server refuses")
+    refs.pop("capabilities^{}", None)  # stands for no ref at all
+    return refs
+
+
+def check_ref(url: str, refs: Mapping[str, str], ref: str) -> None:
+    """Raise UsageError if a server does not have a ref, or two of that name. Any commit may
+    be there without a name, and a server need not tell of refs that are its own.
+    """
+    branch, tag = f"refs/heads/{ref}", f"refs/tags/{ref}"
+    if branch in refs and tag in refs and ref not in refs:
+        raise UsageError(
+            f"{url} has a branch and a tag '{ref}'", f"say which: --ref {branch} or --ref {tag}"
+        )
+    own = ref.startswith("refs/") and not ref.startswith(("refs/heads/", "refs/tags/"))
+    known = any(name in refs for name in (ref, branch, tag, f"refs/{ref}", f"refs/remotes/{ref}"))
+    if not (own or known or re.fullmatch(r"[0-9a-fA-F]{4,64}", ref)):
+        names = [name.split("/", 2)[2] for name in refs if name.count("/") >= 2]
+        hint = did_you_mean(ref, names, "check --ref")
+        raise UsageError(f"{url} has no branch, tag or commit '{ref}'", hint)
 
 
 # Variables and secrets
@@ -995,6 +1087,7 @@ ARCHIVE_MOUNT = "/k8r/source"
 SECRET_MOUNT = "/k8r/secret"
 GIT_SECRET_MOUNT = "/k8r/git-secret"
 GIT_HOME = "/k8r/git-home"
+CLONE_NOTE = "/dev/termination-log"
 
 UNPACK = """\
 cd {workspace} || exit 125
@@ -1033,7 +1126,6 @@ CLONE_ACCESS = """\
 set -eu
 home={home}
 secret={secret}
-export HOME=$home GIT_TERMINAL_PROMPT=0 GIT_ASKPASS=$home/askpass
 hosts=/etc/ssh/ssh_known_hosts
 ssh="ssh -o BatchMode=yes -o StrictHostKeyChecking=$K8R_GIT_HOST_KEYS"
 umask 077
@@ -1052,30 +1144,65 @@ for file in "$secret"/*; do
     fi ;;
   esac
 done
+export GIT_SSH_COMMAND="$ssh -o UserKnownHostsFile=$hosts" GIT_ASKPASS=$home/askpass
+"""
+
+ASKPASS = """\
 cat > "$home/askpass" <<'END'
 #!/bin/sh
+asked=${{1#* for [\\"\\']}}
+asked=${{asked%[\\"\\']*}}
+host=${{asked#*://}}
+own=${{K8R_GIT_URL#*://}}
+[ "${{asked%%://*}}://${{host##*@}}" = "${{K8R_GIT_URL%%://*}}://${{own%%/*}}" ] || exit 1
 case $1 in
-Username*) cat "$HOME/username" 2>/dev/null || echo x-access-token ;;
-*) cat "$HOME/password" 2>/dev/null ;;
+Username*) {username} ;;
+*) {password} ;;
 esac
 END
 chmod 500 "$home/askpass"
-export GIT_SSH_COMMAND="$ssh -o UserKnownHostsFile=$hosts"
 umask 022
 """
+"""git asks it for a login, naming the scheme and host, and so does git-lfs; only those of
+the repository's own URL are told, not those that its submodules or a redirect name."""
+
 
 CLONE = """\
+export GIT_TERMINAL_PROMPT=0 LC_ALL=C
 cd {workspace}
-git init -q .
-git remote add origin "$K8R_GIT_URL"
-if git fetch -q --depth "$K8R_GIT_DEPTH" origin "$K8R_GIT_REF" 2> "$home/error"; then
-  git checkout -q --detach FETCH_HEAD
+case $K8R_GIT_REF in
+HEAD | refs/*) ;;
+*) named=$(git ls-remote "$K8R_GIT_URL" "refs/heads/$K8R_GIT_REF" "refs/tags/$K8R_GIT_REF")
+  if [ "$(echo "$named" | wc -l)" -gt 1 ]; then
+    echo "k8r: $K8R_GIT_REF is a branch and a tag; say which:" \
+      "--ref refs/heads/$K8R_GIT_REF or --ref refs/tags/$K8R_GIT_REF" >&2
+    exit 128
+  fi ;;
+esac
+fetch() {{
+  git init -q "$@" .
+  git remote add origin "$K8R_GIT_URL"
+  git fetch -q --depth "$K8R_GIT_DEPTH" origin "$K8R_GIT_REF" 2> "$home/error"
+}}
+if fetch || {{ format=$(sed -n 's/.*mismatched algorithms.* server //p' "$home/error")
+    [ -n "$format" ] && rm -rf .git && fetch --object-format="$format"; }}; then
+  commit=FETCH_HEAD
 elif echo "$K8R_GIT_REF" | grep -Eq '^[0-9a-fA-F]{{4,64}}$'; then
   git fetch -q --tags origin '+refs/heads/*:refs/remotes/origin/*'
-  git checkout -q --detach "$K8R_GIT_REF"
+  commit=$K8R_GIT_REF
 else
   cat "$home/error" >&2
+  [ -n "$(git ls-remote origin || echo unknown)" ] || echo "k8r: the repository is empty" >&2
   exit 128
+fi
+lfs="git config --get-regexp filter[.]lfs[.](smudge|process)"
+if ! $lfs > "$home/lfs" && git lfs version > "$home/lfs" 2>&1; then
+  git lfs install --local --skip-repo > "$home/lfs"
+fi
+git checkout -q --detach "$commit"
+if ! $lfs > "$home/lfs" && [ -n "$(git ls-files ':(attr:filter=lfs)' | tee "$home/lfs")" ]; then
+  echo "the image that clones lacks git lfs: of $(wc -l < "$home/lfs") files only pointers are" \
+    "here, such as $(head -n 1 "$home/lfs")" > {note}
 fi
 git submodule --quiet update --init --recursive --depth "$K8R_GIT_DEPTH" 2> /dev/null || {{
   git submodule --quiet deinit -f --all
@@ -1093,10 +1220,9 @@ The command may run as another user than the clone, hence the last line."""
 LOCAL_CLONE = """\
 set -eu
 home={home}
-unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_OBJECT_DIRECTORY
+[ -z "${{K8R_GIT_USER-}}${{K8R_GIT_PASSWORD-}}" ] || export GIT_ASKPASS=$home/askpass
 """
-"""In place of CLONE_ACCESS where the user's own git has the user's own access.
-A hook of git, which may have called k8r, sets these."""
+"""In place of CLONE_ACCESS where the user's own git has the user's own access."""
 
 
 def build_unpack_script(chunks: int, workspace: str = "", mount: str = "") -> str:
@@ -1116,14 +1242,27 @@ def build_unpack_script(chunks: int, workspace: str = "", mount: str = "") -> st
 
 def build_clone_script() -> str:
     """Shell text that clones to the workspace."""
-    script = CLONE_ACCESS + CLONE
-    return script.format(home=GIT_HOME, secret=GIT_SECRET_MOUNT, workspace=WORKSPACE)
+    script = CLONE_ACCESS + ASKPASS + CLONE
+    return script.format(
+        home=GIT_HOME,
+        secret=GIT_SECRET_MOUNT,
+        workspace=WORKSPACE,
+        username=f"cat {GIT_HOME}/username 2> /dev/null || echo x-access-token",
+        password=f"cat {GIT_HOME}/password 2> /dev/null",
+        note=CLONE_NOTE,
+    )
 
 
 def build_local_clone_script(workspace: str, home: str) -> str:
-    """Shell text that clones to a directory of this machine, with the user's own git."""
-    script = LOCAL_CLONE + CLONE
-    return script.format(home=shlex.quote(home), workspace=shlex.quote(workspace))
+    """Shell text that clones on this machine."""
+    script = LOCAL_CLONE + ASKPASS + CLONE
+    return script.format(
+        home=shlex.quote(home),
+        workspace=shlex.quote(workspace),
+        username="printf '%s\\n' \"$K8R_GIT_USER\"",
+        password="printf '%s\\n' \"$K8R_GIT_PASSWORD\"",
+        note="/dev/stderr",
+    )
 
 
 def build_cloned_script(workspace: str = "", clone: str = "") -> str:
@@ -1246,10 +1385,22 @@ def build_mounts(work: Workload) -> List[Object]:
     return found
 
 
-def build_safe_directory() -> List[Object]:
-    """Let git work in a workspace that belongs to another user."""
-    setting = {"COUNT": "1", "KEY_0": "safe.directory", "VALUE_0": "*"}
-    return [{"name": f"GIT_CONFIG_{key}", "value": value} for key, value in setting.items()]
+def build_git_settings(settings: Mapping[str, str]) -> Dict[str, str]:
+    """The variables that configure git (git-config(1), GIT_CONFIG_COUNT)."""
+    variables = {"GIT_CONFIG_COUNT": str(len(settings))}
+    for number, key in enumerate(settings):
+        variables[f"GIT_CONFIG_KEY_{number}"] = key
+        variables[f"GIT_CONFIG_VALUE_{number}"] = settings[key]
+    return variables
+
+
+def list_variables(variables: Mapping[str, str]) -> List[Object]:
+    """Variables as a container has them."""
+    return [{"name": key, "value": escape_references(variables[key])} for key in variables]
+
+
+SAFE_DIRECTORY = {"safe.directory": "*"}
+"""Lets git work in a workspace that belongs to another user."""
 
 
 def build_clone_variables(clone: Clone) -> Dict[str, str]:
@@ -1262,40 +1413,33 @@ def build_clone_variables(clone: Clone) -> Dict[str, str]:
     }
 
 
-def build_local_clone_variables(
-    clone: Clone, environ: Mapping[str, str], user: str, password: str
-) -> Dict[str, str]:
-    """What the script that clones on this machine has to know. Credentials for the host
-    are a setting of git that is in no argument and no file (git-config(1),
-    GIT_CONFIG_COUNT).
+def build_local_clone_variables(clone: Clone, user: str, password: str) -> Dict[str, str]:
+    """What the script that clones on this machine has to know. A login from the URL is in
+    no argument and no file, and no helper of the user's git is asked for one or keeps it.
     """
-    variables = dict(build_clone_variables(clone), GIT_TERMINAL_PROMPT="0")
-    if user or password:
-        count = int(environ.get("GIT_CONFIG_COUNT") or 0)
-        host = "/".join(clone.url.split("/", 3)[:3])
-        login = base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
-        variables["GIT_CONFIG_COUNT"] = str(count + 1)
-        variables[f"GIT_CONFIG_KEY_{count}"] = f"http.{host}/.extraHeader"
-        variables[f"GIT_CONFIG_VALUE_{count}"] = f"Authorization: Basic {login}"
-    return variables
+    settings = {"core.hooksPath": "/dev/null", "core.fsmonitor": "false"}
+    login = {"K8R_GIT_USER": user, "K8R_GIT_PASSWORD": password} if user or password else {}
+    if login:
+        settings[f"credential.{get_origin(clone.url)}.helper"] = ""
+    return {**build_clone_variables(clone), **build_git_settings(settings), **login}
 
 
 def build_clone_container(work: Workload, clone: Clone) -> Object:
     """The init container that clones a repository."""
-    variables = build_clone_variables(clone)
+    settings = {**SAFE_DIRECTORY, "core.hooksPath": "/dev/null", "credential.useHttpPath": "false"}
+    variables = {**build_clone_variables(clone), **build_git_settings(settings)}
     places: List[Object] = [
         {"name": "workspace", "mountPath": WORKSPACE},
         {"name": "git-home", "mountPath": GIT_HOME},
     ]
     if clone.secret:
         places.append({"name": "git-secret", "mountPath": GIT_SECRET_MOUNT, "readOnly": True})
-    environ = [{"name": key, "value": escape_references(value)} for key, value in variables.items()]
     return prune(
         {
             "name": CLONE_NAME,
             "image": clone.options.image,
             "command": ["sh", "-c", escape_references(build_clone_script())],
-            "env": environ + build_safe_directory(),
+            "env": list_variables(variables),
             "volumeMounts": places,
             "securityContext": HARDENED if work.restricted else None,
         }
@@ -1334,7 +1478,8 @@ def build_container(work: Workload) -> Object:
             "command": command,
             "args": args,
             "workingDir": WORKSPACE if work.chunks or work.clone else None,
-            "env": build_environment(work) + (build_safe_directory() if work.clone else []),
+            "env": build_environment(work)
+            + (list_variables(build_git_settings(SAFE_DIRECTORY)) if work.clone else []),
             "ports": [{"containerPort": work.port}] if work.port else None,
             "resources": prune(resources),
             "volumeMounts": build_mounts(work),
@@ -1557,6 +1702,14 @@ def is_ours(item: Optional[Object]) -> bool:
 def get_run_id(item: Object) -> str:
     """The id of the run that an object belongs to."""
     return str(get_annotations(item).get(ANNOTATION_RUN_ID) or "")
+
+
+def get_clone_note(pod: Object) -> str:
+    """What the container that cloned has to say although it succeeded."""
+    for status in (pod.get("status") or {}).get("initContainerStatuses") or []:
+        if status["name"] == CLONE_NAME:
+            return str(((status.get("state") or {}).get("terminated") or {}).get("message") or "")
+    return ""
 
 
 def get_base_name(root: Object) -> str:
@@ -2251,7 +2404,8 @@ class Console:
         if self._verbose:
             import traceback
 
-            self._write(traceback.format_exc().rstrip())
+            text = re.sub("(?i)(header value).*", r"\1 ***", traceback.format_exc())
+            self._write(text.rstrip())
 
     def _line(self, text: str) -> None:
         self._write("k8r: " + re.sub(r"\n(?! )", "\n  ", text))  # no line that looks like k8r's
@@ -2733,8 +2887,8 @@ class Packer:
         self._tar = tar
         self._folder = os.path.realpath(folder)
         self._read = read
-        self._parent = ""
-        self._opened = self._open_folder(self._folder, None)
+        self._parent = "."
+        self._opened = os.open(self._folder, os.O_RDONLY)
         self._first: Dict[Tuple[int, int], str] = {}
         self._holes = 0
 
@@ -2742,35 +2896,39 @@ class Packer:
         """Close the directory that is open."""
         os.close(self._opened)
 
-    @staticmethod
-    def _open_folder(name: str, above: Optional[int]) -> int:
-        return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=above)
-
     def _enter(self, parent: str) -> None:
         """Open the directory of a path, unless it is the one that is open."""
         if parent == self._parent:
             return
-        self._parent = "."
+        self._parent, flags = ".", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
         for name in filter(None, [self._folder, *parent.split("/")]):
-            above, self._opened = self._opened, self._open_folder(name, self._opened)
+            above, self._opened = self._opened, os.open(name, flags, dir_fd=self._opened)
             os.close(above)
         self._parent = parent
 
     def add(self, path: str) -> None:
         """Add a file, link or empty directory. Raises OSError."""
+        import tarfile
+
         parent, name = posixpath.split(path)
         try:
             self._enter(parent)
             status = os.lstat(name, dir_fd=self._opened)
+            info = self._tar.tarinfo(path)
+            info.mtime, info.mode = TAR_MTIME, 0o755
             if stat.S_ISLNK(status.st_mode):
-                self._add_link(path, os.readlink(name, dir_fd=self._opened))
+                target = os.readlink(name, dir_fd=self._opened)
+                info.type = tarfile.SYMTYPE
+                info.linkname = resolve_link(self._folder, path, target) or target
+                self._tar.addfile(info)
             elif stat.S_ISDIR(status.st_mode):
-                self._tar.addfile(self._describe(path, "DIRTYPE"))
+                info.type = tarfile.DIRTYPE
+                self._tar.addfile(info)
             else:
                 # O_NONBLOCK: should a FIFO have taken the file's place, do not hang.
                 flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
                 with open(os.open(name, flags, dir_fd=self._opened), "rb") as content:
-                    self._add_file(path, content)
+                    self._add_file(info, content)
         except OSError as error:
             if error.filename:
                 error.filename = os.path.join(self._folder, path)
@@ -2778,34 +2936,23 @@ class Packer:
                 error.strerror = "it, or a directory above it, was replaced meanwhile"
             raise
 
-    @staticmethod
-    def _describe(path: str, kind: str, link: str = "") -> Any:
+    def _add_file(self, info: Any, content: IO[bytes]) -> None:
+        """Add a regular file; a further name of one as a link to the first."""
         import tarfile
 
-        info = tarfile.TarInfo(path)
-        info.type, info.linkname = getattr(tarfile, kind), link
-        info.mtime, info.mode = TAR_MTIME, 0o755
-        return info
-
-    def _add_link(self, path: str, target: str) -> None:
-        inside = resolve_link(self._folder, path, target)
-        if inside is not None:
-            self._tar.addfile(self._describe(path, "SYMTYPE", inside))
-
-    def _add_file(self, path: str, content: IO[bytes]) -> None:
-        """Add a regular file; a further name of one as a link to the first."""
         status = os.fstat(content.fileno())
         if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "it is not a file any more", path)
-        first = self._first.setdefault((status.st_dev, status.st_ino), path)
-        if first != path:
-            self._tar.addfile(self._describe(path, "LNKTYPE", first))
+            raise OSError(errno.EINVAL, "it is not a file any more", info.name)
+        first = self._first.setdefault((status.st_dev, status.st_ino), info.name)
+        if first != info.name:
+            info.type, info.linkname = tarfile.LNKTYPE, first
+            self._tar.addfile(info)
             return
         self._holes += measure_holes(content.fileno(), status)
         if self._holes > ARCHIVE_LIMIT:
             size = format_size(status.st_size)
-            raise OSError(errno.EFBIG, f"it is sparse, and would arrive with all of {size}", path)
-        info = self._describe(path, "REGTYPE")
+            what = f"it is sparse, and would arrive with all of {size}"
+            raise OSError(errno.EFBIG, what, info.name)
         info.size, info.mode = status.st_size, 0o755 if status.st_mode & 0o100 else 0o644
         self._tar.addfile(info, Metered(content, self._read))
 
@@ -2853,95 +3000,6 @@ def too_large_error(folder: str, paths: Iterable[str]) -> UsageError:
         "its largest files are:\n" + "\n".join(lines),
         f"leave files out with {IGNORE_FILE}, or let the command fetch them",
     )
-
-
-# Repositories
-
-LOOKUP_TIMEOUT = 5.0
-"""Seconds to wait for a git server before leaving it to the cluster."""
-
-
-def parse_refs(answer: bytes) -> Dict[str, str]:
-    """The refs that a git server advertises, name to commit.
-
-    The format is git's smart HTTP protocol (gitprotocol-http(5)): pkt-lines,
-    each with its length in four hexadecimal digits, "0000" between parts.
-    Raises ValueError if it is something else.
-    """
-    refs: Dict[str, str] = {}
-    position = 0
-    while position < len(answer):
-        length = int(answer[position : position + 4], 16)
-        line = answer[position + 4 : position + max(length, 4)]
-        position += max(length, 4)
-        match = re.match(rb"([0-9a-f]{40,64}) ([^\0\n]+)", line)
-        if match:
-            refs[match.group(2).decode("utf-8", "replace")] = match.group(1).decode()
-    return refs
-
-
-def has_ref(refs: Mapping[str, str], ref: str) -> bool:
-    """Whether a server has a ref; any commit may be there without a name."""
-    if re.fullmatch(r"[0-9a-fA-F]{4,64}", ref):
-        return True
-    return any(name in refs for name in (ref, f"refs/heads/{ref}", f"refs/tags/{ref}"))
-
-
-def look_up_repository(url: str, ref: Optional[str], user: str, password: str) -> str:
-    """Ask an HTTP git server for a repository and a ref, so that a typo costs a
-    second and no pod. Returns a warning, "" if all is well.
-
-    Raises UsageError if the server says that it has no such thing. A server out
-    of reach is left to the cluster, which may see what this machine cannot.
-    """
-    import requests
-
-    def authorize(request: Any) -> Any:
-        """Keep requests from looking into ~/.netrc, which the cluster lacks."""
-        return requests.auth.HTTPBasicAuth(user, password)(request) if user else request
-
-    try:
-        answer = requests.get(
-            url.rstrip("/") + "/info/refs",
-            {"service": "git-upload-pack"},
-            auth=authorize,
-            timeout=LOOKUP_TIMEOUT,
-            headers={"User-Agent": f"git/2.0 (k8r/{__version__})"},
-        )
-    except (requests.RequestException, ValueError) as error:
-        return f"{url} cannot be checked from here: {find_root_cause(error)}"
-    if answer.status_code in (401, 403):
-        raise UsageError(
-            (
-                f"{url} refuses the credentials in the URL"
-                if user
-                else f"{url} is private, or does not exist"
-            ),
-            "check the token" if user else "check the spelling, or give --git-secret NAME",
-        )
-    if answer.status_code in (404, 410):
-        raise UsageError(f"there is no repository {url}", "check the spelling")
-    try:
-        answer.raise_for_status()
-        refs = parse_refs(answer.content)
-    except (requests.RequestException, ValueError):
-        return f"{url} cannot be checked from here: its answer is not that of git"
-    if ref and refs and not has_ref(refs, ref):
-        names = [name.split("/", 2)[2] for name in refs if name.count("/") >= 2]
-        hint = did_you_mean(ref, names, "check --ref")
-        raise UsageError(f"{url} has no branch, tag or commit '{ref}'", hint)
-    return ""
-
-
-def find_root_cause(error: BaseException) -> str:
-    """The words of the first in a chain of exceptions, where HTTP libraries hide
-    the system's own.
-    """
-    explained = getattr(error, "explanation", None)  # docker's word for its daemon's answer
-    while not explained and (error.__cause__ or error.__context__):
-        error = error.__cause__ or error.__context__ or error
-    words = explained or getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(words.split())
 
 
 # Files
@@ -3069,6 +3127,97 @@ def get_path_type(path: str) -> str:
     if os.path.isdir(path):
         return DIRECTORY
     return "file" if os.path.lexists(path) else ""
+
+
+# ==============================================================================
+# Repositories
+# ==============================================================================
+
+LOOKUP_TIMEOUT = 5.0
+"""Seconds to wait for a part of a git server's answer before leaving it to the cluster."""
+LOOKUP_TIME = 10.0
+LOOKUP_SIZE = 32 * MIB
+
+
+def fetch_refs(url: str, user: str, password: str, answers: queue.Queue[Any]) -> None:
+    """Put an HTTP git server's answer to the question for its refs into a queue: the status
+    and the content, or an exception. A login goes to no other host that the server redirects
+    to, and none is taken from ~/.netrc.
+    """
+    import requests
+
+    login = base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
+    headers = {"User-Agent": f"git/2.0 (k8r/{__version__})", "Accept-Encoding": "identity"}
+
+    def authorize(request: Any, response: Any = None) -> Any:
+        if response is not None and get_origin(request.url) != get_origin(url):
+            request.headers.pop("Authorization", None)
+        elif user or password:
+            request.headers["Authorization"] = f"Basic {login}"
+        return request
+
+    try:
+        with requests.Session() as session:
+            setattr(session, "rebuild_auth", authorize)  # what requests calls after a redirect
+            place, query = url.rstrip("/") + "/info/refs", {"service": "git-upload-pack"}
+            options: Object = {"params": query, "headers": headers, "timeout": LOOKUP_TIMEOUT}
+            answer = session.get(place, auth=authorize, stream=True, **options)
+            content = bytearray()
+            for chunk in answer.iter_content(STREAM_CHUNK):
+                content += chunk
+                if len(content) > LOOKUP_SIZE:
+                    raise ValueError("its answer is too long")
+        answers.put((answer.status_code, bytes(content)))
+    except (OSError, ValueError) as error:  # those of requests are among them
+        answers.put(error)
+
+
+def look_up_repository(url: str, ref: Optional[str], user: str, password: str) -> str:
+    """Ask an HTTP git server for a repository and a ref, so that a typo costs a
+    second and no pod. Returns a warning, "" if all is well.
+
+    Raises UsageError if the server says that it has no such thing. A server out
+    of reach is left to the cluster, which may see what this machine cannot.
+    """
+    answers: queue.Queue[Any] = queue.Queue()
+    arguments = (url, user, password, answers)
+    threading.Thread(target=fetch_refs, args=arguments, daemon=True).start()
+    answer: Any = TimeoutError(f"no answer within {LOOKUP_TIME:.0f} s")
+    with contextlib.suppress(queue.Empty):
+        answer = answers.get(timeout=LOOKUP_TIME)
+    if isinstance(answer, Exception):
+        return f"{url} cannot be checked from here: {find_root_cause(answer)}"
+    status, content = answer
+    if status in (401, 403):
+        raise UsageError(
+            (
+                f"{url} refuses the credentials in the URL"
+                if user
+                else f"{url} is private, or does not exist"
+            ),
+            "check the token" if user else "check the spelling, or give --git-secret NAME",
+        )
+    if status in (404, 410):
+        raise UsageError(f"there is no repository {url}", "check the spelling")
+    try:
+        refs = parse_refs(content if status == 200 else b"")
+    except ValueError:
+        return f"{url} cannot be checked from here: its answer is not that of git"
+    if not refs:
+        raise UsageError(f"the repository {url} is empty", "push a commit to it")
+    check_ref(url, refs, ref or "HEAD")
+    return ""
+
+
+def find_root_cause(error: BaseException) -> str:
+    """The words of the first in a chain of exceptions, where HTTP libraries hide
+    the system's own.
+    """
+    explained = getattr(error, "explanation", None)  # docker's word for its daemon's answer
+    while not explained and (error.__cause__ or error.__context__):
+        error = error.__cause__ or error.__context__ or error
+    words = explained or getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(words.split())
 
 
 # ==============================================================================
@@ -4380,7 +4529,7 @@ class Reader(threading.Thread):
         except K8rError as error:
             self.send("error", error)
         except Exception as error:
-            self.send("error", K8rError(f"internal error: {error!r}"))
+            self.send("error", K8rError(f"internal error: {type(error).__name__}"))
 
     def read(self) -> None:
         """To be overridden."""
@@ -5052,7 +5201,9 @@ class Run:
         pod, deleted = message.item, message.kind == "deleted"
         if not self._subject.mine(pod):
             return
-        uid = pod["metadata"]["uid"]
+        uid, note = pod["metadata"]["uid"], get_clone_note(pod)
+        if note and not any(map(get_clone_note, self._pods.values())):
+            self._console.warn(note.strip())
         self._pods[uid] = pod
         if judge_pod(pod):
             self._ended.add(uid)
@@ -5443,9 +5594,9 @@ class LocalRun:
 
     def _make_program(self, key: AttemptKey) -> Program:
         """The program of an attempt, with the shell text, command line and variables of a pod."""
-        environ, clone = self._env.environ, self._path("clone")
+        environ, clone = drop_repository(self._env.environ), self._path("clone")
         if self._work.clone and key.container == CLONE_NAME:
-            variables = build_local_clone_variables(self._work.clone, environ, *self._login)
+            variables = build_local_clone_variables(self._work.clone, *self._login)
             script = build_local_clone_script(clone, self._scratch)
             return LocalProcess(["sh", "-c", script], clone, {**environ, **variables}, keep=True)
         variables = {**build_own_variables(self._work, str(key.completion)), **dict(self._work.env)}
@@ -7416,7 +7567,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         return 128 + signal.SIGPIPE
     except Exception as error:
         console.trace()
-        console.error(K8rError(f"internal error: {error!r}", "run it with -v and report that"))
+        # Not its words: those of an HTTP library may quote a header with a token.
+        what = f"internal error: {type(error).__name__}"
+        console.error(K8rError(what, "run it with -v and report that"))
         return ExitCode.FAILED
 
 

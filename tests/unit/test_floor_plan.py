@@ -29,6 +29,7 @@ ROOMS = [
     "Objects",
     "Output",
     "Sources",
+    "Repositories",
     "Images",
     "Access",
     "Cluster",
@@ -57,7 +58,7 @@ PACKAGES = {
     "kubernetes": {"Access"},
     "urllib3": {"Access", "Cluster"},
     "docker": {"Images"},
-    "requests": {"Sources"},
+    "requests": {"Repositories"},
     "yaml": {"Sources", "Output", "Access"},
 }
 """Where other people's packages may be imported."""
@@ -299,7 +300,7 @@ def three_rooms_do_not_know_one_another(plan: FloorPlan) -> Iterator[str]:
     """Sources, output and the cluster each could be replaced. The gateway is given a
     Console to tell of its retries, and knows of it no more than that type.
     """
-    apart = {"Sources", "Output", "Cluster"}
+    apart = {"Sources", "Repositories", "Output", "Cluster"}
     for user in plan.tree.body:
         if plan.room(user) in apart:
             used = set(plan.own_names(user, also_annotations=False))

@@ -791,6 +791,7 @@ class Repository:
         self.workspace = path / "clone"
         self.home = path / "git-home"
         self.secret = path / "git-secret"
+        self.variables: Dict[str, str] = {}
         for folder in (self.origin, self.workspace, self.home):
             folder.mkdir()
         monkeypatch.setattr(k8r, "WORKSPACE", str(self.workspace))
@@ -822,7 +823,12 @@ class Repository:
         variables = {entry["name"]: entry["value"] for entry in container["env"]}
         return subprocess.run(
             [*shell, *map(expand, container["command"][1:])],
-            env={"PATH": os.environ["PATH"], "GIT_CONFIG_NOSYSTEM": "1", **variables},
+            env={
+                "PATH": os.environ["PATH"],
+                "GIT_CONFIG_NOSYSTEM": "1",
+                **variables,
+                **self.variables,
+            },
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -882,17 +888,157 @@ def test_credentials_reach_git_by_files(repository: Repository, shell: List[str]
         (repository.secret / name).write_text(text)
     done = repository.clone(shell)
     assert done.returncode == 0, done.stderr
-    askpass = str(repository.home / "askpass")
-    for question, answer in (("Username for 'x':", b"me"), ("Password for 'x':", b"swordfish")):
-        env = {"HOME": str(repository.home), "PATH": os.environ["PATH"]}
-        told = subprocess.run([askpass, question], env=env, stdout=subprocess.PIPE, check=True)
-        assert told.stdout == answer
+    for question, answer in (
+        ("Username for 'file://': ", b"me"),
+        ("Password for 'file://': ", b"swordfish"),
+    ):
+        told = ask(repository.home / "askpass", repository.origin.as_uri(), question)
+        assert told == answer
     assert (repository.home / "key").read_text() == key + "\n"
     assert (repository.home / "key").stat().st_mode & 0o777 == 0o400
     for name in ("askpass", "key", "password", "username"):
         assert (repository.home / name).stat().st_mode & 0o077 == 0, name
     for path in repository.workspace.rglob("*"):
         assert path.is_dir() or b"swordfish" not in path.read_bytes()
+
+
+@pytest.mark.parametrize("default", ["sha1", "sha256"])
+@pytest.mark.parametrize("ref", [None, "main", "{}", "{:.7}"])
+def test_clone_of_another_format(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch, default: str, ref: Optional[str]
+) -> None:
+    """Repositories of SHA-1 and SHA-256, whatever git makes by default."""
+    for path in (repository.origin / ".git", repository.origin / "file"):
+        shutil.rmtree(str(path)) if path.is_dir() else path.unlink()
+    made = "sha256" if default == "sha1" else "sha1"
+    repository.git("init", "-q", "-b", "main", f"--object-format={made}")
+    commit = repository.commit("other")
+    repository.variables = {"GIT_DEFAULT_HASH": default}
+    done = repository.clone(["sh"], ref=ref and ref.format(commit))
+    assert done.returncode == 0, done.stderr
+    assert (repository.workspace / "file").read_text() == "other"
+
+
+def test_clone_of_an_ambiguous_ref(repository: Repository) -> None:
+    """A branch and a tag of one name are told apart by their whole names only."""
+    repository.git("branch", "v1", repository.commits[2])
+    done = repository.clone(["sh"], ref="v1")
+    assert done.returncode == 128
+    assert b"--ref refs/heads/v1 or --ref refs/tags/v1" in done.stderr
+    for ref, text in (("refs/heads/v1", "three"), ("refs/tags/v1", "one")):
+        shutil.rmtree(str(repository.workspace))
+        repository.workspace.mkdir()
+        assert repository.clone(["sh"], ref=ref).returncode == 0
+        assert (repository.workspace / "file").read_text() == text
+
+
+def test_clone_of_a_pull_request(repository: Repository) -> None:
+    """A ref that is neither a branch nor a tag, by its short name and by its whole one."""
+    repository.git("update-ref", "refs/pull/7/head", repository.commits[1])
+    for ref in ("pull/7/head", "refs/pull/7/head"):
+        shutil.rmtree(str(repository.workspace))
+        repository.workspace.mkdir()
+        assert repository.clone(["sh"], ref=ref).returncode == 0
+        assert (repository.workspace / "file").read_text() == "two"
+
+
+def test_clone_of_an_empty_repository(repository: Repository) -> None:
+    """It is said that there is nothing."""
+    shutil.rmtree(str(repository.origin / ".git"))
+    repository.git("init", "-q")
+    done = repository.clone(["sh"])
+    assert done.returncode == 128
+    assert b"k8r: the repository is empty" in done.stderr
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+
+
+@pytest.mark.parametrize("configured", [False, True])
+def test_clone_with_pointers(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, configured: bool
+) -> None:
+    """The image's own git configuration makes files of git LFS' pointers; without it they are
+    named, where the run can see it although the clone succeeds.
+    """
+    note = tmp_path / "note"
+    monkeypatch.setattr(k8r, "CLONE_NOTE", str(note))
+    (repository.origin / ".gitattributes").write_text("*.bin filter=lfs -text\n")
+    (repository.origin / "model.bin").write_text(POINTER)
+    repository.commit("lfs")
+    image = tmp_path / "image"
+    image.mkdir()
+    if configured:
+        text = '[filter "lfs"]\nsmudge = echo REAL CONTENT\nrequired = true\n'
+        (image / ".gitconfig").write_text(text)
+    repository.variables = {"HOME": str(image)}
+    done = repository.clone(["sh"])
+    assert done.returncode == 0, done.stderr
+    content = (repository.workspace / "model.bin").read_text()
+    assert content == ("REAL CONTENT\n" if configured else POINTER)
+    if configured:
+        assert not note.exists()
+    else:
+        pod = {"status": {"initContainerStatuses": [ended_clone(note.read_text())]}}
+        assert "lacks git lfs" in k8r.get_clone_note(pod) and "model.bin" in k8r.get_clone_note(pod)
+
+
+def ended_clone(message: str) -> Dict[str, Any]:
+    """The status of the container that cloned."""
+    return {"name": "clone", "state": {"terminated": {"exitCode": 0, "message": message}}}
+
+
+def test_clone_runs_no_hook(repository: Repository, tmp_path: Path) -> None:
+    """Not those of a template of the image, or of the user's own git, either."""
+    hooks = tmp_path / "template" / "hooks"
+    hooks.mkdir(parents=True)
+    (hooks / "post-checkout").write_text(f"#!/bin/sh\ntouch {tmp_path}/mark\n")
+    (hooks / "post-checkout").chmod(0o755)
+    repository.variables = {"GIT_TEMPLATE_DIR": str(tmp_path / "template")}
+    assert repository.clone(["sh"]).returncode == 0
+    assert not (tmp_path / "mark").exists()
+
+
+def ask(askpass: Path, url: str, question: str) -> bytes:
+    """What git is told for a login, "" if that is nothing."""
+    env = {"PATH": os.environ["PATH"], "K8R_GIT_URL": url}
+    told = subprocess.run([str(askpass), question], env=env, stdout=subprocess.PIPE)
+    assert bool(told.stdout) == (told.returncode == 0)
+    return told.stdout
+
+
+ASKED = [
+    ("https://h.org/x.git", "https://h.org", True),
+    ("https://h.org/x.git", "https://u@h.org", True),
+    ("https://h.org/x.git", "https://u:x@y@h.org", True),
+    ("https://h.org:8443/x.git", "https://h.org:8443", True),
+    ("http://[::1]:80/x", "http://[::1]:80", True),
+    ("https://h.org/x.git", "http://h.org", False),
+    ("https://h.org/x.git", "https://h.org:8443", False),
+    ("https://h.org/x.git", "https://evil.org", False),
+    ("https://h.org/x.git", "https://h.org.evil.org", False),
+    ("https://h.org/x.git", "https://h.org@evil.org", False),
+    ("https://h.org/x.git", "https://h.org/@evil.org", False),
+    ("https://h.org/x.git", "https://h.org'@evil.org", False),
+    ("https://h.org/x.git", "https://x for 'https://h.org'@evil.org", False),
+    ("https://h.org/x.git", "https://evil.org?h.org", False),
+    ("https://h.org/x.git", "ssh://h.org", False),
+    ("https://h.org/x.git", "h.org", False),
+    ("https://h.org/x.git", "", False),
+]
+
+
+@pytest.mark.parametrize("quote", "'\"")
+@pytest.mark.parametrize("url, asked, told", ASKED)
+def test_who_is_told_the_login(
+    tmp_path: Path, url: str, asked: str, told: bool, quote: str
+) -> None:
+    """The URL's own scheme, host and port alone, as git and git-lfs ask for them."""
+    script = k8r.ASKPASS.format(username="echo me", password="echo swordfish")
+    subprocess.run(["sh", "-c", f"home={tmp_path}; {script}"], check=True)
+    for question, answer in (("Username", b"me\n"), ("Password", b"swordfish\n")):
+        said = ask(tmp_path / "askpass", url, f"{question} for {quote}{asked}{quote}: ")
+        assert said == (answer if told else b"")
 
 
 def test_clone_without_a_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from itertools import islice
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import k8r
@@ -371,7 +372,6 @@ def test_image(text: str, name: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "Alpine",
         "alpine:",
         ":latest",
         "alpine:a:b",
@@ -436,6 +436,26 @@ GIT_URLS = [
     ("git@github.com:org/repo.git", "repo"),
     ("me@host:repo", "repo"),
     ("deploy-user@my-host.example.org:~/x/repo.git", "repo"),
+    ("user@host.xz:/path/to/repo.git/", "repo"),
+    ("host.xz:path/to/repo.git/", "repo"),
+    ("host.xz:/repo", "repo"),
+    ("git:~user/repo.git", "repo"),
+    ("me@[::1]:repo", "repo"),
+    ("[::1]:org/repo", "repo"),
+    ("me@[host:22]:repo", "repo"),
+    ("ssh://user@host.xz:22/~user/repo.git", "repo"),
+    ("ssh://[::1]:22/repo", "repo"),
+    ("git+ssh://host/repo", "repo"),
+    ("SSH://host/repo", "repo"),
+    ("https://müller.example/repo", "repo"),
+    ("https://host.example/repo@v1", "repo@v1"),
+    ("https://host/org/repo/.git", "repo"),
+    # Nothing of a login or a query is part of a name.
+    ("https://user:PASSWORD@host/", "host"),
+    ("https://user:PASSWORD@host", "host"),
+    ("https://TOKEN@host:8443/", "host"),
+    ("https://user:PA@SS@host.example/", "host.example"),
+    ("https://host/repo.git?private_token=TOKEN", "repo"),
 ]
 
 
@@ -448,11 +468,70 @@ def test_git_url(text: str, name: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["ftp://host/x", "https://", "https://a b", "file:///x", "-u@host:x", "@host:x", "git@host"],
+    ["ftp://host/x", "ftps://host/x", "https://", "https://a b", "file:///x", "-u@host:x"]
+    + ["@host:x", "git@host", "git@host:", "git@host:-x", "-host.xz:x/y", "ssh:///x", "ssh://-h/x"]
+    + ["ssh://-oProxyCommand=x@h/x", "ext::sh", "https://u:p\x1b@h/x", "https://u:p%0A@h/x"]
+    + ["C:\\x", "git+https://host/x", "ssh://u:p@host/x", "git+ssh://u:p@host/x", "a.b:c@d/e"],
 )
 def test_no_git_url(text: str) -> None:
     """Nothing that git in the cluster could not clone, and no option of git."""
     refused(k8r.detect_source_type, text, "")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://user:SECRET/SECRET@host.example/x",
+        "https://user:SECRET@SECRET/SECRET@host/x",
+        "https://SECRET/SECRET@host/x",
+        "https://first.last:1/SECRET@host/x",
+        "https://user:SECRET SECRET@host/x",
+        "https://user:SECRET\nSECRET@host/x",
+        "https://user:SECRET%0ASECRET@host/x",
+        "ssh://git:SECRET@host/x",
+        "ssh://git:SECRET/SECRET@host/x",
+        "ftp://user:SECRET/@SECRET@host/x",
+        "user:SECRET@host.example/x.git",
+        "user:SECRET@host.example:org/x.git",
+        "user:SECRET/SECRET@host.example:org/x.git",
+    ],
+)
+def test_password_that_is_not_clear(url: str) -> None:
+    """A URL whose password cannot be told from the rest is refused, and not repeated."""
+    error = refused(k8r.detect_source_type, url, "")
+    assert "SECRET" not in error.message + error.hint
+
+
+@pytest.mark.parametrize("url, protocol", [(url, url.partition("://")[0]) for url, _ in GIT_URLS])
+def test_git_urls_are_those_of_git(url: str, protocol: str) -> None:
+    """git itself takes what k8r takes for a URL of SSH or of its own protocol for one."""
+    if protocol.lower() in ("http", "https"):
+        assert "://" in url
+        return
+    lower = k8r.split_credentials(url)[0]
+    told = subprocess.run(
+        ["git", "fetch-pack", "--diag-url", lower], stdout=subprocess.PIPE, check=True
+    )
+    assert f"protocol={'git' if protocol == 'git' else 'ssh'}\n" in told.stdout.decode()
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("alpine@sha256:abc", "64 digits"),
+        ("alpine@sha256:" + "a" * 40, "not 40 characters"),
+        ("alpine:3@sha256:" + "A" * 64, "0-9a-f"),
+        ("r.example/a/b@sha512:" + "a" * 64, "128 digits"),
+        ("user@sha256:org/x.git", "64 digits"),
+        ("Alpine", "lower case"),
+        ("Alpine:Latest", "lower case"),
+        ("registry.example:5000/Team/App", "lower case"),
+    ],
+)
+def test_image_that_is_almost_one(text: str, words: str) -> None:
+    """A digest that was not copied whole and capitals are named, and nothing is cloned."""
+    for check in (lambda: k8r.detect_source_type(text, ""), lambda: k8r.parse_image(text)):
+        assert words in refused(check).hint
 
 
 @pytest.mark.parametrize("text", ["alpine@" + DIGEST, "a.b-c@" + DIGEST, "x_y@" + DIGEST])
@@ -503,43 +582,41 @@ def test_credentials_in_a_url(url: str, parts: Tuple[str, str, str]) -> None:
     assert k8r.split_credentials(url) == parts
 
 
-@pytest.mark.parametrize("ref", ["main", "v1.2", "feature/x-y", "a" * 40, "0123abc", "ä", "x@y"])
-def test_ref(ref: str) -> None:
-    """Branches, tags and commits."""
-    assert k8r.parse_ref(ref) == ref
-
-
-@pytest.mark.parametrize(
-    "ref",
-    ["", "-x", "--upload-pack=x", "a b", "a..b", "a~1", "a^", "a:b", "a?", "a*", "a[b", "a\\b"]
-    + ["/a", "a/", "a//b", "a.", "a.lock", "a@{1}", "a\n", "\x7f"],
+REFS = (
+    ["main", "v1.2", "feature/x-y", "a" * 40, "0123abc", "ä", "x@y", "pull/7/head", "HEAD", "@x"]
+    + ["refs/tags/a/b", "refs/pull/7/head", "a./b", "a.lockx", "release/1.0", "{", "a{b}", "#1"]
+    + ["", "@", "a b", "a..b", "a~1", "a^", "a:b", "a?", "a*", "a[b", "a\\b", "/a", "a/", "a//b"]
+    + ["a.", "a.lock", "a.lock/b", "a@{1}", "a\n", "\x7f", ".a", "a/.b", "refs/heads/.x", "a\tb"]
 )
+
+
+def is_ref_of_git(ref: str) -> bool:
+    """What git itself says of a name."""
+    command = ["git", "check-ref-format", "--allow-onelevel", ref]
+    return subprocess.run(command).returncode == 0
+
+
+@pytest.mark.parametrize("ref", REFS)
+def test_ref(ref: str) -> None:
+    """Branches, tags and commits, as git names them."""
+    if is_ref_of_git(ref):
+        assert k8r.parse_ref(ref) == ref
+    else:
+        refused(k8r.parse_ref, ref)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.text(st.sampled_from(list("ab/.@{~^:?*[\\ lock\x01\x7fä-")), max_size=8))
+def test_any_ref(ref: str) -> None:
+    """git and k8r agree on every name, but for those that look like an option."""
+    if not ref.startswith("-"):
+        test_ref(ref)
+
+
+@pytest.mark.parametrize("ref", ["-x", "--upload-pack=x", "\udcff"])
 def test_no_ref(ref: str) -> None:
-    """What git would refuse, or take for an option or an expression."""
+    """What would be an option of git, or cannot be sent."""
     refused(k8r.parse_ref, ref)
-
-
-def advertised(*lines: bytes) -> bytes:
-    """A git server's answer, in pkt-lines."""
-    parts = [b"# service=git-upload-pack\n", None, *lines, None]
-    return b"".join(b"0000" if p is None else b"%04x" % (len(p) + 4) + p for p in parts)
-
-
-def test_refs_of_a_server() -> None:
-    """Names and commits; the first line carries the server's abilities, too."""
-    one, two = "1" * 40, "2" * 40
-    answer = advertised(
-        f"{one} HEAD\0multi_ack symref=HEAD:refs/heads/main\n".encode(),
-        f"{one} refs/heads/main\n".encode(),
-        f"{two} refs/tags/v1\n".encode(),
-    )
-    refs = k8r.parse_refs(answer)
-    assert refs == {"HEAD": one, "refs/heads/main": one, "refs/tags/v1": two}
-    assert all(k8r.has_ref(refs, ref) for ref in ("main", "v1", "refs/tags/v1", "HEAD", "abcd1234"))
-    assert not any(k8r.has_ref(refs, ref) for ref in ("mai", "v2", "heads/mai", "x"))
-    assert k8r.parse_refs(b"") == {}
-    with pytest.raises(ValueError):
-        k8r.parse_refs(b"<!DOCTYPE html>")
 
 
 # Secrets and variables
