@@ -1179,21 +1179,27 @@ HEAD | refs/*) ;;
     exit 128
   fi ;;
 esac
-fetch() {{
+start() {{
   git init -q "$@" .
   git remote add origin "$K8R_GIT_URL"
-  git fetch -q --depth "$K8R_GIT_DEPTH" origin "$K8R_GIT_REF" 2> "$home/error"
 }}
-if fetch || {{ format=$(sed -n 's/.*mismatched algorithms.* server //p' "$home/error")
-    [ -n "$format" ] && rm -rf .git && fetch --object-format="$format"; }}; then
-  commit=FETCH_HEAD
-elif echo "$K8R_GIT_REF" | grep -Eq '^[0-9a-fA-F]{{4,64}}$'; then
-  git fetch -q --tags origin '+refs/heads/*:refs/remotes/origin/*'
-  commit=$K8R_GIT_REF
-else
-  cat "$home/error" >&2
-  [ -n "$(git ls-remote origin || echo unknown)" ] || echo "k8r: the repository is empty" >&2
-  exit 128
+fetch() {{
+  git fetch -q "$@" 2> "$home/error" && return
+  format=$(sed -n 's/.*mismatched algorithms.* server //p' "$home/error")
+  [ -n "$format" ] && rm -rf .git && start --object-format="$format" &&
+    git fetch -q "$@" 2> "$home/error"
+}}
+start
+commit=FETCH_HEAD
+if ! fetch --depth "$K8R_GIT_DEPTH" origin "$K8R_GIT_REF"; then
+  if echo "$K8R_GIT_REF" | grep -Eq '^[0-9a-fA-F]{{4,64}}$' &&
+    fetch --tags origin '+refs/heads/*:refs/remotes/origin/*'; then
+    commit=$K8R_GIT_REF
+  else
+    cat "$home/error" >&2
+    [ -n "$(git ls-remote origin || echo unknown)" ] || echo "k8r: the repository is empty" >&2
+    exit 128
+  fi
 fi
 lfs="git config --get-regexp filter[.]lfs[.](smudge|process)"
 if ! $lfs > "$home/lfs" && git lfs version > "$home/lfs" 2>&1; then
