@@ -16,7 +16,7 @@ from support import Kubectl, Object
 
 IMAGE = "k8r-test/gitserver:latest"
 POD = "git"
-PUBLIC, LOGIN, USER_ONLY, DEFAULT_USER, SSH = 8080, 8081, 8082, 8083, 2222
+PUBLIC, LOGIN, USER_ONLY, DEFAULT_USER, OTHER, SSH = 8080, 8081, 8082, 8083, 8084, 2222
 
 REPOSITORIES = """\
 set -eu
@@ -66,13 +66,49 @@ git update-index --add --cacheinfo "160000,$pinned,inner"
 git commit -qm three
 git clone -q --bare /tmp/project /srv/git/project.git
 
+git init -q /tmp/names
+cd /tmp/names
+echo tag > version
+commit tag
+git tag rel
+git checkout -q -b rel
+echo branch > version
+commit branch
+git update-ref refs/pull/7/head refs/heads/rel
+git checkout -q main
+git clone -q --mirror /tmp/names /srv/git/names.git
+
+git init -q --object-format=sha256 /tmp/sha256
+cd /tmp/sha256
+echo sha256 > version
+commit sha256
+git clone -q --bare /tmp/sha256 /srv/git/sha256.git
+
+git init -q /tmp/pointers
+cd /tmp/pointers
+echo '*.bin filter=lfs -text' > .gitattributes
+printf 'version https://git-lfs.github.com/spec/v1\\noid sha256:4d7a\\nsize 12345\\n' > model.bin
+commit pointers
+git clone -q --bare /tmp/pointers /srv/git/pointers.git
+
+git init -q /tmp/elsewhere
+cd /tmp/elsewhere
+printf '[submodule "inner"]\\n\tpath = inner\\n\turl = http://%s:@OTHER@/inner.git\\n' \\
+  "$(hostname -i)" > .gitmodules
+git add -A
+git update-index --add --cacheinfo "160000,$pinned,inner"
+git commit -qm elsewhere
+git clone -q --bare /tmp/elsewhere /srv/git/elsewhere.git
+git init -q --bare /srv/git/empty.git
+
 ssh-keygen -q -t ed25519 -N '' -f /tmp/key
-"""
+""".replace("@OTHER@", str(OTHER))
 
 SERVERS = f"""\
 git-http-server {PUBLIC} /srv/git &
 git-http-server {LOGIN} /srv/git "alice:$TOKEN" &
 git-http-server {USER_ONLY} /srv/git "$TOKEN:" &
+git-http-server {OTHER} /srv/git "alice:$TOKEN" &
 git-http-server {DEFAULT_USER} /srv/git "x-access-token:$TOKEN" &
 exec git-ssh-server {SSH} /tmp/key.pub
 """
@@ -173,7 +209,7 @@ def start_server(kubectl: Kubectl) -> GitServer:
     host = until(lambda: ready_host(kubectl), "the git server", 90)
     if not is_open(host, SSH):
         no_server("pods cannot be reached from here")
-    for port in (PUBLIC, LOGIN, USER_ONLY, DEFAULT_USER):
+    for port in (PUBLIC, LOGIN, USER_ONLY, DEFAULT_USER, OTHER):
         until(lambda: is_open(host, port), f"port {port} of the git server")
 
     def inside(*command: str) -> str:

@@ -293,7 +293,67 @@ def test_in_a_restricted_namespace(
     assert ended.text.splitlines() == ["three", "65534", "new"]
 
 
+@pytest.mark.parametrize("by", ["url", "secret", "local"])
+def test_a_submodule_of_another_host(
+    run: Cli, kubectl: Kubectl, git_server: GitServer, by: str
+) -> None:
+    """A repository cannot have the token sent to a host that it names itself."""
+    options: List[str] = ["--local"] if by == "local" else []
+    login = f"alice:{git_server.token}".replace("/", "%2F")
+    if by == "secret":
+        values = ["--from-literal=username=alice", f"--from-literal=password={git_server.token}"]
+        kubectl("create", "secret", "generic", "login", *values)
+        login, options = "", ["--git-secret", "login"]
+    url = git_server.url(LOGIN, login, "elsewhere.git")
+    ended = run(url, *options, "--", "cat", "inner/inside")
+    failed(ended, "could not read username")
+    assert "pinned" not in ended.text
+    assert git_server.token not in ended.text + ended.err
+
+
+@pytest.mark.parametrize("where", [[], ["--local"]], ids=["cluster", "local"])
+def test_a_repository_of_sha256(run: Cli, git_server: GitServer, where: List[str]) -> None:
+    """It is cloned in its own format."""
+    ended = run(git_server.url(repository="sha256.git"), *where, "--", "cat", "version")
+    assert (ended.code, ended.text) == (0, "sha256\n"), ended.err
+
+
+def test_pointers_of_git_lfs(run: Cli, git_server: GitServer) -> None:
+    """Where the image that clones has no git lfs, the run says which files are not there."""
+    ended = run(git_server.url(repository="pointers.git"), "--num", "2", "--", "true")
+    assert ended.code == 0, ended.err
+    assert ended.err.count("lacks git lfs") == 1
+    assert "model.bin" in ended.err and ended.text == ""
+
+
+def test_a_branch_and_a_tag(
+    run: Cli, quiet_run: Cli, kubectl: Kubectl, git_server: GitServer, tmp_path: Path
+) -> None:
+    """One name for both is asked about, by HTTP before anything is made; whole names work."""
+    url = git_server.url(repository="names.git")
+    refused(quiet_run(url, "--ref", "rel", "--", "true"), "refs/heads/rel", "refs/tags/rel")
+    for ref, text in (
+        ("refs/heads/rel", "branch"),
+        ("refs/tags/rel", "tag"),
+        ("pull/7/head", "branch"),
+    ):
+        ended = run(url, "--ref", ref, "--", "cat", "version")
+        assert (ended.code, ended.text) == (0, f"{text}\n"), ended.err
+    folder = git_server.write_key(tmp_path / "key", git_server.known_hosts)
+    assert run("secret", "deploy-key", str(folder)).code == 0
+    by_ssh = git_server.ssh_url().replace("project.git", "names.git")
+    ended = run(by_ssh, "--git-secret", "deploy-key", "--ref", "rel", "--", "true")
+    failed(ended, "clone", "--ref refs/heads/rel or --ref refs/tags/rel")
+
+
 # Wrong addresses
+
+
+def test_an_empty_repository(run: Cli, quiet_run: Cli, git_server: GitServer) -> None:
+    """It is refused here, and said where only the clone can see it."""
+    url = git_server.url(repository="empty.git")
+    refused(quiet_run(url, "--", "true"), "is empty")
+    failed(run(url, "--local", "--", "true"), "the repository is empty")
 
 
 def test_a_missing_repository(quiet_run: Cli, git_server: GitServer) -> None:
