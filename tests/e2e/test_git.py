@@ -327,11 +327,12 @@ def test_pointers_of_git_lfs(run: Cli, git_server: GitServer) -> None:
 
 
 def test_a_branch_and_a_tag(
-    run: Cli, quiet_run: Cli, kubectl: Kubectl, git_server: GitServer, tmp_path: Path
+    run: Cli, kubectl: Kubectl, git_server: GitServer, tmp_path: Path
 ) -> None:
     """One name for both is asked about, by HTTP before anything is made; whole names work."""
     url = git_server.url(repository="names.git")
-    refused(quiet_run(url, "--ref", "rel", "--", "true"), "refs/heads/rel", "refs/tags/rel")
+    refused(run(url, "--ref", "rel", "--", "true"), "refs/heads/rel", "refs/tags/rel")
+    assert kubectl.leftovers() == []
     for ref, text in (
         ("refs/heads/rel", "branch"),
         ("refs/tags/rel", "tag"),
@@ -349,10 +350,11 @@ def test_a_branch_and_a_tag(
 # Wrong addresses
 
 
-def test_an_empty_repository(run: Cli, quiet_run: Cli, git_server: GitServer) -> None:
+def test_an_empty_repository(run: Cli, git_server: GitServer, kubectl: Kubectl) -> None:
     """It is refused here, and said where only the clone can see it."""
     url = git_server.url(repository="empty.git")
-    refused(quiet_run(url, "--", "true"), "is empty")
+    refused(run(url, "--", "true"), "is empty")
+    assert kubectl.leftovers() == []
     failed(run(url, "--local", "--", "true"), "the repository is empty")
 
 
