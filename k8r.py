@@ -7094,8 +7094,8 @@ class Defaults:
             hint = error.hint if message == error.message else ""
             place = origin if origin.startswith("$") else f"{origin}: {name}"
             raise UsageError(f"{place}: {message}", hint) from error
-        if name in PATHS and not origin.startswith("$"):
-            folder = os.path.dirname(origin)
+        if name in PATHS:
+            folder = os.path.dirname(origin)  # "" of a variable
             values = [os.path.join(folder, os.path.expanduser(item)) for item in values]
         return Setting(name, values, origin)
 
