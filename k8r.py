@@ -3474,111 +3474,214 @@ def load_image(command: Sequence[str]) -> None:
 
 PLUGIN_TIMEOUT = 120.0
 """Seconds that a credential plugin may take; somebody may be logging in."""
+PLUGIN_API = "client.authentication.k8s.io/"
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 """Where a pod finds its credentials and its namespace."""
+LOOPBACK = ("localhost", "127.0.0.0/8", "::1")
+REPAIR = "repair the kubeconfig or use another --context"
+
+LOGINS = ("token", "tokenFile", "username", "password", "client-certificate")
+PLUGIN_SHAPE: Object = dict.fromkeys("apiVersion command installHint interactiveMode".split(), str)
+PLUGIN_SHAPE.update(args=[str], env=[{"name": str, "value": str}], provideClusterInfo=bool)
+EXTENSIONS = [{"name": str, "extension": object}]
+SHAPES: Dict[str, Object] = {
+    "context": {"cluster": str, "user": str, "namespace": str, "extensions": EXTENSIONS},
+    "cluster": {
+        **dict.fromkeys(("server", "tls-server-name", "proxy-url", "certificate-authority"), str),
+        **dict.fromkeys(("insecure-skip-tls-verify", "disable-compression"), bool),
+        **{"certificate-authority-data": str, "extensions": EXTENSIONS},
+    },
+    "user": {
+        **dict.fromkeys((*LOGINS, "client-certificate-data", "client-key", "client-key-data"), str),
+        **{"as": str, "as-uid": str, "as-groups": [str], "as-user-extra": {str: [str]}},
+        **{"exec": PLUGIN_SHAPE, "auth-provider": {str: object}, "extensions": EXTENSIONS},
+    },
+}
+"""What kubectl knows of a kubeconfig (client-go, tools/clientcmd/api/v1)."""
+FILE_SHAPE: Dict[Any, Any] = {f"{kind}s": [{"name": str, str: object}] for kind in SHAPES}
+FILE_SHAPE.update({"current-context": str, str: object})
+SUCCESSORS = {"gcp": "gke-gcloud-auth-plugin", "azure": "kubelogin", "oidc": "kubectl oidc-login"}
+"""The credential plugins that took the place of auth-provider's kinds."""
+
+
+def check_shape(value: Any, shape: Any, where: str) -> Any:
+    """Check the types in data that was read, and that k8r knows all of it, since what it would
+    pass over may protect. ``shape`` has types, lists of one shape, and mappings with a shape for
+    each key, or for any (str). Returns the data without nulls; raises K8rError without a value.
+    """
+    kinds: Dict[Any, str] = {str: "text", bool: "true or false", list: "a list", dict: "a mapping"}
+    kind: Any = shape if isinstance(shape, type) else type(shape)
+    if not isinstance(value, kind):
+        raise K8rError(f"{where} is not {kinds[kind]}", "text like a number or a date needs quotes")
+    if isinstance(shape, list):
+        return [check_shape(item, shape[0], where) for item in value]
+    if not isinstance(shape, dict):
+        return value
+    for key in value:
+        if not isinstance(key, str) or not {key, str} & set(shape):
+            name = escape_unprintable(str(key))
+            raise K8rError(f"{where} has '{name}', which k8r does not know", REPAIR)
+    return {
+        key: check_shape(item, shape.get(key, shape.get(str)), f"'{key}' of {where}")
+        for key, item in value.items()
+        if item is not None
+    }
 
 
 def merge_kubeconfigs(parts: Iterable[Tuple[str, Object]]) -> Object:
     """Merge kubeconfigs by kubectl's rules: of equal names the first counts.
 
-    ``parts`` are directory and content of each file; relative paths in it are
-    relative to that directory. Raises K8rError if one is malformed.
+    ``parts`` are directory and content of each file. Each section of the result has by its
+    name the directory and the content of an entry. Raises K8rError if one is malformed.
     """
-    merged: Object = {"clusters": [], "users": [], "contexts": [], "current-context": ""}
+    merged: Object = {"clusters": {}, "users": {}, "contexts": {}, "current-context": ""}
     for folder, part in parts:
+        part = check_shape(part, FILE_SHAPE, "the kubeconfig")
         merged["current-context"] = merged["current-context"] or part.get("current-context", "")
-        for section, kind in (("clusters", "cluster"), ("users", "user"), ("contexts", "context")):
-            names = {entry["name"] for entry in merged[section]}
-            if not is_named_list(part.get(section) or []):
-                raise K8rError(
-                    f"the kubeconfig's '{section}' is not a list of named entries", "repair it"
-                )
-            for entry in part.get(section) or []:
-                if entry["name"] not in names:
-                    body = resolve_paths(entry.get(kind) or {}, folder)
-                    merged[section].append({"name": entry["name"], kind: body})
+        for kind in SHAPES:
+            for entry in part.get(f"{kind}s", []):
+                body = folder, entry.get(kind, {})
+                merged[f"{kind}s"].setdefault(entry.get("name", ""), body)
     return merged
 
 
-def resolve_paths(body: Object, folder: str) -> Object:
-    """Resolve the file names in a cluster's or user's entry against ``folder``."""
-    body = dict(body)
+def pick_entry(merged: Object, kind: str, name: str) -> Object:
+    """A context, cluster or user, whose relative paths are relative to its file. Raises
+    K8rError.
+    """
+    folder, content = merged[f"{kind}s"][name]
+    body: Object = check_shape(content, SHAPES[kind], f"the kubeconfig's {kind} '{name}'")
     for key in ("certificate-authority", "client-certificate", "client-key", "tokenFile"):
         if body.get(key):
             body[key] = os.path.join(folder, body[key])
-    plugin = body.get("exec")
-    if plugin and "/" in str(plugin.get("command", "")):
-        body["exec"] = dict(plugin, command=os.path.join(folder, plugin["command"]))
+    plugin = body.get("exec", {})
+    if "/" in plugin.get("command", ""):
+        plugin["command"] = os.path.join(folder, plugin["command"])
     return body
 
 
 def pick_context(merged: Object, context: Optional[str]) -> Object:
-    """Reduce a merged kubeconfig to one context. Raises UsageError."""
-    contexts = {entry["name"]: entry["context"] for entry in merged["contexts"]}
-    name = context or merged["current-context"]
+    """Reduce a merged kubeconfig to one context; one without a user is anonymous. Raises
+    K8rError.
+    """
+    contexts, name = merged["contexts"], context or merged["current-context"]
     known = ", ".join(sorted(contexts)) or "none"
     if not name:
         raise UsageError("the kubeconfig has no current context", f"use --context, one of: {known}")
     if name not in contexts:
         raise UsageError(f"there is no context '{name}' in the kubeconfig", f"there are: {known}")
-    return {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": name,
-        "contexts": [{"name": name, "context": {"user": "", **contexts[name]}}],
-        "clusters": [pick_entry(merged["clusters"], "cluster", name, contexts[name])],
-        "users": [pick_entry(merged["users"], "user", name, contexts[name])],
-    }
+    chosen = pick_entry(merged, "context", name)
+    picked: Object = {"current-context": name, "namespace": chosen.get("namespace"), "user": {}}
+    for kind in ("cluster", "user"):
+        wanted = chosen.get(kind, "")
+        if wanted in merged[f"{kind}s"]:
+            picked[kind] = pick_entry(merged, kind, wanted)
+        elif wanted or kind == "cluster":
+            words = f"context '{name}' names the {kind} '{wanted}', which the kubeconfig lacks"
+            raise UsageError(words, REPAIR)
+    check_user(picked["user"])
+    return picked
 
 
-def pick_entry(entries: Iterable[Object], kind: str, name: str, context: Object) -> Object:
-    """The cluster or user that a context names; one without a user is anonymous.
-    Raises UsageError.
+def check_user(user: Object) -> None:
+    """Check a user and its credential plugin by kubectl's rules. Raises K8rError."""
+    plugin, wrong = user.get("exec", {"command": "-", "apiVersion": PLUGIN_API + "v1beta1"}), ""
+    needed = ["command"] + ["interactiveMode"] * (plugin.get("apiVersion") == PLUGIN_API + "v1")
+    modes = ("", "Never", "IfAvailable", "Always")
+    if user.get("token") and (user.get("username") or user.get("password")):
+        wrong = "has both a token and a password"
+    elif not user.get("as") and any(map(user.get, ("as-uid", "as-groups", "as-user-extra"))):
+        wrong = "has as-uid, as-groups or as-user-extra without 'as'"
+    elif plugin.get("apiVersion") not in (PLUGIN_API + "v1", PLUGIN_API + "v1beta1"):
+        wrong = f"has an exec whose apiVersion is neither {PLUGIN_API}v1 nor v1beta1"
+    elif not all(map(plugin.get, needed)) or plugin.get("interactiveMode", "") not in modes:
+        wrong = "has an exec without a command, or an interactiveMode (Never, IfAvailable, Always)"
+    if "auth-provider" in user:
+        successor = SUCCESSORS.get(str(user["auth-provider"].get("name")), "a credential plugin")
+        wrong = f"logs in by auth-provider, which has a successor: {successor}"
+    if wrong:
+        raise K8rError(f"the kubeconfig's user {wrong}", "log in anew with your cloud's tool")
+
+
+def run_plugin(plugin: Object, cluster: Object, environ: Mapping[str, str]) -> Tuple[Object, float]:
+    """Run a credential plugin; give what a kubeconfig's user would have, and when that expires.
+    Its stderr is k8r's own, since a login may ask or tell a code there. Raises K8rError.
     """
-    wanted = context.get(kind)
-    for entry in entries:
-        if entry["name"] == wanted:
-            return entry
-    if kind == "user" and not wanted:
-        return {"name": "", "user": {}}
-    raise UsageError(
-        f"context '{name}' names the {kind} '{wanted}', which the kubeconfig lacks",
-        "repair the kubeconfig or use another --context",
+    mode, command, terminal = plugin.get("interactiveMode"), plugin["command"], os.isatty(0)
+    spec: Object = {"interactive": terminal and mode != "Never"}
+    if plugin.get("provideClusterInfo"):
+        spec["cluster"] = describe_cluster(cluster)
+    asked = {"apiVersion": plugin["apiVersion"], "kind": "ExecCredential", "spec": spec}
+    env = plugin.get("env", [])
+    variables = {item.get("name") or "=": item.get("value", "") for item in env}  # refused below
+    hint = "log in with your cloud's tool, or repair the user in the kubeconfig"
+    try:
+        if mode == "Always" and not terminal:
+            raise ValueError("it needs a terminal, and standard input is not one")
+        done = subprocess.run(
+            [command, *plugin.get("args", [])],
+            env={**environ, **variables, "KUBERNETES_EXEC_INFO": json.dumps(asked)},
+            stdin=None if spec["interactive"] else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            timeout=PLUGIN_TIMEOUT,
+        )
+        if done.returncode:
+            raise ValueError(f"it ended with exit status {done.returncode}")
+        return read_credentials(done.stdout, plugin["apiVersion"])
+    except subprocess.TimeoutExpired:
+        reason = f"no answer within {PLUGIN_TIMEOUT:.0f} s"
+    except OSError as error:
+        reason = str(error.strerror)
+        hint = " ".join(plugin.get("installHint", hint).split())
+    except (ValueError, K8rError) as error:
+        reason = str(error)
+    raise K8rError(
+        f"the credential plugin '{escape_unprintable(command)}' failed: {reason}",
+        escape_unprintable(hint),
     )
 
 
-PLUGIN_RUNNER = """\
-import subprocess, sys
-try:
-    sys.exit(subprocess.run(sys.argv[2:], timeout=float(sys.argv[1])).returncode)
-except subprocess.TimeoutExpired:
-    sys.exit("no answer within " + sys.argv[1] + " s")
-except OSError as error:
-    sys.exit(str(error))
-"""
-
-
-def bound_plugin(plugin: Object) -> Object:
-    """An exec plugin, run in bounded time, which the client does not see to."""
-    command, args = str(plugin["command"]), plugin.get("args") or []
-    words = ["-I", "-S", "-c", PLUGIN_RUNNER, str(PLUGIN_TIMEOUT), command, *args]
-    return dict(plugin, command=sys.executable, args=words)
-
-
-@contextlib.contextmanager
-def capture_errors() -> Iterator[List[str]]:
-    """Keep what the client library logs instead of raising it."""
-    import logging
-
-    messages: List[str] = []
-    handler = logging.Handler(logging.ERROR)
-    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore
-    root = logging.getLogger()
-    root.addHandler(handler)
+def read_credentials(printed: bytes, version: str) -> Tuple[Object, float]:
+    """What an ExecCredential gives a user, and when that expires
+    (https://kubernetes.io/docs/reference/config-api/client-authentication.v1). Raises ValueError
+    and K8rError, which show nothing of it.
+    """
+    words = "token clientCertificateData clientKeyData expirationTimestamp".split()
+    shape: Dict[Any, Any] = {"status": {**dict.fromkeys(words, str), str: object}, str: object}
     try:
-        yield messages
-    finally:
-        root.removeHandler(handler)
+        answer = check_shape(json.loads(printed), shape, "what it prints")
+    except (ValueError, RecursionError):
+        raise ValueError("what it prints is not JSON") from None
+    if (answer.get("apiVersion"), answer.get("kind")) != (version, "ExecCredential"):
+        raise ValueError(f"what it prints is not an ExecCredential of {version}")
+    token, certificate, key, time_ = (answer.get("status", {}).get(word, "") for word in words)
+    if not (token or key) or bool(certificate) != bool(key):
+        raise ValueError("it gave neither a token nor a certificate with its key")
+    pair = (base64.b64encode(pem.encode("utf-8", "replace")).decode() for pem in (certificate, key))
+    names = ("client-certificate-data", "client-key-data")
+    return {"token": token, **dict(zip(names, pair))}, parse_timestamp(time_) or float("inf")
+
+
+def describe_cluster(cluster: Object) -> Object:
+    """What a credential plugin is told about its cluster. Raises K8rError."""
+    authority = read_credential(cluster, "certificate-authority")
+    told = {key: value for key, value in cluster.items() if key != "certificate-authority"}
+    told["certificate-authority-data"] = base64.b64encode(authority).decode()
+    for extension in told.pop("extensions", []):
+        if extension.get("name") == PLUGIN_API + "exec":
+            told["config"] = extension.get("extension")
+    return told
+
+
+class Access(NamedTuple):
+    """How to reach an API server: its URL, the headers that carry the credentials, urllib3's
+    pool of connections, and when the credentials expire, in seconds since 1970.
+    """
+
+    host: str
+    headers: Any
+    pool: Any
+    expires: float = float("inf")
 
 
 def list_keepalive_options() -> List[Tuple[int, int, int]]:
@@ -3595,159 +3698,201 @@ def list_keepalive_options() -> List[Tuple[int, int, int]]:
     return options
 
 
-class Access(NamedTuple):
-    """How to reach an API server: its URL, what gives the headers that carry the
-    credentials, and urllib3's pool of connections.
+def parse_server(text: str) -> str:
+    """The URL of a server as kubectl takes it: what has no scheme is http. Raises K8rError,
+    which does not show it, since passwords are put into URLs.
     """
+    import urllib.parse
 
-    host: str
-    headers: Callable[[], Dict[str, str]]
-    pool: Any
-
-
-PLAIN_CLUSTER = set(
-    "server certificate-authority certificate-authority-data insecure-skip-tls-verify "
-    "tls-server-name extensions".split()
-)
-PLAIN_USER = set(
-    "token tokenFile client-certificate client-certificate-data client-key client-key-data".split()
-)
+    with contextlib.suppress(ValueError):
+        parts = urllib.parse.urlsplit(text)
+        if not parts.scheme or not parts.netloc:
+            parts = urllib.parse.urlsplit(f"http://{text}")
+            text += "@" * bool(parts.path.strip("/"))  # kubectl takes none with a path
+        good = parts.hostname and parts.port != 0 and parts.scheme in ("http", "https")
+        if good and not re.search(r"[\s\x00-\x1f\x7f@]", text):
+            return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+    raise K8rError("the kubeconfig's server is not a URL such as https://HOST:6443", REPAIR)
 
 
-def is_plain(context: Object, environ: Mapping[str, str]) -> bool:
-    """Whether certificates, a key and a token are all there is to a context. The
-    official client, whose import takes longer than a short command's requests, is
-    then not needed.
+def find_proxy(url: str, environ: Mapping[str, str]) -> str:
+    """The proxy that the environment names for a URL, or "", by the rules of Go's
+    golang.org/x/net/http/httpproxy: none for this machine, and none for what NO_PROXY lists.
     """
-    cluster, user = context["clusters"][0]["cluster"], context["users"][0]["user"]
-    proxies = {"http_proxy", "https_proxy", "all_proxy"} & set(map(str.lower, environ))
-    return not (
-        proxies
-        or {key for key in cluster if cluster[key]} - PLAIN_CLUSTER
-        or {key for key in user if user[key]} - PLAIN_USER
-        or {"token", "tokenFile"} <= set(user)
+    scheme = url.partition(":")[0]
+    names = [f"{scheme}_proxy", "no_proxy"]
+    proxy, listed = (environ.get(name.upper()) or environ.get(name) or "" for name in names)
+    if not proxy or is_listed(url, [*LOOPBACK, *listed.lower().split(",")]):
+        return ""
+    return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def is_listed(url: str, entries: Iterable[str]) -> bool:
+    """Whether entries of NO_PROXY are for a URL's host: `*`, an address, a network, or a domain,
+    of which `.a.b` and `*.a.b` mean those below it only; each with a port or without.
+    """
+    import ipaddress
+    import urllib.parse
+
+    parts = urllib.parse.urlsplit(url)
+    host, port = parts.hostname or "", str(parts.port or {"http": 80}.get(parts.scheme, 443))
+    is_name = not re.fullmatch(r"[\d.]+|.*:.*", host)
+    for entry in filter(None, map(str.strip, entries)):
+        match = re.fullmatch(r"(\[[^\[\]]+\]|[^:\[\]]+):(\d*)", entry)
+        name, wanted = (match[1].strip("[]"), match[2]) if match else (entry, "")
+        below = name.startswith((".", "*."))
+        text, end = (host, name.lstrip("*")) if below else (f".{host}", f".{name}")
+        found = name == "*" or (is_name and text.endswith(end))
+        with contextlib.suppress(ValueError):
+            found |= ipaddress.ip_address(host) in ipaddress.ip_network(name, strict=False)
+        if found and wanted in ("", port):
+            return True
+    return False
+
+
+def make_pool(proxy: str, options: Object) -> Any:
+    """urllib3's connections, through a proxy if there is one. Raises K8rError, which shows
+    no password of the proxy's.
+    """
+    import urllib.parse
+
+    import urllib3
+
+    options["maxsize"], options["socket_options"] = STREAMS_AT_ONCE + 14, list_keepalive_options()
+    if not proxy:
+        return urllib3.PoolManager(**options)
+    shown = redact(escape_unprintable(proxy))
+    with contextlib.suppress(ValueError):
+        parts = urllib.parse.urlsplit(proxy)
+        host = parts.netloc.rpartition("@")[2]
+        user, password = (urllib.parse.unquote(t or "") for t in (parts.username, parts.password))
+        if parts.hostname and parts.port != 0 and parts.scheme in ("http", "https"):
+            login = urllib3.make_headers(proxy_basic_auth=f"{user}:{password}") if user else None
+            return urllib3.ProxyManager(f"{parts.scheme}://{host}", proxy_headers=login, **options)
+        if parts.hostname and parts.scheme in ("socks5", "socks5h"):
+            try:
+                __import__("socks")  # which urllib3 would miss by a warning, too
+                from urllib3.contrib.socks import SOCKSProxyManager
+            except ImportError:
+                raise K8rError(
+                    f"the proxy {shown} needs the Python package PySocks, which is not installed",
+                    "install it beside k8r, or use an http:// proxy",
+                ) from None
+            return SOCKSProxyManager(f"socks5h://{host}", user, password, **options)
+    raise K8rError(
+        f"the proxy {shown} is not a URL such as http://HOST:3128 or socks5://HOST:1080",
+        "check proxy-url in the kubeconfig, or HTTPS_PROXY",
     )
 
 
-def make_plain_access(context: Object, insecure: bool) -> Access:
-    """The access of a plain context. Raises K8rError."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import urllib3
+def make_headers(user: Object) -> Any:
+    """The headers that carry a user's credentials, and those of impersonation (client-go,
+    transport/round_trippers.go). Raises K8rError, which shows no credentials.
+    """
+    import urllib.parse
 
-    cluster, user = context["clusters"][0]["cluster"], context["users"][0]["user"]
-    host, headers = str(cluster.get("server", "")).rstrip("/"), {}
-    options: Dict[str, Any] = {"socket_options": list_keepalive_options()}
-    try:
-        token = user.get("token") or read_credential(user, "tokenFile").decode().strip()
-        if token:
-            headers["Authorization"] = f"Bearer {token}"
-        if host.startswith("https:"):
-            insecure = insecure or bool(cluster.get("insecure-skip-tls-verify"))
-            options["ssl_context"] = make_tls_context(cluster, user, insecure)
-            if insecure:
-                urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-            if cluster.get("tls-server-name"):
-                options["server_hostname"] = cluster["tls-server-name"]
-    except (OSError, ValueError) as error:
-        raise K8rError(
-            f"the kubeconfig's certificates cannot be used: {error}", "repair the kubeconfig"
-        ) from error
-    pool = urllib3.PoolManager(maxsize=STREAMS_AT_ONCE + 14, **options)
-    return Access(host, lambda: headers, pool)
+    from urllib3._collections import HTTPHeaderDict
+
+    token = read_credential(user, "tokenFile").decode("latin-1").strip() or user.get("token", "")
+    login = f"{user.get('username', '')}:{user.get('password', '')}"
+    encoded = base64.b64encode(login.encode("utf-8", "replace")).decode()
+    values = {
+        "Authorization": [f"Bearer {token}" if token else f"Basic {encoded}" * (login != ":")],
+        "Impersonate-User": [user.get("as", "")],
+        "Impersonate-Uid": [user.get("as-uid", "")],
+        "Impersonate-Group": user.get("as-groups", []),
+    }
+    for key, extra in user.get("as-user-extra", {}).items():
+        values["Impersonate-Extra-" + urllib.parse.quote(key, "!#$&'*+^`|~")] = extra
+    headers = HTTPHeaderDict()
+    for name, value in ((name, value) for name in values for value in values[name] if value):
+        odd = "[^\x20-\x7e]" if name == "Authorization" else "[\x00-\x1f\x7f\ud800-\udfff]"
+        if re.search(odd, value):
+            words = f"the kubeconfig's user has a character that no header {name} can have"
+            raise K8rError(words, "it may be a newline: log in again, or repair the kubeconfig")
+        headers.add(name, value.encode().decode("latin-1"))
+    return headers
 
 
 def read_credential(entry: Object, key: str) -> bytes:
-    """What a kubeconfig has under a key: in itself, or in a file. Raises OSError and
-    ValueError.
-    """
-    if entry.get(f"{key}-data"):
-        return base64.b64decode(entry[f"{key}-data"], validate=True)
-    if not entry.get(key):
-        return b""
-    with open(entry[key], "rb") as file:
-        return file.read()
+    """What a kubeconfig has under a key: in itself, or in a file. Raises K8rError."""
+    data, path, content = entry.get(f"{key}-data"), entry.get(key), b""
+    try:
+        if data and path:
+            raise ValueError(f"there is a {key}-data as well")
+        if path:
+            with open(path, "rb") as file:
+                content = file.read()
+        elif data:
+            content = base64.b64decode(re.sub("[\r\n]", "", data), validate=True)
+        if (data or path) and not content.strip():
+            raise ValueError("it is empty")
+    except (OSError, ValueError) as error:
+        raise K8rError(f"the kubeconfig's {key} cannot be used: {error}", REPAIR) from error
+    return content
 
 
 def make_tls_context(cluster: Object, user: Object, insecure: bool) -> Any:
-    """The certificates of a cluster and of its user. Raises OSError and ValueError."""
+    """The certificates of a cluster and of its user. Raises K8rError."""
     import ssl
-    import tempfile
 
-    authority = read_credential(cluster, "certificate-authority").decode("ascii", "ignore")
-    context = ssl.create_default_context(cadata=None if insecure else authority or None)
-    if insecure:
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    certificate = read_credential(user, "client-certificate")
-    if certificate:
-        # OpenSSL takes it from a file only; this one nobody else can read.
-        with tempfile.NamedTemporaryFile(prefix="k8r-") as file:
-            file.write(certificate + b"\n" + read_credential(user, "client-key"))
-            file.flush()
-            context.load_cert_chain(file.name, password="")
+    certificate, key = (read_credential(user, f"client-{name}") for name in ("certificate", "key"))
+    blamed, flag = "certificate-authority", cluster.get("insecure-skip-tls-verify")
+    authority = read_credential(cluster, blamed).decode("ascii", "ignore")
+    try:
+        if flag and authority:
+            raise ValueError("insecure-skip-tls-verify is there as well")
+        context = ssl.create_default_context(cadata=None if insecure else authority or None)
+        if insecure or flag:
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        blamed = "client-certificate"
+        if certificate:
+            with lay_open(certificate) as first, lay_open(key) as second:
+                context.load_cert_chain(first, second, password="")
+    except (OSError, ValueError) as error:
+        raise K8rError(f"the kubeconfig's {blamed} cannot be used: {error}", REPAIR) from error
     return context
 
 
-def make_client_access(context: Optional[Object], insecure: bool) -> Access:
-    """The access of any other context, or from inside of a cluster, as the official
-    client has it. Raises K8rError.
+@contextlib.contextmanager
+def lay_open(data: bytes) -> Iterator[str]:
+    """A path for what OpenSSL takes from a file only. Where processes have their open files as
+    paths this one has no name, hence is gone with k8r even if that is killed.
     """
+    import tempfile
+
+    nameless = os.path.isdir("/dev/fd")
+    with tempfile.TemporaryFile() if nameless else tempfile.NamedTemporaryFile() as file:
+        file.write(data)
+        file.seek(0)
+        yield f"/dev/fd/{file.fileno()}" if nameless else file.name
+
+
+def make_access(
+    cluster: Object, user: Object, insecure: bool, environ: Mapping[str, str]
+) -> Access:
+    """The access to a cluster for a user, both as a kubeconfig has them. Raises K8rError."""
     with warnings.catch_warnings():
-        # On old Pythons the client's dependencies announce their end of life.
         warnings.simplefilter("ignore")
-        from kubernetes.client.configuration import Configuration
-        from kubernetes.client.rest import RESTClientObject
-    configuration = Configuration()
-    authenticate(configuration, context)
-    if insecure:
-        configuration.verify_ssl = False
-    configuration.connection_pool_maxsize = STREAMS_AT_ONCE + 14
-    try:
-        pool = RESTClientObject(configuration).pool_manager
-    except Exception as error:
-        raise K8rError(
-            f"the kubeconfig's certificates cannot be used: {error}", "repair the kubeconfig"
-        ) from error
-    pool.connection_pool_kw["socket_options"] = list_keepalive_options()
-    if not configuration.verify_ssl:
         import urllib3
 
-        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-
-    def headers() -> Dict[str, str]:
-        # The client keeps the newline at the end of a token file.
-        found: Iterable[Any] = configuration.auth_settings().values()
-        return {s["key"]: s["value"].strip() for s in found if s["in"] == "header" and s["value"]}
-
-    return Access(configuration.host, headers, pool)
-
-
-def authenticate(configuration: Any, context: Optional[Object]) -> None:
-    """Load credentials. The client only logs a plugin's failure; raise it."""
-    from kubernetes import config
-
-    if context is None:
-        config.load_incluster_config(client_configuration=configuration)
-        return
-    plugin = context["users"][0]["user"].get("exec")
-    if plugin:
-        bounded = dict(context["users"][0]["user"], exec=bound_plugin(plugin))
-        context = dict(context, users=[dict(context["users"][0], user=bounded)])
-    try:
-        with capture_errors() as overheard:
-            config.load_kube_config_from_dict(
-                context, client_configuration=configuration, persist_config=False
-            )
-    except Exception as error:
+    server, expires = parse_server(cluster.get("server", "")), float("inf")
+    proxy = cluster.get("proxy-url") or find_proxy(server, environ)
+    secure = server.startswith("https:")
+    if any(user.values()) and not secure and (proxy or not is_listed(server, LOOPBACK)):
         raise K8rError(
-            f"the kubeconfig cannot be used: {error}", "repair it or use another --context"
-        ) from error
-    if plugin and not (configuration.api_key or configuration.cert_file):
-        reason = " ".join(" ".join(overheard).split()) or "it gave no credentials"
-        raise K8rError(
-            f"the credential plugin '{plugin.get('command')}' failed: {reason}",
-            "log in with your cloud's tool, or repair the user in the kubeconfig",
+            f"k8r sends no credentials to {server}: anybody on the way could read them",
+            "have the server begin with https:// in the kubeconfig",
         )
+    if user.get("exec") and not any(user.get(key) or user.get(f"{key}-data") for key in LOGINS):
+        login, expires = run_plugin(user["exec"], cluster, environ)
+        user = {**user, **login}
+    options: Dict[str, Any] = {}
+    if secure:
+        options["ssl_context"] = make_tls_context(cluster, user, insecure)
+        options["server_hostname"] = cluster.get("tls-server-name")
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+    return Access(server, make_headers(user), make_pool(proxy, options), expires)
 
 
 class Kubeconfig:
@@ -3781,7 +3926,7 @@ class Kubeconfig:
             return self.target.namespace
         context = self.context
         if context:
-            return context["contexts"][0]["context"].get("namespace") or "default"
+            return context["namespace"] or "default"
         with contextlib.suppress(OSError), open(SERVICE_ACCOUNT + "/namespace") as file:
             return file.read().strip() or "default"
         return "default"
@@ -3794,7 +3939,7 @@ class Kubeconfig:
 
     def list_contexts(self) -> List[str]:
         """The names of all contexts."""
-        return [entry["name"] for entry in merge_kubeconfigs(self._read_files())["contexts"]]
+        return list(merge_kubeconfigs(self._read_files())["contexts"])
 
     def reload(self) -> None:
         """Read the context anew that was used, from files that may have changed."""
@@ -3802,17 +3947,23 @@ class Kubeconfig:
 
     def make_access(self) -> Access:
         """The way to the API server, with credentials read now. Raises K8rError."""
-        context = self.context
-        if context and is_plain(context, self._environ):
-            return make_plain_access(context, self.target.insecure)
-        return make_client_access(context, self.target.insecure)
+        context, host = self.context, self._environ.get("KUBERNETES_SERVICE_HOST", "")
+        if context is None:
+            address = f"[{host}]" if ":" in host else host
+            port = self._environ.get("KUBERNETES_SERVICE_PORT") or "443"
+            authority = {"certificate-authority": SERVICE_ACCOUNT + "/ca.crt"}
+            context = {
+                "cluster": {"server": f"https://{address}:{port}", **authority},
+                "user": {"tokenFile": SERVICE_ACCOUNT + "/token"},
+            }
+        return make_access(context["cluster"], context["user"], self.target.insecure, self._environ)
 
     def _load(self, name: Optional[str]) -> None:
         parts = self._read_files()
         self._context = pick_context(merge_kubeconfigs(parts), name) if parts else None
 
     def _read_files(self) -> List[Tuple[str, Object]]:
-        """The directory and content of each file that exists."""
+        """The directory and content of each file that exists and is not empty."""
         listed = self.target.kubeconfig or self._environ.get("KUBECONFIG")
         paths = (listed or "~/.kube/config").split(os.pathsep)
         if self.target.kubeconfig:
@@ -3820,30 +3971,33 @@ class Kubeconfig:
         parts = [part for part in map(self._read_file, filter(None, paths)) if part]
         if listed and not parts and not self._is_in_cluster():
             raise K8rError(
-                f"there is no kubeconfig at {listed}", "check KUBECONFIG or use --kubeconfig FILE"
+                f"there is no kubeconfig at {listed}, or it is empty",
+                "check KUBECONFIG or use --kubeconfig FILE",
             )
         return parts
 
     def _read_file(self, path: str) -> Optional[Tuple[str, Object]]:
-        """The directory and content of a file; None if it is missing where others may be."""
+        """The directory and content of a file; None if it is empty, or missing where others
+        may be. No words of the YAML reader are shown, since these quote a file's content.
+        """
         import yaml
 
         full = os.path.join(self._cwd, os.path.expanduser(path))
         try:
-            with open(full, encoding="utf-8") as file:
+            with open(full, "rb") as file:
                 content = yaml.load(file, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         except FileNotFoundError:
             if self.target.kubeconfig:
                 raise UsageError(f"there is no kubeconfig {path}", "check --kubeconfig") from None
             return None
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            reason = " ".join(str(error).split())
-            raise K8rError(
-                f"the kubeconfig {path} cannot be read: {reason}", "repair it"
-            ) from error
-        if not isinstance(content, dict):
-            raise K8rError(f"{path} is empty or not a valid kubeconfig", "repair it")
-        return os.path.dirname(full), content
+        except Exception as error:  # the reader lets through what converting a value raises
+            mark = getattr(error, "problem_mark", None)
+            where = f" (line {mark.line + 1})" if mark else ""
+            reason = isinstance(error, OSError) and error.strerror or f"not valid YAML{where}"
+            raise K8rError(f"the kubeconfig {path} cannot be read: {reason}", "repair it") from None
+        if content is not None and not isinstance(content, dict):
+            raise K8rError(f"{path} is not a valid kubeconfig", "repair it")
+        return None if content is None else (os.path.dirname(full), content)
 
     def _is_in_cluster(self) -> bool:
         return "KUBERNETES_SERVICE_HOST" in self._environ and os.path.exists(
@@ -4038,9 +4192,9 @@ class Cluster:
         self._answered = False
 
     def _connect(self) -> Access:
-        """The way to the API server; made at the first request."""
+        """The way to the API server; made at the first request, and when credentials expire."""
         with self._lock:
-            if self._access is None:
+            if self._access is None or self._env.now() >= self._access.expires:
                 self._access = self.kubeconfig.make_access()
             return self._access
 
@@ -4135,10 +4289,11 @@ class Cluster:
         url = access.host + path
         if query:
             url += "?" + urllib.parse.urlencode(query)
-        sent = {"User-Agent": f"k8r/{__version__}", **access.headers(), **headers}
+        sent = access.headers.copy()
+        sent.update({"User-Agent": f"k8r/{__version__}", **headers})
         timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT, read=READ_TIMEOUT)
         try:
-            response = access.pool.request(
+            response = access.pool.urlopen(
                 method, url, headers=sent, timeout=timeout, retries=False, **options
             )
             if response.status >= 300:

@@ -139,6 +139,11 @@ class Oracle:
         asked = {name.replace("_", "-"): value for name, value in options.items()}
         return self.ask("kubeconfig", env=env, cwd=str(cwd), options=asked)
 
+    def proxy(self, url: str, http: str = "", https: str = "", no: str = "") -> str:
+        """The proxy of the environment's variables that Go takes for a URL, or ""."""
+        found: str = self.ask("proxy", URL=url, HTTP=http, HTTPS=https, No=no)["proxy"]
+        return found
+
     def patch(self, template: Any, patch: Any) -> Answer:
         """The strategic merge of a pod template: result; "decoding" if its types are wrong."""
         return self.ask("patch", template=template, patch=patch)

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,11 +18,13 @@ import (
 	"github.com/docker/cli/pkg/kvfile"
 	"github.com/moby/patternmatcher"
 	"github.com/moby/patternmatcher/ignorefile"
+	"golang.org/x/net/http/httpproxy"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 )
 
@@ -32,6 +35,7 @@ var questions = map[string]func(json.RawMessage) (object, error){
 	"name":       name,
 	"quantity":   quantity,
 	"kubeconfig": kubeconfig,
+	"proxy":      proxy,
 	"patch":      patch,
 	"env_file":   envFile,
 	"ignore":     ignore,
@@ -191,6 +195,15 @@ func kubeconfig(raw json.RawMessage) (object, error) {
 		"groups": config.Impersonate.Groups, "extra": config.Impersonate.Extra,
 	}
 	answer["disable_compression"] = config.DisableCompression
+	base, _, err := rest.DefaultServerUrlFor(config)
+	if err != nil {
+		return refuse("server", err)
+	}
+	answer["url"] = base.String()
+	// What the certificates are is looked at once a connection is made.
+	if _, err := rest.TLSConfigFor(config); err != nil {
+		return refuse("tls", err)
+	}
 	if config.AuthProvider != nil {
 		answer["auth_provider"] = config.AuthProvider.Name
 	}
@@ -209,6 +222,27 @@ func kubeconfig(raw json.RawMessage) (object, error) {
 		}
 	}
 	return answer, nil
+}
+
+// proxy is the one that Go programs, kubectl among them, take for a URL.
+func proxy(raw json.RawMessage) (object, error) {
+	var asked struct{ URL, HTTP, HTTPS, No string }
+	if err := json.Unmarshal(raw, &asked); err != nil {
+		return nil, err
+	}
+	wanted, err := url.Parse(asked.URL)
+	if err != nil {
+		return nil, err
+	}
+	config := httpproxy.Config{HTTPProxy: asked.HTTP, HTTPSProxy: asked.HTTPS, NoProxy: asked.No}
+	found, err := config.ProxyFunc()(wanted)
+	if err != nil {
+		return object{"error": err.Error()}, nil
+	}
+	if found == nil {
+		return object{"proxy": ""}, nil
+	}
+	return object{"proxy": found.String()}, nil
 }
 
 func first(texts ...string) string {

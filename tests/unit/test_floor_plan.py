@@ -55,7 +55,6 @@ SHARE = 0.09
 """The largest part of the file that one room may be."""
 
 PACKAGES = {
-    "kubernetes": {"Access"},
     "urllib3": {"Access", "Cluster"},
     "docker": {"Images"},
     "requests": {"Repositories"},
@@ -64,8 +63,8 @@ PACKAGES = {
 """Where other people's packages may be imported."""
 
 SELDOM = set(
-    "datetime difflib getpass gzip hashlib logging select shutil socket ssl tarfile tempfile "
-    "traceback urllib".split()
+    "datetime difflib getpass gzip hashlib ipaddress logging select shutil socket ssl tarfile "
+    "tempfile traceback urllib".split()
 )
 """Modules that cost a start noticeable time, and that few commands need."""
 
