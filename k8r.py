@@ -3708,7 +3708,7 @@ def parse_server(text: str) -> str:
         parts = urllib.parse.urlsplit(text)
         if not parts.scheme or not parts.netloc:
             parts = urllib.parse.urlsplit(f"http://{text}")
-            text += "@" * bool(parts.path.strip("/"))  # kubectl takes none with a path
+            text += "@" * (parts.path not in ("", "/"))  # kubectl takes none with a path
         good = parts.hostname and parts.port != 0 and parts.scheme in ("http", "https")
         if good and not re.search(r"[\s\x00-\x1f\x7f@]", text):
             return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, Sequence, Tuple
 
+import pexpect
 import pytest
 
 from apiserver import FakeCluster, Match, PodScript, Request, numbered
+from conftest import COMMAND
 from helpers import anonymous, by_index, gone, job, left, patched, plugin, text
 
 if TYPE_CHECKING:
@@ -189,6 +194,161 @@ def test_case_10_a_plugin_that_fails_later(k8r: Cli, serve: Serve, tmp_path: Pat
     assert result.code == 125 and "session over" in result.err, result.err
     assert "k8r logs -f alpine" in result.err
     assert anonymous(cluster) == []
+
+
+def test_a_plugin_s_words_are_shown_at_once(k8r: Cli, serve: Serve, tmp_path: Path) -> None:
+    """A login that waits for somebody says so, also where stdout and stderr are pipes."""
+    script = f"""
+echo 'open https://example.com/device and enter ABCD-1234' >&2
+until [ -e {tmp_path}/entered ]; do sleep 0.1; done
+echo '{CREDENTIAL % 'the-token'}'
+"""
+    serve(user=plugin(tmp_path, script))
+    process = k8r.start("ls")
+    assert process.stderr
+    assert b"ABCD-1234" in process.stderr.readline()
+    (tmp_path / "entered").touch()
+    assert k8r.finish(process, timeout=30).code == 0
+
+
+@pytest.mark.parametrize("mode, code", [("Never", 0), ("IfAvailable", 0), ("Always", 125)])
+def test_a_plugin_without_a_terminal(
+    k8r: Cli, serve: Serve, tmp_path: Path, mode: str, code: int
+) -> None:
+    """It gets no standard input; if it needs one, that is said and it is not run."""
+    script = f"cat > {tmp_path}/read; echo '{CREDENTIAL % 'the-token'}'"
+    user = plugin(tmp_path, script)
+    user["exec"]["interactiveMode"] = mode
+    serve(user=user)
+    result = k8r("ls", stdin=b"not for the plugin", timeout=30)
+    assert result.code == code, result.err
+    if code:
+        assert "needs a terminal" in result.err and not (tmp_path / "read").exists()
+    else:
+        assert (tmp_path / "read").read_text() == ""
+
+
+@pytest.mark.parametrize(
+    "mode, typed", [("Never", ""), ("IfAvailable", "me\n"), ("Always", "me\n")]
+)
+def test_a_plugin_at_a_terminal(
+    k8r: Cli, serve: Serve, tmp_path: Path, mode: str, typed: str
+) -> None:
+    """It may ask there, unless the kubeconfig says that it never does."""
+    script = (
+        f"echo 'user name?' >&2; head -n 1 > {tmp_path}/read; echo '{CREDENTIAL % 'the-token'}'"
+    )
+    user = plugin(tmp_path, script)
+    user["exec"]["interactiveMode"] = mode
+    serve(user=user)
+    terminal = pexpect.spawn(str(COMMAND), ["ls"], env=k8r.env, cwd=str(k8r.cwd), timeout=30)
+    terminal.expect_exact("user name?")
+    terminal.sendline("me")
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    assert terminal.exitstatus == 0 and (tmp_path / "read").read_text() == typed
+
+
+@pytest.mark.parametrize("version", ["v1", "v1beta1"])
+@pytest.mark.parametrize("cluster_too", [False, True], ids=["", "cluster"])
+def test_what_a_plugin_is_told(
+    k8r: Cli, serve: Serve, tmp_path: Path, version: str, cluster_too: bool
+) -> None:
+    """The version that it is to speak, and the cluster if the kubeconfig wants that."""
+    credential = (CREDENTIAL % "the-token").replace("/v1", f"/{version}")
+    script = f"printenv KUBERNETES_EXEC_INFO A > {tmp_path}/told; echo '{credential}' \"$@\""
+    user = plugin(tmp_path, script)
+    api = f"client.authentication.k8s.io/{version}"
+    user["exec"].update(apiVersion=api, provideClusterInfo=cluster_too, args=[" "])
+    user["exec"]["env"] = [{"name": "A", "value": "b"}]
+    serve(user=user)
+    path = Path(k8r.env["KUBECONFIG"])
+    content = json.loads(path.read_text())
+    extension = {"name": "client.authentication.k8s.io/exec", "extension": {"audience": "me"}}
+    content["clusters"][0]["cluster"]["extensions"] = [extension]
+    path.write_text(json.dumps(content))
+    result = k8r("ls", timeout=30)
+    assert result.code == 0, result.err
+    told, variable = (tmp_path / "told").read_text().splitlines()
+    info = json.loads(told)
+    assert (info["apiVersion"], info["kind"], variable) == (api, "ExecCredential", "b")
+    assert info["spec"]["interactive"] is False
+    seen = info["spec"].get("cluster", {})
+    assert (seen.get("config") == {"audience": "me"}) == cluster_too
+    assert (seen.get("server") == content["clusters"][0]["cluster"]["server"]) == cluster_too
+
+
+@pytest.mark.parametrize("year, again", [(2001, True), (9999, False)])
+def test_credentials_that_expire(
+    k8r: Cli, serve: Serve, tmp_path: Path, year: int, again: bool
+) -> None:
+    """They are renewed before the next request, without a refusal."""
+    status = f'"expirationTimestamp": "{year}-01-01T00:00:00Z", "token"'
+    credential = (CREDENTIAL % "the-token").replace('"token"', status)
+    cluster = serve(user=plugin(tmp_path, f"echo x >> {tmp_path}/calls; echo '{credential}'"))
+    assert k8r("alpine", "--", "true", timeout=60).code == 0
+    calls = (tmp_path / "calls").read_text().count("x")
+    assert (calls > 1) == again and {request.status for request in cluster.requests} & {
+        401
+    } == set()
+
+
+def test_the_hint_of_a_plugin_that_is_not_there(k8r: Cli, serve: Serve, tmp_path: Path) -> None:
+    """How to install it is said in the kubeconfig; it reaches no terminal as it is."""
+    user = plugin(tmp_path, "")
+    user["exec"].update(command="no-such-plugin", installHint="get it:\n  make \x1b[1mplugin")
+    serve(user=user)
+    result = k8r("ls", timeout=30)
+    assert result.code == 125 and "no-such-plugin" in result.err
+    assert "get it: make \\x1b[1mplugin" in result.err
+
+
+def test_a_secret_of_a_plugin_is_not_shown(k8r: Cli, serve: Serve, tmp_path: Path) -> None:
+    """Not even where what it prints cannot be used."""
+    for printed in (
+        "leaked-secret",
+        CREDENTIAL % "leaked\\nsecret",
+        '{"status": {"token": ["leaked"]}}',
+    ):
+        serve(user=plugin(tmp_path, f"cat <<'END'\n{printed}\nEND\n"))
+        result = k8r("ls", timeout=30)
+        assert result.code == 125 and "leaked" not in result.err, result.err
+        assert "internal" not in result.err and len(result.err.splitlines()) == 1
+
+
+def test_impersonation(k8r: Cli, serve: Serve) -> None:
+    """Every request is somebody else's."""
+    cluster = serve(user={"token": "the-token", "as": "somebody", "as-groups": ["one"]})
+    assert k8r("alpine", "--", "true").code == 0
+    asked = [request.headers for request in cluster.requests]
+    assert {headers.get("impersonate-user") for headers in asked} == {"somebody"}
+    assert {headers.get("impersonate-group") for headers in asked} == {"one"}
+
+
+KILLED = """\
+import os, runpy, ssl, sys
+ssl.SSLContext.load_cert_chain = lambda *args, **kwargs: os.kill(os.getpid(), 9)
+sys.argv = sys.argv[2:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_no_key_is_left_by_a_killed_k8r(k8r: Cli, tmp_path: Path) -> None:
+    """A client key is in no file that has a name, not even while it is being loaded."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    data = base64.b64encode(b"a key").decode()
+    user = {"client-certificate-data": data, "client-key-data": data}
+    content = {
+        "current-context": "x",
+        "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:1"}}],
+        "users": [{"name": "u", "user": user}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+    }
+    env = {"KUBECONFIG": write(tmp_path / "config", content), "TMPDIR": str(folder)}
+    process = k8r.start("ls", env=env, prefix=[sys.executable, "-c", KILLED])
+    assert k8r.finish(process, timeout=30).code == -signal.SIGKILL
+    assert list(folder.iterdir()) == []
 
 
 # What is not allowed, the command, and whether it must fail for it.

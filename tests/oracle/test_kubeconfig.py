@@ -138,6 +138,7 @@ CASES: Dict[str, Any] = {
     "no compression": cluster(disable_compression=True),
     "compression by text": cluster(disable_compression="yes, please"),
     "a proxy": cluster(proxy_url="http://proxy:3128"),
+    "a proxy that speaks SOCKS": cluster(proxy_url="socks5://proxy:1080"),
     "a proxy with TLS": cluster(proxy_url="https://proxy"),
     "a proxy of another kind": cluster(proxy_url="ftp://proxy"),
     "a proxy without a scheme": cluster(proxy_url="proxy:3128"),
@@ -212,12 +213,14 @@ STRICTER = {
     r"of the kubeconfig is not a mapping": config(users=[*BASE["users"], None]),
     r"KEY_VALUES_MISMATCH": user(client_certificate="ca.crt", client_key="client.key"),
     r"it is empty": cluster(certificate_authority="empty"),
-    r"needs the Python package PySocks": cluster(proxy_url="socks5://proxy:1080"),
     r"the proxy .* is not a URL": cluster(proxy_url="http://"),
 }
 """Where k8r refuses what the original takes, or sends without credentials or drops as it makes a
 connection: a pattern of k8r's own words, and an example."""
 MILDER = {
+    r"invalid configuration.* (unable to read|both specified|must be specified)": config(
+        {"server": "http://example.com", "certificate-authority": "none"}, {}
+    ),
     r"duplicate name": config(clusters=[*BASE["clusters"], *BASE["clusters"]]),
     r"no kind .* is registered": config(kind="Pod", apiVersion="v1"),
     r"cannot unmarshal \w+ into Go struct field": config(
@@ -341,6 +344,7 @@ def mine(folder: Path, env: Dict[str, str], **options: str) -> Dict[str, Any]:
             return {"error": error.message}
     settings_, headers = access.pool.connection_pool_kw, access.headers
     context, proxy = settings_.get("ssl_context"), access.pool.proxy
+    socks = getattr(access.pool, "proxy_url", "").replace("socks5h:", "socks5:")
     return {
         "url": access.host,
         "login": headers.get("Authorization", ""),
@@ -348,7 +352,7 @@ def mine(folder: Path, env: Dict[str, str], **options: str) -> Dict[str, Any]:
         "certificate": laid[0] if laid else b"",
         "insecure": bool(context and context.verify_mode == ssl.CERT_NONE),
         "server name": settings_.get("server_hostname") or "",
-        "proxy": proxy.url if proxy else "",
+        "proxy": proxy.url if proxy else socks,
         "namespace": namespace,
         "user": headers.get("Impersonate-User", "").encode("latin-1").decode(),
         "uid": headers.get("Impersonate-Uid", ""),

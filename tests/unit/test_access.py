@@ -1,4 +1,4 @@
-"""Which kubeconfigs need the official client, and what the others give."""
+"""What kubeconfigs give and why they are refused, and streams of bytes."""
 
 from __future__ import annotations
 
@@ -7,82 +7,297 @@ import contextlib
 import http.client
 import itertools
 import socket
+import ssl
+import sys
+import tempfile
 import threading
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Tuple, Type
 
 import pytest
 import urllib3
-from hypothesis import given
+import yaml
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import k8r
 
+WORDS = [*k8r.SHAPES["cluster"], *k8r.SHAPES["user"], *k8r.PLUGIN_SHAPE, "name", "value"]
 
-def context(cluster: Dict[str, Any], user: Dict[str, Any]) -> Dict[str, Any]:
-    """A kubeconfig reduced to one context."""
+
+def access(
+    cluster: Dict[str, Any], user: Dict[str, Any], environ: Any = (), insecure: bool = False
+) -> k8r.Access:
+    """The access of a cluster, by default on this machine, and a user."""
     server = {"server": "http://127.0.0.1:1/", **cluster}
-    return {"clusters": [{"cluster": server}], "users": [{"user": user}]}
+    return k8r.make_access(server, user, insecure, dict(environ))
 
 
-@pytest.mark.parametrize(
-    "cluster, user, environ, plain",
-    [
-        ({}, {}, {}, True),
-        ({}, {"token": "x"}, {}, True),
-        ({}, {"tokenFile": "x"}, {}, True),
-        ({"certificate-authority-data": "x"}, {"client-certificate": "x"}, {}, True),
-        ({"tls-server-name": "x", "insecure-skip-tls-verify": True}, {}, {}, True),
-        ({"proxy-url": ""}, {"exec": None}, {}, True),
-        ({"proxy-url": "http://p"}, {}, {}, False),
-        ({}, {"exec": {"command": "x"}}, {}, False),
-        ({}, {"auth-provider": {"name": "oidc"}}, {}, False),
-        ({}, {"username": "x", "password": "y"}, {}, False),
-        ({}, {"as": "x"}, {}, False),
-        ({}, {"token": "x", "tokenFile": "y"}, {}, False),
-        ({}, {}, {"HTTPS_PROXY": "http://p"}, False),
-        ({}, {}, {"https_proxy": "http://p"}, False),
-        ({}, {}, {"NO_PROXY": "x"}, True),
-    ],
-)
-def test_is_plain(cluster: Any, user: Any, environ: Any, plain: bool) -> None:
-    """Certificates, a key, a token: more is the official client's."""
-    assert k8r.is_plain(context(cluster, user), environ) is plain
+def load(tmp_path: Path, content: str, context: str = "") -> k8r.Access:
+    """The access that a kubeconfig gives."""
+    (tmp_path / "config").write_text(content)
+    target = k8r.Target(context=context or None, kubeconfig=str(tmp_path / "config"))
+    return k8r.Kubeconfig(target, {}, str(tmp_path)).make_access()
+
+
+def refused(tmp_path: Path, content: str) -> str:
+    """What is said of a kubeconfig that cannot be used."""
+    with pytest.raises(k8r.K8rError) as caught:
+        load(tmp_path, content)
+    assert "\n" not in caught.value.message + caught.value.hint
+    return caught.value.message
+
+
+def config(cluster: str = "", user: str = "", server: str = "https://127.0.0.1:1") -> str:
+    """A kubeconfig in YAML."""
+    return f"""
+current-context: x
+clusters: [{{name: c, cluster: {{server: "{server}", {cluster}}}}}]
+users: [{{name: u, user: {{{user}}}}}]
+contexts: [{{name: x, context: {{cluster: c, user: u}}}}]
+"""
 
 
 def test_a_token() -> None:
     """It goes into the header; the URL has no slash at its end."""
-    access = k8r.make_plain_access(context({}, {"token": "abc"}), False)
-    assert (access.host, access.headers()) == (
-        "http://127.0.0.1:1",
-        {"Authorization": "Bearer abc"},
-    )
-    assert k8r.make_plain_access(context({}, {}), False).headers() == {}
+    made = access({}, {"token": "abc"})
+    assert made.host == "http://127.0.0.1:1"
+    assert dict(made.headers) == {"Authorization": "Bearer abc"}
+    assert dict(access({}, {}).headers) == {}
 
 
 def test_a_token_in_a_file(tmp_path: Path) -> None:
-    """Without the newline that it ends with."""
+    """Without the newline that it ends with; it goes before another token."""
     (tmp_path / "token").write_text("abc\n")
-    access = k8r.make_plain_access(context({}, {"tokenFile": str(tmp_path / "token")}), False)
-    assert access.headers() == {"Authorization": "Bearer abc"}
+    user = {"tokenFile": str(tmp_path / "token"), "token": "old"}
+    assert dict(access({}, user).headers) == {"Authorization": "Bearer abc"}
+
+
+def test_a_password() -> None:
+    """By RFC 7617, in UTF-8."""
+    login = base64.b64encode("me:pässword".encode()).decode()
+    headers = access({}, {"username": "me", "password": "pässword"}).headers
+    assert dict(headers) == {"Authorization": f"Basic {login}"}
+
+
+def test_impersonation() -> None:
+    """Each group has a header of its own; keys are escaped, and values go as UTF-8."""
+    extra = {"example.com/näme": ["1", "2"], "b%c": ["x"]}
+    user = {"as": "jürgen", "as-uid": "7", "as-groups": ["a", "b, c"], "as-user-extra": extra}
+    headers = access({}, {"token": "abc", **user}).headers
+    assert list(headers.items()) == [
+        ("Authorization", "Bearer abc"),
+        ("Impersonate-User", "jürgen".encode().decode("latin-1")),
+        ("Impersonate-Uid", "7"),
+        ("Impersonate-Group", "a"),
+        ("Impersonate-Group", "b, c"),
+        ("Impersonate-Extra-example.com%2Fn%C3%A4me", "1"),
+        ("Impersonate-Extra-example.com%2Fn%C3%A4me", "2"),
+        ("Impersonate-Extra-b%25c", "x"),
+    ]
+
+
+@pytest.mark.parametrize("token", ["se\ncret", "secret\n", "se\rcret", "secrét", "se\x00cret"])
+@pytest.mark.parametrize("key", ["token", "tokenFile"])
+def test_a_token_with_an_odd_character(tmp_path: Path, token: str, key: str) -> None:
+    """It is refused, and not shown."""
+    if key == "tokenFile":
+        token = f"x{token}x"
+        (tmp_path / "token").write_text(token)
+    with pytest.raises(k8r.K8rError) as caught:
+        access({}, {key: str(tmp_path / "token") if key == "tokenFile" else token})
+    said = caught.value.message + caught.value.hint
+    assert "Authorization" in said and "cret" not in said and "se" not in said.split()
 
 
 @pytest.mark.parametrize(
     "cluster, user",
     [
         ({"certificate-authority": "/does/not/exist"}, {}),
+        ({"certificate-authority": "/dev/null"}, {}),
         ({"certificate-authority-data": "not base64!"}, {}),
         ({"certificate-authority-data": base64.b64encode(b"no PEM").decode()}, {}),
         ({}, {"client-certificate-data": base64.b64encode(b"no PEM").decode()}),
         ({}, {"tokenFile": "/does/not/exist"}),
+        ({}, {"tokenFile": "/dev/null"}),
     ],
 )
 def test_what_cannot_be_used(cluster: Any, user: Any) -> None:
     """One error that says what it is about."""
     with pytest.raises(k8r.K8rError) as caught:
-        k8r.make_plain_access(context({"server": "https://127.0.0.1:1", **cluster}, user), False)
-    assert "kubeconfig's certificates cannot be used" in caught.value.message
+        access({"server": "https://127.0.0.1:1", **cluster}, user)
+    (key,) = {**cluster, **user}
+    assert f"kubeconfig's {key.replace('-data', '')} cannot be used" in caught.value.message
     assert caught.value.exit_code == 125
+
+
+@pytest.mark.parametrize("value", ['"false"', '"true"', "1", "0", "[]", "yes please"])
+def test_verification_is_switched_off_by_true_alone(tmp_path: Path, value: str) -> None:
+    """Text and numbers are not for it."""
+    assert "not true or false" in refused(tmp_path, config(f"insecure-skip-tls-verify: {value}"))
+
+
+def test_verification(tmp_path: Path) -> None:
+    """It is on unless the kubeconfig or the command line has it off."""
+    on = load(tmp_path, config("insecure-skip-tls-verify: false"))
+    off = load(tmp_path, config("insecure-skip-tls-verify: true"))
+    modes = [made.pool.connection_pool_kw["ssl_context"].verify_mode for made in (on, off)]
+    assert modes == [ssl.CERT_REQUIRED, ssl.CERT_NONE]
+    made = access({"server": "https://127.0.0.1:1"}, {}, insecure=True)
+    assert made.pool.connection_pool_kw["ssl_context"].verify_mode == ssl.CERT_NONE
+
+
+@pytest.mark.parametrize(
+    "user",
+    ["token: abc", "tokenFile: abc", "as: me", "username: me, password: abc", "exec: {}"]
+    + ["client-certificate: abc, client-key: abc"],
+)
+@pytest.mark.parametrize(
+    "server, proxy",
+    [("http://example.com", ""), ("example.com", ""), ("http://127.0.0.1:1", "http://example.com")],
+)
+def test_no_credentials_without_encryption(
+    tmp_path: Path, user: str, server: str, proxy: str
+) -> None:
+    """Neither to another machine nor through one."""
+    exec_ = "command: /none, apiVersion: client.authentication.k8s.io/v1, interactiveMode: Never"
+    text = config(f'proxy-url: "{proxy}"', user.replace("{}", f"{{{exec_}}}"), server)
+    said = refused(tmp_path, text)
+    assert "sends no credentials" in said and "abc" not in said
+
+
+@pytest.mark.parametrize(
+    "cluster, user, words",
+    [
+        ("colour: blue", "", "has 'colour', which k8r does not know"),
+        ("", "tokenfile: x", "has 'tokenfile', which k8r does not know"),
+        ("", "token: 1234", "'token' of the kubeconfig's user 'u' is not text"),
+        ("", "token: [a]", "is not text"),
+        ("", "as: 1", "'as' of the kubeconfig's user 'u' is not text"),
+        ("", "as: a, as-groups: x", "'as-groups' of the kubeconfig's user 'u' is not a list"),
+        ("", "as: a, as-groups: [[]]", "'as-groups' of the kubeconfig's user 'u' is not text"),
+        ("", "as: a, as-user-extra: {a: b}", "is not a list"),
+        ("", "as-groups: [a]", "without 'as'"),
+        ("", "token: a, username: b", "both a token and a password"),
+        ("", "exec: x", "'exec' of the kubeconfig's user 'u' is not a mapping"),
+        ("", "exec: {command: [a]}", "'command' of 'exec' of the kubeconfig's user 'u'"),
+        ("", "exec: {apiVersion: client.authentication.k8s.io/v1}", "exec without a command"),
+        ("", "exec: {command: a}", "apiVersion is neither"),
+        ("", "exec: {apiVersion: client.authentication.k8s.io/v1alpha1}", "apiVersion is neither"),
+        ("", "auth-provider: {name: gcp}", "gke-gcloud-auth-plugin"),
+        ("", "auth-provider: {name: azure}", "kubelogin"),
+        ("", "auth-provider: {name: oidc}", "kubectl oidc-login"),
+        ("", "auth-provider: {name: [x]}", "a credential plugin"),
+        ("proxy-url: 'ftp://me:secret@x'", "", "the proxy ftp://***@x is not a URL"),
+        ("proxy-url: 'socks5://me:secret@x:1'", "", "the proxy socks5://***@x:1 needs"),
+    ],
+)
+def test_malformed_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: str, user: str, words: str
+) -> None:
+    """What is wrong is told in words, with its place and without its value."""
+    monkeypatch.setitem(sys.modules, "socks", None)
+    said = refused(tmp_path, config(cluster, user))
+    assert words in said and "secret" not in said
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (
+            "contexts: [{name: 5, context: {}}]",
+            "'name' of 'contexts' of the kubeconfig is not text",
+        ),
+        ("current-context: 5", "'current-context' of the kubeconfig is not text"),
+        ("users: {a: b}", "'users' of the kubeconfig is not a list"),
+        ("users: [x]", "'users' of the kubeconfig is not a mapping"),
+        ("{current-context: x, contexts: [{name: x, context: y}]}", "context 'x' is not a mapping"),
+        ("1: 2", "has '1', which k8r does not know"),
+        ("a: !secret abc", "not valid YAML (line 1)"),
+        ("\na: *secret", "not valid YAML (line 2)"),
+        ("a: !!int secret", "not valid YAML"),
+        ("a: !!bool secret", "not valid YAML"),
+        ("a: !!timestamp secret", "not valid YAML"),
+    ],
+)
+def test_malformed_files(tmp_path: Path, content: str, words: str) -> None:
+    """The same goes for what is around the parts, and for YAML that is none."""
+    said = refused(tmp_path, content)
+    assert words in said and "secret" not in said.replace(str(tmp_path), "")
+
+
+@pytest.mark.parametrize(
+    "server",
+    ["", "ftp://x", "https://", "https://me:secret@x", "https://x:y", "https://[::1", "x/y"],
+)
+def test_servers_that_are_none(server: str) -> None:
+    """They are not shown, since there may be a password in them."""
+    with pytest.raises(k8r.K8rError) as caught:
+        k8r.parse_server(server)
+    assert "not a URL" in caught.value.message and "secret" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "proxy, url, login",
+    [
+        ("http://p", "http://p:80", None),
+        ("p:3128", "http://p:3128", None),
+        ("https://me:p%40ss@p:1", "https://p:1", "me:p@ss"),
+    ],
+)
+def test_a_proxy(proxy: str, url: str, login: Any) -> None:
+    """With a password or without; that is no part of its URL."""
+    pool = access({"server": "https://example.com"}, {}, {"https_proxy": proxy}).pool
+    assert pool.proxy.url == url
+    expected = login and "Basic " + base64.b64encode(login.encode()).decode()
+    assert dict(pool.proxy_headers).get("proxy-authorization") == expected
+
+
+def test_a_proxy_that_speaks_socks() -> None:
+    """It resolves names itself, as Go has it do."""
+    pool = access({"server": "https://x", "proxy-url": "socks5://me:p%40ss@p:1"}, {}).pool
+    options = pool.connection_pool_kw["_socks_options"]
+    assert (options["proxy_host"], options["proxy_port"], options["rdns"]) == ("p", 1, True)
+    assert (options["username"], options["password"]) == ("me", "p@ss")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.just("leaked-secret"),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(st.sampled_from(WORDS) | st.text(max_size=3), inner, max_size=4),
+    max_leaves=12,
+)
+PARTS = st.dictionaries(st.sampled_from(WORDS), JSON, max_size=5)
+
+
+@settings(max_examples=300)
+@given(PARTS, PARTS, JSON, st.booleans())
+def test_no_kubeconfig_is_an_internal_error(
+    cluster: Any, user: Any, other: Any, whole: bool
+) -> None:
+    """Whatever is in one, it works or is refused in words that have nothing of it."""
+    content = {
+        "current-context": "x",
+        "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:1", **cluster}}],
+        "users": [{"name": "u", "user": user}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+    }
+    if not whole:
+        content[sorted(content)[len(str(other)) % 4]] = other
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            load(Path(folder), yaml.safe_dump(content))
+        except k8r.K8rError as error:
+            assert "leaked-secret" not in error.message.replace("context 'leaked-secret'", "")
+
+
+@settings(max_examples=300)
+@given(st.text("[]{}:,-!&*?|>'\"\n ab1~%@#\t", max_size=30) | st.binary(max_size=20).map(repr))
+def test_no_text_is_an_internal_error(text: str) -> None:
+    """Nor is there one for text that is no YAML."""
+    with tempfile.TemporaryDirectory() as folder:
+        with contextlib.suppress(k8r.K8rError):
+            load(Path(folder), text)
 
 
 class Deciphering(socket.socket):
