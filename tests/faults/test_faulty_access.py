@@ -14,7 +14,6 @@ import pexpect
 import pytest
 
 from apiserver import FakeCluster, Match, PodScript, Request, numbered
-from conftest import COMMAND
 from helpers import anonymous, by_index, gone, job, left, patched, plugin, text
 
 if TYPE_CHECKING:
@@ -241,7 +240,13 @@ def test_a_plugin_at_a_terminal(
     user = plugin(tmp_path, script)
     user["exec"]["interactiveMode"] = mode
     serve(user=user)
-    terminal = pexpect.spawn(str(COMMAND), ["ls"], env=k8r.env, cwd=str(k8r.cwd), timeout=30)
+    terminal = pexpect.spawn(
+        str(Path(sys.executable).with_name("k8r")),
+        ["ls"],
+        env=k8r.env,
+        cwd=str(k8r.cwd),
+        timeout=30,
+    )
     terminal.expect_exact("user name?")
     terminal.sendline("me")
     terminal.expect(pexpect.EOF)
