@@ -5,10 +5,15 @@ from __future__ import annotations
 import base64
 import json
 import os
+import select
+import socket
+import socketserver
 import subprocess
 import sys
+import threading
+import urllib.parse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, NamedTuple, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import pytest
 from common import one_line, until
@@ -273,6 +278,141 @@ def test_a_plugin_that_fails(
     assert ended.code == 125
     assert "credential plugin" in ended.err and "please run: cloud login" in ended.err
     assert "Traceback" not in ended.err
+
+
+DEVICE = """\
+echo 'To sign in open https://example.com/device and enter ABCD-1234' >&2
+until [ -e {folder}/entered ]; do sleep 0.1; done
+echo '{credential}'
+"""
+
+
+def test_a_plugin_that_asks_for_a_login(
+    k8r: Cli, kubectl: Kubectl, write_kubeconfig: WriteKubeconfig, tokens: Tokens, tmp_path: Path
+) -> None:
+    """Its code is seen while it waits, though stdout and stderr are pipes; then the run goes on."""
+    script = DEVICE.format(folder=tmp_path, credential=credential(tokens.make("device")))
+    user = plugin(tmp_path, script)
+    k8r.env["KUBECONFIG"] = write_kubeconfig(kubectl.namespace, user=user)
+    process = k8r.start(ALPINE, "--", "echo", "hi")
+    read_until(process.stderr, b"ABCD-1234")
+    (tmp_path / "entered").touch()
+    ended = k8r.finish(process)
+    assert (ended.code, ended.out) == (0, b"hi\n"), ended.err
+
+
+# Impersonation
+
+
+def test_impersonation(
+    k8r: Cli, kubectl: Kubectl, write_kubeconfig: WriteKubeconfig, kubeconfig_content: str
+) -> None:
+    """What somebody else may do is what k8r may do: by name, and by one of several groups."""
+    bind(kubectl, role())
+    group = f"{kubectl.namespace}-group"
+    kubectl("create", "rolebinding", "group", "--role=k8r", f"--group={group}")
+    own = json.loads(kubeconfig_content)["users"][0]["user"]
+    account = f"system:serviceaccount:{kubectl.namespace}:runner"
+    for person, allowed in (
+        ({"as": account}, True),
+        ({"as": "nobody"}, False),
+        ({"as": "nobody", "as-groups": [f"{group}, other"]}, False),
+        ({"as": "nobody", "as-groups": ["other", group], "as-user-extra": {"a/b": ["c"]}}, True),
+    ):
+        k8r.env["KUBECONFIG"] = write_kubeconfig(kubectl.namespace, user={**own, **person})
+        ended = k8r(ALPINE, "--rm", "--", "echo", "hi")
+        if allowed:
+            assert (ended.code, ended.out) == (0, b"hi\n"), ended.err
+        else:
+            assert ended.code == 125 and "no permission to" in ended.err, ended.err
+
+
+# Proxies
+
+
+class Tunnel(socketserver.StreamRequestHandler):
+    """A proxy's answer to CONNECT, and the tunnel after it."""
+
+    def handle(self) -> None:
+        """Carry bytes both ways, until one end is done."""
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += self.rfile.readline()
+        assert isinstance(self.server, TunnelServer)
+        self.server.heads.append(head.decode())
+        host, _, port = head.split()[1].decode().rpartition(":")
+        target = self.server.target or (host, int(port))
+        with socket.create_connection(target) as there:
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
+            ends = {there: self.connection, self.connection: there}
+            while True:
+                for end in select.select(list(ends), [], [])[0]:
+                    data = end.recv(1 << 16)
+                    if not data:
+                        return
+                    ends[end].sendall(data)
+
+
+class TunnelServer(socketserver.ThreadingTCPServer):
+    """An HTTP proxy on loopback, which sends all to one target if it has that."""
+
+    daemon_threads = True
+    target: Optional[Tuple[str, int]] = None
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Tunnel)
+        self.heads: List[str] = []
+
+
+@pytest.fixture
+def proxy() -> Iterator[TunnelServer]:
+    """A proxy that notes what it was asked."""
+    with TunnelServer() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("way", ["proxy-url", "HTTPS_PROXY", "https_proxy", "NO_PROXY", "loopback"])
+def test_a_proxy(
+    k8r: Cli,
+    quiet_kubectl: Kubectl,
+    write_kubeconfig: WriteKubeconfig,
+    kubeconfig_content: str,
+    proxy: TunnelServer,
+    way: str,
+) -> None:
+    """Of the kubeconfig, or of the environment with a scheme or without, unless NO_PROXY has the
+    server's name; the environment's is never used for this machine.
+    """
+    server = json.loads(kubeconfig_content)["clusters"][0]["cluster"]["server"]
+    parts = urllib.parse.urlsplit(server)
+    if parts.hostname != "127.0.0.1":
+        pytest.skip("the cluster is not on this machine, whose address these proxies replace")
+    proxy.target = ("127.0.0.1", parts.port or 443)
+    address = f"me:p%40ss@127.0.0.1:{proxy.server_address[1]}"
+    cluster = {"server": f"https://far.example:{parts.port}", "tls-server-name": "127.0.0.1"}
+    if way == "proxy-url":
+        cluster["proxy-url"] = f"http://{address}"
+    elif way == "loopback":
+        cluster["server"] = server
+        k8r.env["HTTPS_PROXY"] = address
+    else:
+        k8r.env["HTTPS_PROXY" if way == "NO_PROXY" else way] = address
+        k8r.env["NO_PROXY"] = ".far.example, *.example" if way == "NO_PROXY" else "example.com"
+    k8r.env["KUBECONFIG"] = write_kubeconfig(quiet_kubectl.namespace, cluster=cluster)
+    ended = k8r("ls", timeout=60)
+    if way == "NO_PROXY":
+        assert ended.code == 125 and "far.example" in ended.err and proxy.heads == []
+        return
+    assert ended.code == 0, ended.err
+    login = base64.b64encode(b"me:p@ss").decode()
+    assert bool(proxy.heads) == (way != "loopback")
+    for head in proxy.heads:
+        assert head.startswith(f"CONNECT far.example:{parts.port} ") and login in head
+        assert "Bearer" not in head
 
 
 # Contexts and certificate authorities
