@@ -3479,6 +3479,7 @@ SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 """Where a pod finds its credentials and its namespace."""
 LOOPBACK = ("localhost", "127.0.0.0/8", "::1")
 REPAIR = "repair the kubeconfig or use another --context"
+LOGIN_HINT = "log in with your cloud's tool, or repair the user in the kubeconfig"
 
 LOGINS = ("token", "tokenFile", "username", "password", "client-certificate")
 PLUGIN_SHAPE: Object = dict.fromkeys("apiVersion command installHint interactiveMode".split(), str)
@@ -3509,10 +3510,10 @@ def check_shape(value: Any, shape: Any, where: str) -> Any:
     pass over may protect. ``shape`` has types, lists of one shape, and mappings with a shape for
     each key, or for any (str). Returns the data without nulls; raises K8rError without a value.
     """
-    kinds: Dict[Any, str] = {str: "text", bool: "true or false", list: "a list", dict: "a mapping"}
     kind: Any = shape if isinstance(shape, type) else type(shape)
     if not isinstance(value, kind):
-        raise K8rError(f"{where} is not {kinds[kind]}", "text like a number or a date needs quotes")
+        words = {str: "text", bool: "true or false", list: "a list", dict: "a mapping"}[kind]
+        raise K8rError(f"{where} is not {words}", "text like a number or a date needs quotes")
     if isinstance(shape, list):
         return [check_shape(item, shape[0], where) for item in value]
     if not isinstance(shape, dict):
@@ -3540,8 +3541,7 @@ def merge_kubeconfigs(parts: Iterable[Tuple[str, Object]]) -> Object:
         merged["current-context"] = merged["current-context"] or part.get("current-context", "")
         for kind in SHAPES:
             for entry in part.get(f"{kind}s", []):
-                body = folder, entry.get(kind, {})
-                merged[f"{kind}s"].setdefault(entry.get("name", ""), body)
+                merged[f"{kind}s"].setdefault(entry.get("name", ""), (folder, entry.get(kind, {})))
     return merged
 
 
@@ -3600,7 +3600,7 @@ def check_user(user: Object) -> None:
         successor = SUCCESSORS.get(str(user["auth-provider"].get("name")), "a credential plugin")
         wrong = f"logs in by auth-provider, which has a successor: {successor}"
     if wrong:
-        raise K8rError(f"the kubeconfig's user {wrong}", "log in anew with your cloud's tool")
+        raise K8rError(f"the kubeconfig's user {wrong}", LOGIN_HINT)
 
 
 def run_plugin(plugin: Object, cluster: Object, environ: Mapping[str, str]) -> Tuple[Object, float]:
@@ -3614,7 +3614,7 @@ def run_plugin(plugin: Object, cluster: Object, environ: Mapping[str, str]) -> T
     asked = {"apiVersion": plugin["apiVersion"], "kind": "ExecCredential", "spec": spec}
     env = plugin.get("env", [])
     variables = {item.get("name") or "=": item.get("value", "") for item in env}  # refused below
-    hint = "log in with your cloud's tool, or repair the user in the kubeconfig"
+    hint = LOGIN_HINT
     try:
         if mode == "Always" and not terminal:
             raise ValueError("it needs a terminal, and standard input is not one")
@@ -3809,7 +3809,7 @@ def make_headers(user: Object) -> Any:
         odd = "[^\x20-\x7e]" if name == "Authorization" else "[\x00-\x1f\x7f\ud800-\udfff]"
         if re.search(odd, value):
             words = f"the kubeconfig's user has a character that no header {name} can have"
-            raise K8rError(words, "it may be a newline: log in again, or repair the kubeconfig")
+            raise K8rError(f"{words}, such as a newline", LOGIN_HINT)
         headers.add(name, value.encode().decode("latin-1"))
     return headers
 
@@ -3950,12 +3950,9 @@ class Kubeconfig:
         context, host = self.context, self._environ.get("KUBERNETES_SERVICE_HOST", "")
         if context is None:
             address = f"[{host}]" if ":" in host else host
-            port = self._environ.get("KUBERNETES_SERVICE_PORT") or "443"
-            authority = {"certificate-authority": SERVICE_ACCOUNT + "/ca.crt"}
-            context = {
-                "cluster": {"server": f"https://{address}:{port}", **authority},
-                "user": {"tokenFile": SERVICE_ACCOUNT + "/token"},
-            }
+            server = f"https://{address}:{self._environ.get('KUBERNETES_SERVICE_PORT') or 443}"
+            cluster = {"server": server, "certificate-authority": SERVICE_ACCOUNT + "/ca.crt"}
+            context = {"cluster": cluster, "user": {"tokenFile": SERVICE_ACCOUNT + "/token"}}
         return make_access(context["cluster"], context["user"], self.target.insecure, self._environ)
 
     def _load(self, name: Optional[str]) -> None:
@@ -3995,9 +3992,9 @@ class Kubeconfig:
             where = f" (line {mark.line + 1})" if mark else ""
             reason = isinstance(error, OSError) and error.strerror or f"not valid YAML{where}"
             raise K8rError(f"the kubeconfig {path} cannot be read: {reason}", "repair it") from None
-        if content is not None and not isinstance(content, dict):
+        if not isinstance(content, (dict, type(None))):
             raise K8rError(f"{path} is not a valid kubeconfig", "repair it")
-        return None if content is None else (os.path.dirname(full), content)
+        return (os.path.dirname(full), content) if content is not None else None
 
     def _is_in_cluster(self) -> bool:
         return "KUBERNETES_SERVICE_HOST" in self._environ and os.path.exists(
