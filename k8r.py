@@ -4411,8 +4411,10 @@ class ApiGroup:
         return self._cluster.request("PATCH", path, None, body, "application/merge-patch+json")
 
     def delete(self, resource: str, name: str, options: Optional[Object] = None) -> bool:
-        """Delete an object and, in the background, what it owns; False if absent."""
-        body = dict(options or {}, propagationPolicy="Background")
+        """Delete an object and what it owns, in the background unless ``options`` say
+        otherwise; False if absent.
+        """
+        body = {"propagationPolicy": "Background", **(options or {})}
         try:
             self._cluster.request("DELETE", self.path(resource, name), None, body)
         except NotFound:
@@ -5537,6 +5539,7 @@ class StartupWatch:
 # Local runs
 # ==============================================================================
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STOP_GRACE = 5.0
 """Seconds that a local program may take to end after SIGTERM."""
 PIPE_SIZE = MIB
@@ -5827,16 +5830,21 @@ class LocalRun:
         self._kill_at = 0.0
 
 
+def set_stop_handler(handler: Any) -> None:
+    """Handle the signals that end k8r, except those ignored from its start, as by nohup."""
+    for signum in STOP_SIGNALS:
+        if signal.getsignal(signum) is not signal.SIG_IGN:
+            signal.signal(signum, handler)
+
+
 @contextlib.contextmanager
 def defer_signals(handler: Callable[[], None]) -> Iterator[None]:
     """Let a signal call this, in place of ending k8r before all is tidied up."""
     if threading.current_thread() is not threading.main_thread():
         yield  # signals do not come here
         return
-    kept = {
-        signum: signal.signal(signum, lambda *_: handler())
-        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    }
+    kept = {signum: signal.getsignal(signum) for signum in STOP_SIGNALS}
+    set_stop_handler(lambda *_: handler())
     try:
         yield
     finally:
@@ -5900,8 +5908,10 @@ class Launcher:
         core: ApiGroup,
         run: str,
         console: Console,
+        hint: Callable[[str, str], str],
     ) -> None:
         self._console = console
+        self._hint = hint
         self._cluster = cluster
         self._group = group
         self._resource = resource
@@ -5928,7 +5938,7 @@ class Launcher:
         included, it is removed again, and the rest goes with it.
         """
         for name in names:
-            work = plan.named(name, self._run)
+            work, made = plan.named(name, self._run), {}
             root = build_root(work)
             try:
                 try:
@@ -5939,8 +5949,9 @@ class Launcher:
                     self._create_children(plan, work, made)
                     made = self._group.patch(self._resource, name, build_resumption(root))
                 return made
-            except BaseException:
-                self._roll_back(name)
+            except BaseException as error:
+                # A refusal leaves nothing; of a request without an answer nobody knows.
+                self._roll_back(name, bool(made) or not isinstance(error, ApiError))
                 raise
         raise name_taken_error("Job", plan.work.name)
 
@@ -6019,14 +6030,18 @@ class Launcher:
                 raise name_taken_error(child["kind"], name) from None
             self._core.patch(resource, name, child)
 
-    def _roll_back(self, name: str) -> None:
+    def _roll_back(self, name: str, possibly_made: bool) -> None:
         """Remove what was not completed, if this run has made it, in a short time."""
         self._cluster.retry_time = HURRIED_RETRY_TIME
-        with contextlib.suppress(K8rError):
+        try:
             root = self._group.get(self._resource, name)
             if root and get_run_id(root) == self._run:
                 uid = {"uid": root["metadata"]["uid"]}
                 self._group.delete(self._resource, name, {"preconditions": uid})
+        except K8rError as error:
+            if possibly_made:
+                remedy = f"look, and remove it: {self._hint('rm -f', name)}"
+                self._console.warn(f"{name} may be left, half made: {error.message}; {remedy}")
         self._cluster.retry_time = RETRY_TIME
 
 
@@ -6486,14 +6501,16 @@ class K8sRun:
         if work.as_deployment:
             group, resource = self.apps_v1, "deployments"
         token = self.env.token()
-        return Launcher(self._cluster, group, resource, self.core_v1, token, self.console)
+        return Launcher(
+            self._cluster, group, resource, self.core_v1, token, self.console, self.command_hint
+        )
 
     def _remove_old(self, name: str) -> None:
-        """For --replace: remove a Job and wait until its name is free."""
+        """For --replace: remove a Job, and wait for the end of its pods and of its name."""
         subject = self._find_job(name)  # not a Deployment, whose name does not stand in the way
         if subject is None:
             return
-        self._delete(subject, True)
+        self._delete(subject, True, "Foreground")
         until = self.env.clock() + RETRY_TIME
         for pause in generate_pauses():
             if self.batch_v1.get("jobs", name) is None:
@@ -6513,7 +6530,12 @@ class K8sRun:
             ended = run.follow(options.grace, deadline)
         except (CannotStart, TimedOut):
             raise
-        except (KeyboardInterrupt, Interrupted, BrokenPipeError, K8rError):
+        except (KeyboardInterrupt, Interrupted, BrokenPipeError, K8rError) as error:
+            if options.remove and not isinstance(error, K8rError):
+                self._cluster.retry_time = HURRIED_RETRY_TIME
+                if self._clean_up(subject, options):
+                    self.console.say(f"removed {name}")
+                raise
             self.console.warn(
                 f"{name} goes on in the cluster; follow it: {self.command_hint('logs -f', name)}; "
                 f"remove it: {self.command_hint('rm -f', name)}"
@@ -6532,13 +6554,25 @@ class K8sRun:
         try:
             code = self._follow(subject, options, logs).code
         except CannotStart:
-            self._delete(subject, True)
+            self._clean_up(subject, FollowOptions(remove=True))
             raise
-        if options.remove:
-            self._delete(subject, True)
-        if options.secrets and get_secrets(root):
-            self.delete_job_secrets(options.secrets, get_secrets(root))
+        self._clean_up(subject, options)
         return code
+
+    def _clean_up(self, subject: Subject, options: FollowOptions) -> bool:
+        """Remove what the options say. A failure is told, and changes no exit code."""
+        name = subject.name
+        try:
+            if options.remove:
+                self._delete(subject, True)
+            if options.secrets and get_secrets(subject.root):
+                self.delete_job_secrets(options.secrets, get_secrets(subject.root))
+        except K8rError as error:
+            option = "rm -f --secrets" if options.secrets else "rm -f"
+            remedy = f"remove it: {self.command_hint(option, name)}"
+            self.console.warn(f"{name} is not removed wholly: {error.message}; {remedy}")
+            return False
+        return True
 
     def _follow_deployment(
         self, root: Object, port: Optional[int], detach: bool, options: FollowOptions
@@ -6630,11 +6664,12 @@ class K8sRun:
             if job and row["type"] == "job":
                 row.update(correct_by_pods(row, job, pods[job["metadata"]["uid"]]))
 
-    def _delete(self, subject: Subject, force: bool) -> None:
+    def _delete(self, subject: Subject, force: bool, policy: str = "Background") -> None:
         """Delete it with all that it owns; by ``force`` also pods that do not end."""
         uid = {"uid": subject.root["metadata"]["uid"]}
+        options = {"preconditions": uid, "propagationPolicy": policy}
         with contextlib.suppress(Conflict):  # by now something else has its name
-            subject.group.delete(subject.resource, subject.name, {"preconditions": uid})
+            subject.group.delete(subject.resource, subject.name, options)
         if force:
             self._clear_stuck_pods(subject.name)
 
@@ -7338,7 +7373,7 @@ def check_run(args: argparse.Namespace) -> None:
 
 
 EXCLUSIONS = {
-    "detach": ("--detach", "follow"),
+    "detach": ("--detach", "follow rm_secrets"),
     "local": ("a local run", "detach as_deployment replace show_yaml rm_secrets"),
     "as_deployment": ("a Deployment", "parallel timeout retry rm replace rm_secrets"),
 }
@@ -7632,8 +7667,8 @@ def make_lookup(before: Sequence[str], env: Environment) -> K8sRun:
 
 
 def raise_signal(signum: int, frame: Any) -> NoReturn:
-    """Turn a signal into an exception, once: the next one ends the process."""
-    signal.signal(signum, signal.SIG_DFL)
+    """Turn a signal into an exception, once: the next one, be it another, ends the process."""
+    set_stop_handler(signal.SIG_DFL)
     if signum == signal.SIGINT:
         raise KeyboardInterrupt
     raise Interrupted(signum)
@@ -7709,8 +7744,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     quiet = bool({"-q", "--quiet"} & set(split_command(words)[0]))
     console = Console(env, quiet, verbose, "never")
     try:
-        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(signum, raise_signal)
+        set_stop_handler(raise_signal)
         return dispatch(words, env, console)
     except K8rError as error:
         console.trace()

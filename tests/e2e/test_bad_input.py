@@ -61,6 +61,7 @@ def check(ended: Result, code: int, *words: str) -> None:
         (("./good", "--tmeout", "3", *COMMAND), ("--tmeout", "--timeout")),
         (("./good", "echo", "hello"), ("echo", "-- ")),
         (("./good", "-d", "-f", *COMMAND), ("detach", "follow")),
+        (("./good", "-d", "--rm-secrets", *COMMAND), ("detach", "rm-secrets")),
         (("lgos", "name"), ("lgos", "logs")),
         (("ls", *COMMAND), ("ls",)),
         (("logs",), ("NAME",)),

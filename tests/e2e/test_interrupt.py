@@ -130,6 +130,61 @@ def test_while_following(run: Cli, kubectl: Kubectl, signum: int, code: int) -> 
     assert run.finish(follower).code == 5
 
 
+@pytest.mark.clean
+@SIGNALS
+def test_with_rm(run: Cli, kubectl: Kubectl, workdir: Path, signum: int, code: int) -> None:
+    """With --rm a run that is cut short is removed with all of its parts."""
+    (workdir / "file").write_text("begun\n")
+    process = run.start("./", "--rm", "--", "sh", "-c", "cat file; " + GATE)
+    read_until(process.stdout, b"begun\n")
+    process.send_signal(signum)
+    ended = run.finish(process, timeout=20)
+    assert ended.code == code
+    assert "removed work" in ended.err and "goes on" not in ended.err
+    assert "Traceback" not in ended.err
+
+
+@pytest.mark.clean
+def test_a_reader_that_has_seen_enough_with_rm(run: Cli, kubectl: Kubectl) -> None:
+    """`k8r --rm ... | head -1`: the rest of the run would have no reader."""
+    reader, writer = os.pipe()
+    script = "trap 'exit 143' TERM; while :; do echo line; sleep 0.2; done"
+    try:
+        process = run.start(ALPINE, "--rm", "--", "sh", "-c", script, stdout=writer)
+    finally:
+        os.close(writer)
+    with open(reader, "rb", buffering=0) as stream:
+        read_until(stream, b"line\n")
+    ended = run.finish(process, timeout=20)
+    assert ended.code == 141 and "removed alpine" in ended.err, ended.err
+
+
+@pytest.mark.parametrize("signum", [signal.SIGHUP, signal.SIGINT])
+def test_a_signal_ignored_from_the_start(run: Cli, kubectl: Kubectl, signum: int) -> None:
+    """nohup, or a shell that starts it in the background: k8r goes on to the end."""
+    name = signal.Signals(signum).name[3:]
+    ignoring = ("sh", "-c", f'trap "" {name}; exec "$@"', "sh")
+    process = run.start(ALPINE, "--", "sh", "-c", "echo begun; " + GATE, prefix=ignoring)
+    read_until(process.stdout, b"begun\n")
+    process.send_signal(signum)
+    kubectl.release(kubectl.running_pod("alpine"), 5)
+    ended = run.finish(process)
+    assert (ended.code, ended.out) == (5, b"released\n"), ended.err
+
+
+def test_a_roll_back_that_fails(
+    run: Cli, kubectl: Kubectl, workdir: Path, slow_proxy: Proxy
+) -> None:
+    """What may be left is named, and how to remove it."""
+    process = begin_upload(run, kubectl, workdir)
+    slow_proxy.freeze()
+    process.send_signal(signal.SIGINT)
+    ended = run.finish(process, timeout=60)
+    assert ended.code == 130
+    assert "work may be left" in ended.err and "rm -f work" in ended.err
+    assert kubectl.names("jobs") == ["work"]
+
+
 @pytest.mark.parametrize("num", ["1", "2"])
 def test_a_reader_that_has_seen_enough(run: Cli, kubectl: Kubectl, num: str) -> None:
     """`k8r ... | head -1`: k8r ends at its next line, without a traceback."""

@@ -87,6 +87,17 @@ def test_what_k8r_has_not_made(run: Cli, kubectl: Kubectl) -> None:
     assert sorted(kubectl.names("jobs")) == ["foreign", "foreign-1"]
 
 
+def test_replace_waits_for_the_old_pods(run: Cli, kubectl: Kubectl) -> None:
+    """What replaces a run never runs beside it."""
+    slow = "trap 'sleep 4; exit 0' TERM; while :; do sleep 0.1; done"
+    assert run(ALPINE, "-d", "--", "sh", "-c", slow).code == 0
+    old = kubectl.running_pod("alpine")
+    ended = run(ALPINE, "-d", "--replace", "--", "true")
+    assert ended.code == 0, ended.err
+    assert old not in kubectl.names("pods")
+    assert kubectl.names("jobs") == ["alpine"]
+
+
 def test_replace_spares_what_k8r_has_not_made(run: Cli, kubectl: Kubectl) -> None:
     """--replace removes no Job of somebody else's."""
     kubectl("create", "job", "foreign", "--image", ALPINE, "--", "true")

@@ -96,3 +96,19 @@ def test_a_verb_that_is_missing_is_named(
     ended = k8r(*words)
     assert ended.code == 125 and f"{verb} {resource}" in ended.err, ended.err
     assert "Role" in ended.err and "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_rm_without_the_right_to_delete(
+    k8r: Cli, kubectl: Kubectl, write_kubeconfig: Callable[..., str], code: int
+) -> None:
+    """The command's exit code counts; that the Job is still there is said."""
+    less = role()
+    for rule in less["rules"]:
+        if rule["resources"] == ["jobs"]:
+            rule["verbs"].remove("delete")
+    k8r.env["KUBECONFIG"] = write_kubeconfig(kubectl.namespace, user=bind(kubectl, less))
+    ended = k8r(ALPINE, "--rm", "--", "sh", "-c", f"exit {code}")
+    assert ended.code == code, ended.err
+    assert "delete jobs" in ended.err and "rm -f alpine" in ended.err
+    assert kubectl.names("jobs") == ["alpine"]
