@@ -118,6 +118,7 @@ INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
 LABEL_SECRET = "k8r-secret"
 LABEL_TYPE = "k8r-type"
 ANNOTATION_BASE = "k8r-base-name"
+ANNOTATION_ORIGIN = "k8r-origin"
 ANNOTATION_KEYS = "k8r-variable-keys"
 ANNOTATION_GIVEN = "k8r-job-name-given"
 
@@ -404,7 +405,7 @@ class Workload(NamedTuple):
 
     ``base`` is the name without the `-1` of a second run; ``setup`` is shell
     text that runs before ``command``; ``chunks`` is the number of ConfigMaps
-    that hold the archive.
+    that hold the archive; ``origin`` tells where the source of a Deployment is from.
     """
 
     name: str
@@ -421,6 +422,7 @@ class Workload(NamedTuple):
     patch: Object = {}
     as_deployment: bool = False
     port: Optional[int] = None
+    origin: str = ""
     num: int = 1
     parallel: Optional[int] = None
     retry: int = 0
@@ -857,6 +859,12 @@ def get_repository_name(url: str) -> str:
     ).groups()
     path = re.sub(r"(/?\.git)?/*$", "", path.rstrip("/"))
     return str(re.split("[/:]", path)[-1] or host)
+
+
+def name_repository(url: str) -> str:
+    """A repository's host and path, whichever way it is reached: no credentials."""
+    address = re.sub(r"^([a-zA-Z+]+://)?([^/]*@)?|[?#].*", "", url)
+    return re.sub(r"^([^/:]+):(?!\d+/)", r"\1/", re.sub(r"(\.git)?/*$", "", address))
 
 
 def name_source(kind: str, path: str) -> str:
@@ -1594,7 +1602,9 @@ def build_deployment(work: Workload) -> Object:
         "selector": {"matchLabels": {LABEL_JOB: work.name, LABEL_TYPE: DEPLOYMENT}},
         "template": build_pod_template(work, "Always"),
     }
-    return build_object("Deployment", build_metadata(work, work.name), spec=spec)
+    metadata = build_metadata(work, work.name)
+    metadata["annotations"].update(prune({ANNOTATION_ORIGIN: work.origin}))
+    return build_object("Deployment", metadata, spec=spec)
 
 
 def build_service(work: Workload) -> Object:
@@ -3126,6 +3136,23 @@ def find_commit(folder: str) -> str:
         with contextlib.suppress(GitError):
             return run_git(folder, "rev-parse", "--short", "HEAD")[0].strip()
     return ""
+
+
+def find_origin(source: Source) -> str:
+    """Where a source comes from: an image without its tag, a repository with the path in
+    it, or the path of a directory that has no remote repository.
+    """
+    if source.kind == CONTAINER:
+        return re.sub(r"(:[^/:@]*)?(@.*)?$", "", source.path)
+    if source.kind == GITHUB:
+        return name_repository(source.path)
+    folder = source.path if source.kind == DIRECTORY else os.path.dirname(source.path)
+    with contextlib.suppress(GitError):  # no repository, or one without a remote
+        prefix = find_work_tree_prefix(folder)
+        if prefix is not None:
+            remote = run_git(folder, "config", "-z", "--get", "remote.origin.url")[0]
+            return f"{name_repository(remote)}/{prefix}".rstrip("/")
+    return folder
 
 
 def get_path_type(path: str) -> str:
@@ -5918,8 +5945,10 @@ class Launcher:
         self._core = core
         self._run = run
 
-    def launch(self, plan: Plan) -> Object:
-        """Create it under the first free name, or update a Deployment. Returns it."""
+    def launch(self, plan: Plan, replace: bool = False) -> Object:
+        """Create it under the first free name, or update a Deployment, by ``replace`` also one
+        of another origin. Returns it.
+        """
         if not plan.work.as_deployment:
             return self._create(plan, generate_names(plan.work.name, plan.work.num))
         name = plan.work.name
@@ -5928,9 +5957,34 @@ class Launcher:
             return self._create(plan, [name])
         if not is_ours(old):
             raise name_taken_error("Deployment", name)
-        work = plan.named(name, self._run)
-        self._create_children(plan, work, old)
-        return self._group.replace(self._resource, name, build_deployment(work))
+        origin = get_annotations(old).get(ANNOTATION_ORIGIN)
+        if origin and origin != plan.work.origin and not replace:
+            what = f"the Deployment {name} is of {origin}, not of {plan.work.origin}"
+            raise K8rError(what, "choose a --job-name, or add --replace")
+        return self._update(plan, plan.named(name, self._run), old)
+
+    def _update(self, plan: Plan, work: Workload, old: Object) -> Object:
+        """Renew a Deployment, and its Service only when that has been accepted. Whatever
+        goes wrong, both are put back, and no part of this run stays.
+        """
+        before: Dict[str, Optional[Object]] = {self._resource: old}
+        if work.port:
+            before["services"] = service = self._core.get("services", work.name)
+            if service and not is_ours(service):
+                raise name_taken_error("Service", work.name)
+        try:
+            self._create_children(plan, work._replace(port=None), old)
+            root = build_deployment(work)
+            made: Object = self._carry_out(
+                lambda: self._group.replace(self._resource, work.name, root)
+            )
+            if work.port:
+                service = set_owner(build_service(work), old)
+                self._carry_out(lambda: self._create_child(service))
+            return made
+        except BaseException:
+            self._roll_back(work.name, before, True)
+            raise
 
     def _create(self, plan: Plan, names: Iterable[str]) -> Object:
         """It is created suspended, so that its ConfigMaps have an owner from the
@@ -5938,11 +5992,12 @@ class Launcher:
         included, it is removed again, and the rest goes with it.
         """
         for name in names:
-            work, made = plan.named(name, self._run), {}
+            work, made = plan.named(name, self._run), None
             root = build_root(work)
             try:
                 try:
-                    made = self._create_root(suspend_root(root) if plan.has_children else root)
+                    first = suspend_root(root) if plan.has_children else root
+                    made = self._carry_out(lambda: self._group.create(self._resource, first))
                 except Conflict:
                     continue
                 if plan.has_children:
@@ -5951,30 +6006,31 @@ class Launcher:
                 return made
             except BaseException as error:
                 # A refusal leaves nothing; of a request without an answer nobody knows.
-                self._roll_back(name, bool(made) or not isinstance(error, ApiError))
+                uncertain = bool(made) or not isinstance(error, ApiError)
+                self._roll_back(name, {self._resource: None}, uncertain)
                 raise
         raise name_taken_error("Job", plan.work.name)
 
-    def _create_root(self, root: Object) -> Object:
-        """Create it in a thread: a signal must not leave a request under way that
+    def _carry_out(self, ask: Callable[[], Any]) -> Any:
+        """Ask for it in a thread: a signal must not leave a request under way that
         the server carries out later, when k8r is not there to undo it.
         """
-        made: List[Object] = []
+        made: List[Any] = []
         failures: List[BaseException] = []
         # No Thread.join: cut short by a signal, it takes the thread for ended
         # (python/cpython#90882).
         done = threading.Event()
 
-        def create() -> None:
+        def run() -> None:
             try:
-                made.append(self._group.create(self._resource, root))
+                made.append(ask())
             except Exception as error:
                 failures.append(error)
             finally:
                 done.set()
 
         try:
-            threading.Thread(target=create, daemon=True).start()
+            threading.Thread(target=run, daemon=True).start()
             done.wait()
         except BaseException:
             self._cluster.retry_time = HURRIED_RETRY_TIME
@@ -6030,16 +6086,28 @@ class Launcher:
                 raise name_taken_error(child["kind"], name) from None
             self._core.patch(resource, name, child)
 
-    def _roll_back(self, name: str, possibly_made: bool) -> None:
-        """Remove what was not completed, if this run has made it, in a short time."""
+    def _roll_back(self, name: str, before: Dict[str, Optional[Object]], uncertain: bool) -> None:
+        """Undo in a short time what this run has made of the objects of that name: ``before``
+        has what there was of each resource. If it fails, that is told where ``uncertain``.
+        """
         self._cluster.retry_time = HURRIED_RETRY_TIME
         try:
-            root = self._group.get(self._resource, name)
-            if root and get_run_id(root) == self._run:
-                uid = {"uid": root["metadata"]["uid"]}
-                self._group.delete(self._resource, name, {"preconditions": uid})
+            for resource, old in before.items():
+                group = self._core if resource == "services" else self._group
+                found = group.get(resource, name)
+                if not found or get_run_id(found) != self._run:
+                    continue
+                if old:
+                    del old["metadata"]["resourceVersion"]
+                    put = group.patch if group is self._core else group.replace
+                    put(resource, name, old)
+                else:
+                    uid = {"uid": found["metadata"]["uid"]}
+                    group.delete(resource, name, {"preconditions": uid})
+            if before[self._resource]:
+                remove_parts(self._core, name, lambda run: run == self._run)
         except K8rError as error:
-            if possibly_made:
+            if uncertain:
                 remedy = f"look, and remove it: {self._hint('rm -f', name)}"
                 self._console.warn(f"{name} may be left, half made: {error.message}; {remedy}")
         self._cluster.retry_time = RETRY_TIME
@@ -6048,6 +6116,15 @@ class Launcher:
 def name_taken_error(kind: str, name: str) -> K8rError:
     """The error for a name that somebody else's object has."""
     return K8rError(f"there is a {kind} {name} that k8r has not made", "choose a --job-name")
+
+
+def remove_parts(core: ApiGroup, name: str, is_stale: Callable[[str], bool]) -> None:
+    """Remove the parts of a Deployment that are of runs whose ids say so."""
+    query = {"labelSelector": f"{SELECTOR},{LABEL_JOB}={name},{LABEL_TYPE}={DEPLOYMENT}"}
+    for resource in CHILD_RESOURCES.values():
+        for item in core.metadata(resource, query):
+            if is_stale(get_run_id(item)):
+                core.delete(resource, item["metadata"]["name"])
 
 
 CHILD_RESOURCES = {"ConfigMap": "configmaps", "Secret": "secrets", "Service": "services"}
@@ -6202,7 +6279,8 @@ class K8sRun:
             GITHUB: self.create_github_container,
         }.get(source.kind, self.create_container_container)
         plan = create(options, source)
-        return plan._replace(work=plan.work._replace(secrets=tuple(uses)))
+        origin = find_origin(source) if options.as_deployment else ""
+        return plan._replace(work=plan.work._replace(secrets=tuple(uses), origin=origin))
 
     def manifests(self, plan: Plan) -> Iterator[Object]:
         """The objects of a run, in the order in which they can be created. Values
@@ -6483,12 +6561,12 @@ class K8sRun:
     def _create_from(self, options: RunOptions) -> Object:
         with contextlib.closing(self.plan(options)) as plan:
             name = plan.work.name
-            if options.replace:
+            if options.replace and not options.as_deployment:
                 self._remove_old(name)
             if options.as_deployment and self.batch_v1.get("jobs", name):
                 remedy = f"{self.command_hint('rm', name)}, or choose a --job-name"
                 raise K8rError(f"there is a Job {name} already", remedy)
-            made = self._make_launcher(plan.work).launch(plan)
+            made = self._make_launcher(plan.work).launch(plan, options.replace)
         name, names = made["metadata"]["name"], ", ".join(use.name for use in plan.work.secrets)
         sent = f" ({plan.archive})" if plan.archive else ""
         given = f", with the secret{'s' * (', ' in names)} {names}" if names else ""
@@ -6586,11 +6664,7 @@ class K8sRun:
             if not detach:
                 print_logs(self.core_v1, self.console, rollout, LogQuery(follow=False))
             raise
-        for resource in CHILD_RESOURCES.values():
-            query = {"labelSelector": f"{SELECTOR},{LABEL_JOB}={name},{LABEL_TYPE}={DEPLOYMENT}"}
-            for item in self.core_v1.metadata(resource, query):
-                if get_run_id(item) != get_run_id(root):
-                    self.core_v1.delete(resource, item["metadata"]["name"])
+        remove_parts(self.core_v1, name, lambda run: run != get_run_id(root))
         if port:
             where = f"port-forward -n {self.namespace} service/{name} {port}:{port}"
             hint = self.command_hint(where)[3:].replace(" --insecure", "")
@@ -6869,7 +6943,7 @@ def add_job_options(parser: argparse.ArgumentParser) -> None:
     add("--timeout", "TIME", "stop after 90, 30m, 1h30m or 2d; exit status 124", parse_duration)
     add("--retry", "N", "try a failed pod N more times (default: 0)", parse_number, default=0)
     add("--job-name", "NAME", "the Job's name (default: SOURCE's)")
-    add("--replace", "", "first remove a Job that has this name")
+    add("--replace", "", "first remove a Job of this name; update a Deployment of other source")
     add("--rm", "", "remove the Job and all of its parts when it has ended")
 
 
@@ -7375,7 +7449,7 @@ def check_run(args: argparse.Namespace) -> None:
 EXCLUSIONS = {
     "detach": ("--detach", "follow rm_secrets"),
     "local": ("a local run", "detach as_deployment replace show_yaml rm_secrets"),
-    "as_deployment": ("a Deployment", "parallel timeout retry rm replace rm_secrets"),
+    "as_deployment": ("a Deployment", "parallel timeout retry rm rm_secrets"),
 }
 """What each of these options is called, and what it does not go with."""
 

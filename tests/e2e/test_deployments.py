@@ -9,14 +9,16 @@ import signal
 import subprocess
 import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Callable, Dict, List, Optional, Tuple
 
 import pytest
 import yaml
 
 from common import refused, until
 from gitserver import GitServer
-from support import ALPINE, IMPOSSIBLE_CPU, PYTHON, Kubectl, Object, nothing_left, read_until
+from support import ALPINE, IMPOSSIBLE_CPU, MIB, PYTHON, Kubectl, Object, Proxy, nothing_left
+from support import read_until
+from test_rbac import bind, role
 
 if TYPE_CHECKING:
     from tests.conftest import Cli, Result
@@ -221,6 +223,77 @@ def test_an_update_that_fails(run: Cli, kubectl: Kubectl, workdir: Path) -> None
     assert needed <= set(archives(kubectl))
 
 
+def state(kubectl: Kubectl) -> Tuple[Object, Object, List[str]]:
+    """What a service is: its Deployment's and its Service's spec, and the parts of both."""
+    deployment, service = kubectl.get("deployment", "work"), kubectl.get("service", "work")
+    return deployment["spec"], service["spec"], archives(kubectl) + kubectl.names("secrets")
+
+
+REFUSED = "spec: {restartPolicy: Never}\n"
+
+
+def test_an_update_that_is_refused(run: Cli, kubectl: Kubectl, workdir: Path) -> None:
+    """The service goes on as it was, its Service too, and nothing is left of the update."""
+    (workdir / "file").write_text("first\n")
+    options = ["--as-deployment", "-d", "--port"]
+    deployed(run("./", *options, "8000", *stay("cat file")), "work")
+    before = state(kubectl)
+    (workdir / "patch.yaml").write_text(REFUSED)
+    refused(run("./", *options, "9000", "--patch", "patch.yaml", *stay(":")), 125, "restartPolicy")
+    assert state(kubectl) == before
+    assert ready(kubectl, "work") == 1
+
+
+def test_a_service_that_is_refused(
+    k8r: Cli, run: Cli, kubectl: Kubectl, write_kubeconfig: Callable[..., str], workdir: Path
+) -> None:
+    """An update of which only the Service is refused is taken back as a whole."""
+    (workdir / "file").write_text("first\n")
+    options = ["--as-deployment", "-d", "--port"]
+    deployed(run("./", *options, "8000", *stay("cat file")), "work")
+    before = state(kubectl)
+    less = role()
+    [rule] = [rule for rule in less["rules"] if "services" in rule["resources"]]
+    rule["verbs"].remove("patch")
+    k8r.env["KUBECONFIG"] = write_kubeconfig(kubectl.namespace, user=bind(kubectl, less))
+    refused(k8r("./", *options, "9000", *stay("echo other")), 125, "patch services")
+    assert state(kubectl) == before
+    assert ready(kubectl, "work") == 1
+
+
+def test_a_signal_during_an_update(
+    run: Cli, kubectl: Kubectl, workdir: Path, slow_proxy: Proxy
+) -> None:
+    """In the middle of the upload: the service goes on, and nothing is left of the update."""
+    (workdir / "file").write_text("first\n")
+    options = ["--as-deployment", "-d", "--port"]
+    deployed(run("./", *options, "8000", *stay("cat file")), "work")
+    before = state(kubectl)
+    (workdir / "large").write_bytes(os.urandom(16 * MIB))
+    process = run.start("./", *options, "9000", *stay(":"))
+    until(lambda: len(archives(kubectl)) > len(before[2]) + 1, "some ConfigMaps")
+    process.send_signal(signal.SIGINT)
+    assert run.finish(process, timeout=20).code == 130
+    assert state(kubectl) == before
+
+
+def test_another_directory_of_that_name(run: Cli, kubectl: Kubectl, workdir: Path) -> None:
+    """What is of another origin is replaced only if that is asked for."""
+    other = workdir.parent / "other" / "work"
+    other.mkdir(parents=True)
+    for folder, text in ((workdir, "first\n"), (other, "second\n")):
+        (folder / "file").write_text(text)
+    deployed(run("./", "--as-deployment", "-d", *stay("cat file")), "work")
+    before = kubectl.get("deployment", "work")["metadata"]["generation"]
+    update = [str(other), "--as-deployment", "-d", *stay("cat file")]
+    refused(run(*update), 125, str(workdir), str(other), "--replace")
+    assert kubectl.get("deployment", "work")["metadata"]["generation"] == before
+    assert len(archives(kubectl)) == 1
+    deployed(run("--replace", *update), "work")
+    until(lambda: len(kubectl.names("pods")) == 1, "the end of the old pod")
+    assert run("logs", "work").text == "second\n"
+
+
 def test_a_token_of_an_update(run: Cli, kubectl: Kubectl, git_server: GitServer) -> None:
     """The Secret for a URL's token goes with the pods that used it."""
     url = git_server.url(8081, "alice:" + git_server.token.replace("/", "%2F"))
@@ -301,7 +374,7 @@ def test_a_job_beside_it(run: Cli, kubectl: Kubectl) -> None:
 
 @pytest.mark.parametrize(
     "option",
-    [("--parallel", "2"), ("--timeout", "60"), ("--retry", "2"), ("--rm",), ("--replace",)]
+    [("--parallel", "2"), ("--timeout", "60"), ("--retry", "2"), ("--rm",)]
     + [("--rm-secrets",), ("--num", "0"), ("--port", "0"), ("--port", "65536"), ("--port", "x")],
     ids=" ".join,
 )
