@@ -115,6 +115,11 @@ SELECTOR = f"{LABEL_CREATED_BY}={CREATED_BY}"
 
 INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
 
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+PRIORITY_LABEL = "kueue.x-k8s.io/priority-class"
+GATE_ANNOTATION = "kueue.x-k8s.io/admission-gated-by"
+GATE = "k8r.dev/upload"
+
 LABEL_SECRET = "k8r-secret"
 LABEL_TYPE = "k8r-type"
 ANNOTATION_BASE = "k8r-base-name"
@@ -371,6 +376,8 @@ class RunOptions(NamedTuple):
     patch: Object = {}
     as_deployment: bool = False
     port: Optional[int] = None
+    queue: Optional[str] = None
+    priority: Optional[str] = None
     local: bool = False
 
     @property
@@ -422,6 +429,8 @@ class Workload(NamedTuple):
     patch: Object = {}
     as_deployment: bool = False
     port: Optional[int] = None
+    queue: Optional[str] = None
+    priority: Optional[str] = None
     origin: str = ""
     num: int = 1
     parallel: Optional[int] = None
@@ -1527,6 +1536,7 @@ def build_pod_template(work: Workload, restart: str) -> Object:
             {
                 "restartPolicy": restart,
                 "enableServiceLinks": False,
+                "priorityClassName": None if work.queue else work.priority,
                 "automountServiceAccountToken": None if has_service_account(work.patch) else False,
                 "imagePullSecrets": [{"name": name} for name in work.pull_secrets],
                 "securityContext": restricted if work.restricted else None,
@@ -1591,7 +1601,10 @@ def build_job(work: Workload) -> Object:
         "ttlSecondsAfterFinished": work.ttl,
         "template": build_pod_template(work, "Never"),
     }
-    return build_object("Job", build_metadata(work, work.name), spec=prune(spec))
+    metadata = build_metadata(work, work.name)
+    if work.queue:
+        metadata["labels"].update(prune({QUEUE_LABEL: work.queue, PRIORITY_LABEL: work.priority}))
+    return build_object("Job", metadata, spec=prune(spec))
 
 
 def build_deployment(work: Workload) -> Object:
@@ -1670,16 +1683,19 @@ def build_configmap(work: Workload, part: int, data: bytes) -> Object:
 
 
 def suspend_root(root: Object) -> Object:
-    """A Job or Deployment that is not to start yet."""
-    waiting = {"replicas": 0} if root["kind"] == "Deployment" else {"suspend": True}
-    return dict(root, spec={**root["spec"], **waiting})
+    """A Job or Deployment that is not to start yet, be it by a queue."""
+    if root["kind"] == "Deployment":
+        return dict(root, spec={**root["spec"], "replicas": 0})
+    metadata = merge(root["metadata"], {"annotations": {GATE_ANNOTATION: GATE}})
+    return dict(root, metadata=metadata, spec={**root["spec"], "suspend": True})
 
 
-def build_resumption(root: Object) -> Object:
-    """The patch that starts what `suspend_root` held back."""
+def build_resumption(root: Object, queued: bool = False) -> Object:
+    """The patch that starts what `suspend_root` held back, or lets a queue start it."""
     if root["kind"] == "Deployment":
         return {"spec": {"replicas": root["spec"]["replicas"]}}
-    return {"spec": {"suspend": False}}
+    gate = {"metadata": {"annotations": {GATE_ANNOTATION: None}}}
+    return gate if queued else dict(gate, spec={"suspend": False})
 
 
 def set_owner(child: Object, owner: Object) -> Object:
@@ -2017,9 +2033,20 @@ def is_under_way(root: Object) -> bool:
     return is_deployment(root) and is_rolled_out(root)
 
 
-def explain_root(root: Object, events: Sequence[Object]) -> Optional[Wait]:
-    """Why a Job or a Deployment has no pod."""
-    if root["spec"].get("suspend"):
+def is_held(root: Object) -> bool:
+    """Whether a Job is suspended: a queue has it, or somebody holds it."""
+    return bool(root["spec"].get("suspend"))
+
+
+def explain_root(
+    root: Object, events: Sequence[Object], workloads: Sequence[Object] = ()
+) -> Optional[Wait]:
+    """Why a Job or a Deployment has no pod; ``workloads`` are what Kueue says of it."""
+    if is_held(root):
+        for message in (find_condition(item, "QuotaReserved", "False") for item in workloads):
+            if message:
+                name = get_labels(root).get(QUEUE_LABEL, "")
+                return Wait(f"the queue {name} holds the Job back: {message['message']}", False)
         return Wait("the Job is suspended, a queue may be holding it back", False)
     refusals = [event for event in events if event.get("reason") == "FailedCreate"]
     failure = find_condition(root, "ReplicaFailure") or next(reversed(refusals), {})
@@ -4069,6 +4096,9 @@ def make_api_error(status: int, body: bytes, method: str, namespace: str) -> Api
         )
     if status == 404:
         return NotFound(text, "", status)
+    webhook = re.search(r'failed calling webhook "([^"]*)": (.*)', text)
+    if webhook:
+        text = f"it has to ask the webhook {webhook.group(1)}, and cannot: {webhook.group(2)}"
     if status in (408, 429) or status >= 500:
         return Overloaded(f"the API server cannot serve k8r now: {text}", "try again later", status)
     kinds: Dict[int, Type[ApiError]] = {409: Conflict, 410: Gone}
@@ -4372,14 +4402,25 @@ class ApiGroup:
             path += "/" + urllib.parse.quote(word, safe="")
         return path
 
-    def create(self, resource: str, body: Object) -> Object:
+    def workloads(self, uid: str) -> List[Object]:
+        """Kueue's Workloads of a Job, for messages: none if they cannot be read."""
+        query = {"labelSelector": f"kueue.x-k8s.io/job-uid={uid}"}
+        for version in ("v1beta2", "v1beta1"):
+            group = ApiGroup(self._cluster, f"/apis/kueue.x-k8s.io/{version}")
+            with contextlib.suppress(K8rError):
+                answer = self._cluster.request("GET", group.path("workloads"), query)
+                return list(answer.get("items") or [])
+        return []
+
+    def create(self, resource: str, body: Object, dry_run: bool = False) -> Object:
         """Create an object, once, even if the first answer was lost.
 
         A Conflict with an object of the same run id is an earlier try of this
         request that the server had carried out. Raises Conflict otherwise.
         """
         try:
-            return self._cluster.request("POST", self.path(resource), None, body)
+            query = {"dryRun": "All"} if dry_run else None
+            return self._cluster.request("POST", self.path(resource), query, body)
         except Conflict:
             existing = self.get(resource, body["metadata"]["name"])
             if existing and get_run_id(body) and get_run_id(existing) == get_run_id(body):
@@ -5299,13 +5340,14 @@ class Run:
         self._verdict: Optional[Verdict] = None
         self._decided_at = 0.0
 
-    def follow(self, grace: float, deadline: Optional[float]) -> Verdict:
-        """Follow to the end. ``grace`` is how many seconds a trouble that cannot
-        get better may last, ``deadline`` when to stop (on the monotonic clock).
+    def follow(self, grace: float, timeout: Optional[float]) -> Verdict:
+        """Follow to the end. ``grace`` is how many seconds a trouble that cannot get
+        better may last, ``timeout`` how many it may take from the Job's start.
 
         Raises TimedOut, and K8rError when the cluster stays out of reach.
         """
         subject, started = self._subject, self._clock()
+        start_time, running_since = "", started
         startup = StartupWatch(self._core, self._console, self._clock, grace)
         name = {"fieldSelector": f"metadata.name={subject.name}"}
         watchers = [
@@ -5318,8 +5360,11 @@ class Run:
             while not self._is_over():
                 self._handle_messages(0.25 if self._verdict else 0.5)
                 self._judge()
+                start = str((self._root.get("status") or {}).get("startTime") or "")
+                if start != start_time or is_held(self._root):
+                    start_time, running_since = start, self._clock()
                 if self._verdict is None:
-                    self._check(deadline)
+                    self._check(running_since + timeout if timeout else None)
                     startup.check(self._root, self._pods)
                 self._show(startup.reason, started)
             assert self._verdict is not None
@@ -5513,7 +5558,7 @@ class StartupWatch:
             return
         self._next = now + LOOK_EVERY
         idle = [pod for pod in pods.values() if is_idle(pod)]
-        if pods and not idle or is_under_way(root):
+        if not is_held(root) and (pods and not idle or is_under_way(root)):
             self._hopeless_since, self.reason = None, ""
         elif now >= self._next_question:
             self._next_question = now + EXPLAIN_EVERY
@@ -5540,6 +5585,8 @@ class StartupWatch:
 
     def _explain(self, root: Object, idle: Sequence[Object]) -> Optional[Wait]:
         """Events are asked for only if the object does not speak for itself."""
+        if is_held(root):
+            return explain_root(root, [], self._core.workloads(root["metadata"]["uid"]))
         if not idle:
             return explain_root(root, []) or explain_root(root, self._events(root))
         pod = idle[0]
@@ -5944,6 +5991,7 @@ class Launcher:
         self._resource = resource
         self._core = core
         self._run = run
+        self._queued = False
 
     def launch(self, plan: Plan, replace: bool = False) -> Object:
         """Create it under the first free name, or update a Deployment, by ``replace`` also one
@@ -6001,8 +6049,11 @@ class Launcher:
                 except Conflict:
                     continue
                 if plan.has_children:
-                    self._create_children(plan, work, made)
-                    made = self._group.patch(self._resource, name, build_resumption(root))
+                    self._create_children(
+                        plan, work, made, lambda: self._look_for_queue(root, made)
+                    )
+                    patch = build_resumption(root, self._queued)
+                    made = self._group.patch(self._resource, name, patch)
                 return made
             except BaseException as error:
                 # A refusal leaves nothing; of a request without an answer nobody knows.
@@ -6010,6 +6061,16 @@ class Launcher:
                 self._roll_back(name, {self._resource: None}, uncertain)
                 raise
         raise name_taken_error("Job", plan.work.name)
+
+    def _look_for_queue(self, root: Object, made: Object) -> None:
+        """Find out whether it is not k8r that is to start a Job: it names a queue or a manager,
+        or the cluster suspends any such Job by itself, which a dry run tells.
+        """
+        self._queued = QUEUE_LABEL in get_labels(made) or bool(made["spec"].get("managedBy"))
+        if root["kind"] == "Job" and not self._queued:
+            probe = dict(root, metadata=dict(root["metadata"], name=f"k8r-{self._run}"))
+            with contextlib.suppress(K8rError):  # what cannot be asked is not so
+                self._queued = is_held(self._group.create(self._resource, probe, dry_run=True))
 
     def _carry_out(self, ask: Callable[[], Any]) -> Any:
         """Ask for it in a thread: a signal must not leave a request under way that
@@ -6040,8 +6101,8 @@ class Launcher:
             raise failures[0]
         return made[0]
 
-    def _create_children(self, plan: Plan, work: Workload, owner: Object) -> None:
-        """Create what the owner needs, some at a time."""
+    def _create_children(self, plan: Plan, work: Workload, owner: Object, *also: Any) -> None:
+        """Create what the owner needs, some at a time; call functions that raise nothing, too."""
         children = plan.children(work)
         lock = threading.Lock()
         failures: List[BaseException] = []
@@ -6060,7 +6121,8 @@ class Launcher:
                     failures.append(error)
 
         count = min(UPLOADS_AT_ONCE, max(work.chunks, 1))
-        threads = [threading.Thread(target=upload, daemon=True) for _ in range(count)]
+        targets = [*also, *[upload] * count]
+        threads = [threading.Thread(target=target, daemon=True) for target in targets]
         try:
             for thread in threads:
                 thread.start()
@@ -6529,7 +6591,7 @@ class K8sRun:
     def _workload(self, options: RunOptions, source: Source, image: str) -> Workload:
         """What the options say, for any source."""
         same = ("command", "num", "parallel", "retry", "timeout", "env", "resources", "restricted")
-        also = ("pull_secrets", "patch", "as_deployment", "port")
+        also = ("pull_secrets", "patch", "as_deployment", "port", "queue", "priority")
         return Workload(
             name=next(generate_names(source.name, options.num)),
             base=source.name,  # uncut, since secrets are found by it
@@ -6571,7 +6633,8 @@ class K8sRun:
         sent = f" ({plan.archive})" if plan.archive else ""
         given = f", with the secret{'s' * (', ' in names)} {names}" if names else ""
         where = f"{self.namespace} of {self._kubeconfig.context_name}"
-        self.console.say(f"{name} runs in namespace {where}{sent}{given}")
+        verb = "waits" if is_held(made) else "runs"
+        self.console.say(f"{name} {verb} in namespace {where}{sent}{given}")
         return made
 
     def _make_launcher(self, work: Workload) -> Launcher:
@@ -6602,10 +6665,10 @@ class K8sRun:
     def _follow(self, subject: Subject, options: FollowOptions, logs: LogQuery) -> Verdict:
         """Follow to the end, and say how to come back if that is cut short."""
         name, started = subject.name, self.env.clock()
-        deadline = started + options.timeout + DEADLINE_SLACK if options.timeout else None
+        timeout = options.timeout + DEADLINE_SLACK if options.timeout else None
         run = Run(subject, self.core_v1, self.console, self.env.clock, logs)
         try:
-            ended = run.follow(options.grace, deadline)
+            ended = run.follow(options.grace, timeout)
         except (CannotStart, TimedOut):
             raise
         except (KeyboardInterrupt, Interrupted, BrokenPipeError, K8rError) as error:
@@ -6942,6 +7005,8 @@ def add_job_options(parser: argparse.ArgumentParser) -> None:
     add("--parallel", "P", "at most P of them at a time (default: all)", parse_count)
     add("--timeout", "TIME", "stop after 90, 30m, 1h30m or 2d; exit status 124", parse_duration)
     add("--retry", "N", "try a failed pod N more times (default: 0)", parse_number, default=0)
+    add("--queue", "NAME", "let this queue of Kueue start the Job")
+    add("--priority", "CLASS", "its priority class: of the queue if there is one, else of pods")
     add("--job-name", "NAME", "the Job's name (default: SOURCE's)")
     add("--replace", "", "first remove a Job of this name; update a Deployment of other source")
     add("--rm", "", "remove the Job and all of its parts when it has ended")
@@ -7449,7 +7514,7 @@ def check_run(args: argparse.Namespace) -> None:
 EXCLUSIONS = {
     "detach": ("--detach", "follow rm_secrets"),
     "local": ("a local run", "detach as_deployment replace show_yaml rm_secrets"),
-    "as_deployment": ("a Deployment", "parallel timeout retry rm rm_secrets"),
+    "as_deployment": ("a Deployment", "parallel timeout retry rm rm_secrets queue"),
 }
 """What each of these options is called, and what it does not go with."""
 

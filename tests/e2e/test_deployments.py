@@ -239,7 +239,9 @@ def test_an_update_that_is_refused(run: Cli, kubectl: Kubectl, workdir: Path) ->
     deployed(run("./", *options, "8000", *stay("cat file")), "work")
     before = state(kubectl)
     (workdir / "patch.yaml").write_text(REFUSED)
-    refused(run("./", *options, "9000", "--patch", "patch.yaml", *stay(":")), 125, "restartPolicy")
+    refused(
+        run("./", *options, "9000", "--patch", "patch.yaml", *stay(":")), "restartPolicy", code=125
+    )
     assert state(kubectl) == before
     assert ready(kubectl, "work") == 1
 
@@ -256,7 +258,7 @@ def test_a_service_that_is_refused(
     [rule] = [rule for rule in less["rules"] if "services" in rule["resources"]]
     rule["verbs"].remove("patch")
     k8r.env["KUBECONFIG"] = write_kubeconfig(kubectl.namespace, user=bind(kubectl, less))
-    refused(k8r("./", *options, "9000", *stay("echo other")), 125, "patch services")
+    refused(k8r("./", *options, "9000", *stay("echo other")), "patch services", code=125)
     assert state(kubectl) == before
     assert ready(kubectl, "work") == 1
 
@@ -286,7 +288,7 @@ def test_another_directory_of_that_name(run: Cli, kubectl: Kubectl, workdir: Pat
     deployed(run("./", "--as-deployment", "-d", *stay("cat file")), "work")
     before = kubectl.get("deployment", "work")["metadata"]["generation"]
     update = [str(other), "--as-deployment", "-d", *stay("cat file")]
-    refused(run(*update), 125, str(workdir), str(other), "--replace")
+    refused(run(*update), str(workdir), str(other), "--replace", code=125)
     assert kubectl.get("deployment", "work")["metadata"]["generation"] == before
     assert len(archives(kubectl)) == 1
     deployed(run("--replace", *update), "work")

@@ -339,7 +339,7 @@ def test_suspended(root: Dict[str, Any], patch: Dict[str, Any]) -> None:
     made = k8r.suspend_root(root)
     assert root == before
     assert made["spec"] == {**root["spec"], **patch}
-    assert dict(made, spec=root["spec"]) == root
+    assert dict(made, spec=root["spec"], metadata=root["metadata"]) == root
     started = k8r.merge(made, k8r.build_resumption(root))
     started["spec"].pop("suspend", None)
     assert started == root
