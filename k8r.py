@@ -124,6 +124,7 @@ LABEL_SECRET = "k8r-secret"
 LABEL_TYPE = "k8r-type"
 ANNOTATION_BASE = "k8r-base-name"
 ANNOTATION_ORIGIN = "k8r-origin"
+ANNOTATION_SIZE = "k8r-size"
 ANNOTATION_KEYS = "k8r-variable-keys"
 ANNOTATION_GIVEN = "k8r-job-name-given"
 
@@ -154,6 +155,8 @@ STREAM_CHUNK = 1 << 16
 LOOK_EVERY = 0.5
 REDRAW_EVERY = 0.1
 DEFAULT_GRACE = 60
+DEFAULT_TIMEOUT = 3600
+DEFAULT_KEEP = 7 * 86_400
 
 
 class ExitCode(enum.IntEnum):
@@ -348,7 +351,7 @@ class FollowOptions(NamedTuple):
 class RunOptions(NamedTuple):
     """The options of `k8r run`, checked.
 
-    ``timeout`` and ``grace`` are seconds; ``patch`` is merged into the pod
+    ``timeout``, ``keep`` and ``grace`` are seconds, 0 is no limit; ``patch`` is merged into the pod
     template; ``port`` is that of a Deployment's Service.
     """
 
@@ -357,6 +360,7 @@ class RunOptions(NamedTuple):
     num: int = 1
     parallel: Optional[int] = None
     timeout: Optional[int] = None
+    keep: int = DEFAULT_KEEP
     retry: int = 0
     base_image: str = DEFAULT_IMAGE
     job_name: Optional[str] = None
@@ -379,6 +383,13 @@ class RunOptions(NamedTuple):
     queue: Optional[str] = None
     priority: Optional[str] = None
     local: bool = False
+
+    @property
+    def limit(self) -> Optional[int]:
+        """Seconds that the run may take, None without a limit."""
+        if self.as_deployment:
+            return None
+        return DEFAULT_TIMEOUT if self.timeout is None else self.timeout or None
 
     @property
     def offline(self) -> bool:
@@ -412,7 +423,8 @@ class Workload(NamedTuple):
 
     ``base`` is the name without the `-1` of a second run; ``setup`` is shell
     text that runs before ``command``; ``chunks`` is the number of ConfigMaps
-    that hold the archive; ``origin`` tells where the source of a Deployment is from.
+    that hold the archive; ``origin`` tells where the source of a Deployment is from;
+    ``lasting`` marks pods that nobody should move.
     """
 
     name: str
@@ -437,6 +449,7 @@ class Workload(NamedTuple):
     retry: int = 0
     timeout: Optional[int] = None
     ttl: Optional[int] = None
+    lasting: bool = False
     env: Tuple[Tuple[str, str], ...] = ()
     resources: Resources = Resources()
     restricted: bool = False
@@ -660,6 +673,11 @@ def parse_number(text: str) -> int:
             f"'{text}' is not a valid number", "give a whole number from 0 to 999999999"
         )
     return int(text)
+
+
+def parse_limit(text: str) -> int:
+    """A duration in seconds, 0 for `none` or `forever`. Raises UsageError."""
+    return 0 if text in ("none", "forever") else parse_duration(text)
 
 
 def parse_duration(text: str) -> int:
@@ -1298,6 +1316,14 @@ def build_cloned_script(workspace: str = "", clone: str = "") -> str:
 # Pods
 
 RESTRICTED_UID = 65534
+STAY_ANNOTATIONS = {
+    "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+    "karpenter.sh/do-not-disrupt": "true",
+}
+DISRUPTIONS_IGNORED = {
+    "rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]}]
+}
+"""A pod that the cluster takes away costs no retry (Kubernetes 1.31 or newer)."""
 STABLE_AFTER = 5
 """Seconds that a Deployment's pod must run to count as available: without a
 probe Kubernetes would call one that crashes at once available, too. The
@@ -1530,8 +1556,9 @@ def build_pod_template(work: Workload, restart: str) -> Object:
         "runAsUser": RESTRICTED_UID,
         "seccompProfile": {"type": "RuntimeDefault"},
     }
+    annotations = {ANNOTATION_RUN_ID: work.run_id, **(STAY_ANNOTATIONS if work.lasting else {})}
     template = {
-        "metadata": {"labels": build_labels(work), "annotations": {ANNOTATION_RUN_ID: work.run_id}},
+        "metadata": {"labels": build_labels(work), "annotations": annotations},
         "spec": prune(
             {
                 "restartPolicy": restart,
@@ -1597,6 +1624,7 @@ def build_job(work: Workload) -> Object:
         "completionMode": "Indexed" if many else None,
         "backoffLimitPerIndex": work.retry if many else None,
         "backoffLimit": work.num * (work.retry + 1) if many else work.retry,
+        "podFailurePolicy": DISRUPTIONS_IGNORED if work.retry else None,
         "activeDeadlineSeconds": work.timeout,
         "ttlSecondsAfterFinished": work.ttl,
         "template": build_pod_template(work, "Never"),
@@ -1679,6 +1707,7 @@ def build_configmap(work: Workload, part: int, data: bytes) -> Object:
     """One part of the archive."""
     content = {"archive": base64.b64encode(data).decode("ascii")}
     metadata = build_metadata(work, name_archive_part(work, part))
+    metadata["annotations"][ANNOTATION_SIZE] = str(len(data))
     return build_object("ConfigMap", metadata, immutable=True, binaryData=content)
 
 
@@ -1983,7 +2012,8 @@ def judge_job(job: Object, pods: Sequence[Object]) -> Optional[Verdict]:
 
 def make_timeout_verdict(name: str, limit: Optional[int]) -> Verdict:
     """The end of a run that has taken too long."""
-    return Verdict(ExitCode.TIMEOUT, f"{name} timed out after {limit} s (DeadlineExceeded)")
+    text = f"{name} timed out after {limit} s (DeadlineExceeded), its --timeout"
+    return Verdict(ExitCode.TIMEOUT, text)
 
 
 def summarize(name: str, count: int, decided: Mapping[int, Outcome], reason: str) -> Verdict:
@@ -6167,7 +6197,8 @@ class Launcher:
                     uid = {"uid": found["metadata"]["uid"]}
                     group.delete(resource, name, {"preconditions": uid})
             if before[self._resource]:
-                remove_parts(self._core, name, lambda run: run == self._run)
+                labels, parts = f"{LABEL_JOB}={name}", CHILD_RESOURCES.values()
+                remove_parts(self._core, parts, labels, lambda run: run == self._run)
         except K8rError as error:
             if uncertain:
                 remedy = f"look, and remove it: {self._hint('rm -f', name)}"
@@ -6180,11 +6211,12 @@ def name_taken_error(kind: str, name: str) -> K8rError:
     return K8rError(f"there is a {kind} {name} that k8r has not made", "choose a --job-name")
 
 
-def remove_parts(core: ApiGroup, name: str, is_stale: Callable[[str], bool]) -> None:
-    """Remove the parts of a Deployment that are of runs whose ids say so."""
-    query = {"labelSelector": f"{SELECTOR},{LABEL_JOB}={name},{LABEL_TYPE}={DEPLOYMENT}"}
-    for resource in CHILD_RESOURCES.values():
-        for item in core.metadata(resource, query):
+def remove_parts(
+    core: ApiGroup, resources: Iterable[str], labels: str, is_stale: Callable[[str], bool]
+) -> None:
+    """Remove parts with these labels that are of runs whose ids say so."""
+    for resource in resources:
+        for item in core.metadata(resource, {"labelSelector": f"{SELECTOR},{labels}"}):
             if is_stale(get_run_id(item)):
                 core.delete(resource, item["metadata"]["name"])
 
@@ -6198,6 +6230,10 @@ CHILD_RESOURCES = {"ConfigMap": "configmaps", "Secret": "secrets", "Service": "s
 
 JOBS_LOOKED_INTO = 20
 """Jobs whose pods `ls` looks at one by one."""
+SMALL_ARCHIVE = 8
+STORAGE_LIMIT = 512 * MIB
+"""Bytes of archives in a namespace above which k8r warns, before it sends more than
+SMALL_ARCHIVE parts: etcd, where they are kept, holds 2 to 8 GiB."""
 DEADLINE_SLACK = 30.0
 """Seconds that the cluster may take to report a deadline of its own."""
 TTL_AFTER_RM = 600
@@ -6391,7 +6427,7 @@ class K8sRun:
             raise NoKubeconfig(error.message, f"{error.hint}; {NO_CLUSTER_HINT}") from error
         name = root["metadata"]["name"]
         secrets = (options.secret_job or get_base_name(root)) if options.remove_secrets else ""
-        follow = FollowOptions(options.grace, options.timeout, options.remove, secrets)
+        follow = FollowOptions(options.grace, options.limit, options.remove, secrets)
         if options.as_deployment:
             return self._follow_deployment(root, options.port, options.detach, follow)
         if options.detach:
@@ -6399,6 +6435,8 @@ class K8sRun:
             self.console.say(f"follow it: {self.command_hint('logs -f', name)}")
             return ExitCode.OK
         code = self._follow_job(root, follow, LogQuery())
+        if get_labels(root).get(LABEL_SOURCE_TYPE) == DIRECTORY and not options.remove:
+            self._drop_archives(root, code)
         self._hint(code, options.command)
         return code
 
@@ -6590,7 +6628,7 @@ class K8sRun:
 
     def _workload(self, options: RunOptions, source: Source, image: str) -> Workload:
         """What the options say, for any source."""
-        same = ("command", "num", "parallel", "retry", "timeout", "env", "resources", "restricted")
+        same = ("command", "num", "parallel", "retry", "env", "resources", "restricted")
         also = ("pull_secrets", "patch", "as_deployment", "port", "queue", "priority")
         return Workload(
             name=next(generate_names(source.name, options.num)),
@@ -6598,7 +6636,9 @@ class K8sRun:
             run_id="",
             source_type=source.kind,
             image=image,
-            ttl=TTL_AFTER_RM if options.remove else None,
+            timeout=options.limit,
+            ttl=TTL_AFTER_RM if options.remove else options.keep or None,
+            lasting=bool(options.timeout),
             **{field: getattr(options, field) for field in same + also},
         )
 
@@ -6628,6 +6668,8 @@ class K8sRun:
             if options.as_deployment and self.batch_v1.get("jobs", name):
                 remedy = f"{self.command_hint('rm', name)}, or choose a --job-name"
                 raise K8rError(f"there is a Job {name} already", remedy)
+            if plan.work.chunks > SMALL_ARCHIVE:
+                self._check_storage()
             made = self._make_launcher(plan.work).launch(plan, options.replace)
         name, names = made["metadata"]["name"], ", ".join(use.name for use in plan.work.secrets)
         sent = f" ({plan.archive})" if plan.archive else ""
@@ -6636,6 +6678,32 @@ class K8sRun:
         verb = "waits" if is_held(made) else "runs"
         self.console.say(f"{name} {verb} in namespace {where}{sent}{given}")
         return made
+
+    def _check_storage(self) -> None:
+        """Warn if the archives of earlier runs fill the cluster's database, etcd."""
+        with contextlib.suppress(ApiError):  # whoever may not list them is not warned
+            parts = self.core_v1.metadata("configmaps", {"labelSelector": SELECTOR})
+            used = sum(int(get_annotations(part).get(ANNOTATION_SIZE, 0)) for part in parts)
+            if used > STORAGE_LIMIT:
+                what = (
+                    f"earlier runs hold {format_size(used)} of archives in the cluster's database"
+                )
+                remedy = self.command_hint("rm --done")
+                self.console.warn(f"{what}; remove what has ended: {remedy}")
+
+    def _drop_archives(self, root: Object, code: int) -> None:
+        """After a success its archive is of no use; after a failure, for a new try, only that
+        of the latest run of a name. Nobody is troubled with what cannot be removed.
+        """
+        base, stale = get_base_name(root), [get_run_id(root)]
+        with contextlib.suppress(K8rError):
+            if code:
+                jobs, _ = self.batch_v1.list("jobs", {"labelSelector": SELECTOR}, lambda job: job)
+                others = [job for job in jobs if get_run_id(job) not in stale]
+                ended = self._ended_jobs([job for job in others if get_base_name(job) == base])
+                stale = [get_run_id(job) for job in others if job["metadata"]["name"] in ended]
+            labels = f"{LABEL_SOURCE_TYPE}={DIRECTORY}"
+            remove_parts(self.core_v1, ["configmaps"], labels, lambda run: run in stale)
 
     def _make_launcher(self, work: Workload) -> Launcher:
         group, resource = self.batch_v1, "jobs"
@@ -6727,7 +6795,9 @@ class K8sRun:
             if not detach:
                 print_logs(self.core_v1, self.console, rollout, LogQuery(follow=False))
             raise
-        remove_parts(self.core_v1, name, lambda run: run != get_run_id(root))
+        labels = f"{LABEL_JOB}={name},{LABEL_TYPE}={DEPLOYMENT}"
+        parts = CHILD_RESOURCES.values()
+        remove_parts(self.core_v1, parts, labels, lambda run: run != get_run_id(root))
         if port:
             where = f"port-forward -n {self.namespace} service/{name} {port}:{port}"
             hint = self.command_hint(where)[3:].replace(" --insecure", "")
@@ -7003,7 +7073,10 @@ def add_job_options(parser: argparse.ArgumentParser) -> None:
     add = open_group(parser, "the job")
     add("--num", "N", "run N pods, numbered by K8R_INDEX", parse_count, default=1)
     add("--parallel", "P", "at most P of them at a time (default: all)", parse_count)
-    add("--timeout", "TIME", "stop after 90, 30m, 1h30m or 2d; exit status 124", parse_duration)
+    limit = "stop after 90, 30m, 1h30m or 2d (default: 1h), or none; exit status 124"
+    add("--timeout", "TIME", limit, parse_limit)
+    keep = "remove it so long after its end (default: 7d), or forever"
+    add("--keep", "TIME", keep, parse_limit, default=DEFAULT_KEEP)
     add("--retry", "N", "try a failed pod N more times (default: 0)", parse_number, default=0)
     add("--queue", "NAME", "let this queue of Kueue start the Job")
     add("--priority", "CLASS", "its priority class: of the queue if there is one, else of pods")
