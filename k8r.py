@@ -1584,21 +1584,60 @@ def is_named_list(value: Any) -> bool:
     )
 
 
-def merge(base: Any, patch: Any) -> Any:
-    """Merge a patch into JSON data: objects by key, lists of named things by
-    name, anything else is replaced; null removes (as in RFC 7396).
+MERGE_KEYS = {
+    "hostAliases": ["ip"],
+    "ownerReferences": ["uid"],
+    "ports": ["containerPort", "protocol"],
+    "topologySpreadConstraints": ["topologyKey"],
+    "volumeDevices": ["devicePath"],
+    "volumeMounts": ["mountPath"],
+}
+MERGE_KEYS.update(dict.fromkeys("containers env ephemeralContainers".split(), ["name"]))
+MERGE_KEYS.update(dict.fromkeys("imagePullSecrets initContainers".split(), ["name"]))
+MERGE_KEYS.update(dict.fromkeys("resourceClaims schedulingGates volumes".split(), ["name"]))
+"""What tells the elements of a pod template's lists apart (patchMergeKey in the API's types);
+of ports also the protocol, since one number may stand for both of TCP and UDP."""
+
+
+def merge(base: Any, patch: Any, field: str = "") -> Any:
+    """Merge a patch into JSON data as kubectl patch does (strategic merge patch): objects
+    by key, the lists of MERGE_KEYS by element, anything else is replaced; null removes,
+    and `$patch` may say replace or delete. Raises UsageError for other directives.
     """
-    if isinstance(patch, dict):
-        base = base if isinstance(base, dict) else {}
-        merged = {key: merge(base.get(key), item) for key, item in patch.items()}
-        both = {**base, **merged}
-        return {key: item for key, item in both.items() if patch.get(key, item) is not None}
-    if is_named_list(base) and is_named_list(patch):
-        items = {item["name"]: item for item in base}
-        for item in patch:
-            items[item["name"]] = merge(items.get(item["name"]), item)
-        return list(items.values())
-    return patch
+    if isinstance(patch, list) and field in MERGE_KEYS:
+        return merge_lists(base or [], patch, MERGE_KEYS[field], field)
+    if not isinstance(patch, dict):
+        return patch
+    how = patch.get("$patch", "merge")
+    for word in patch:
+        if word.startswith("$") and (word != "$patch" or how not in ("merge", "replace", "delete")):
+            raise UsageError(
+                f"the patch has {word}, which k8r does not know so",
+                "write null to remove a field, `$patch: delete` to remove a list's element",
+            )
+    patch = {} if how == "delete" else {key: patch[key] for key in patch if key != "$patch"}
+    base = base if isinstance(base, dict) and how == "merge" else {}
+    both = {**base, **{key: merge(base.get(key), item, key) for key, item in patch.items()}}
+    return {key: item for key, item in both.items() if patch.get(key, item) is not None}
+
+
+def merge_lists(base: List[Any], patch: List[Any], keys: List[str], field: str) -> List[Any]:
+    """Merge elements with equal keys. No two of one patch are made one."""
+    if not all(isinstance(item, dict) and {keys[0], "$patch"} & set(item) for item in patch):
+        raise UsageError(f"in the patch an element of {field} has no {keys[0]}", "add it")
+
+    def identify(item: Object) -> List[Any]:
+        return [item.get(key, "TCP") for key in keys]
+
+    replaced = any(item.get("$patch") == "replace" for item in patch)
+    left = dict(enumerate([] if replaced else base))
+    taken: Dict[int, Any] = {}
+    for item in patch:
+        same = (n for n in left if n not in taken and identify(left[n]) == identify(item))
+        at = next(same, len(left) + len(taken))
+        if item.get("$patch") != "replace":
+            taken[at] = merge(left.get(at), item) or None
+    return [item for item in {**left, **taken}.values() if item is not None]
 
 
 # Objects
@@ -1608,6 +1647,10 @@ def build_object(kind: str, metadata: Object, **rest: Any) -> Object:
     """An object of the API: what all of them have, and the rest."""
     version = {"Job": "batch/v1", "Deployment": "apps/v1"}.get(kind, "v1")
     return {"apiVersion": version, "kind": kind, "metadata": metadata, **rest}
+
+
+MOST_RETRIES = (1 << 31) - 1
+"""What the API's number holds."""
 
 
 def build_job(work: Workload) -> Object:
@@ -1623,7 +1666,7 @@ def build_job(work: Workload) -> Object:
         "parallelism": min(work.parallel or work.num, work.num),
         "completionMode": "Indexed" if many else None,
         "backoffLimitPerIndex": work.retry if many else None,
-        "backoffLimit": work.num * (work.retry + 1) if many else work.retry,
+        "backoffLimit": min(work.num * (work.retry + 1), MOST_RETRIES) if many else work.retry,
         "podFailurePolicy": DISRUPTIONS_IGNORED if work.retry else None,
         "activeDeadlineSeconds": work.timeout,
         "ttlSecondsAfterFinished": work.ttl,
@@ -5644,6 +5687,8 @@ class StartupWatch:
 # ==============================================================================
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+OWN_FILES = 64
+"""Files that k8r itself may have open at a time; a program needs up to two."""
 STOP_GRACE = 5.0
 """Seconds that a local program may take to end after SIGTERM."""
 PIPE_SIZE = MIB
@@ -5679,7 +5724,7 @@ class LocalProcess:
                 self._process = process = subprocess.Popen(
                     self._command,
                     cwd=self._folder,
-                    env=self._environ,
+                    env={**self._environ, MARK: self._folder},
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
@@ -5724,19 +5769,25 @@ class LocalProcess:
         with self._lock:
             self._stopped = True
             if self._process:
-                signal_session(self._process.pid, signum)
+                signal_session(self._process.pid, signum, f"{MARK}={self._folder}".encode())
 
 
-def signal_session(session: int, signum: int) -> None:
-    """Send a signal to the processes of a session: to the group of its leader, and
-    to those of others, as timeout(1) makes one, where /proc tells of them.
+MARK = "K8R_LOCAL"
+"""The variable by which a program's descendants are known that have left its session."""
+
+
+def signal_session(session: int, signum: int, mark: bytes) -> None:
+    """Send a signal to the processes of a session: to the group of its leader, and where
+    /proc tells of them to those of others, as timeout(1) makes one, and to those with
+    ``mark`` in their environment, as setsid(1) starts them.
     """
     with contextlib.suppress(OSError):
         os.killpg(session, signum)
     with contextlib.suppress(FileNotFoundError):
         for name in filter(str.isdigit, os.listdir("/proc")):
-            with contextlib.suppress(OSError):
-                if os.getsid(int(name)) == session != os.getpgid(int(name)):
+            with contextlib.suppress(OSError), open(f"/proc/{name}/environ", "rb") as environ:
+                mine = os.getsid(int(name)) == session or mark in environ.read().split(b"\0")
+                if mine and session != os.getpgid(int(name)):
                     os.kill(int(name), signum)
 
 
@@ -5849,7 +5900,12 @@ class LocalRun:
 
     def _start_attempts(self) -> None:
         """As many as may run at a time; the clone alone."""
+        import resource
+
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         most = self._work.parallel or self._work.num
+        if files != resource.RLIM_INFINITY:
+            most = min(most, max((files - OWN_FILES) // 2, 1))
         while self._waiting and len(self._running) < most:
             if any(key.container == CLONE_NAME for key in self._running):
                 break
@@ -5963,6 +6019,8 @@ def defer_signals(handler: Callable[[], None]) -> Iterator[None]:
 HURRIED_RETRY_TIME = 5.0
 """Seconds to retry a server when the user has asked k8r to stop."""
 UPLOADS_AT_ONCE = 4
+NAMES_TRIED = 3
+"""Names of which each costs two requests if it is taken; then all that are taken are listed."""
 
 
 class Plan(NamedTuple):
@@ -6069,7 +6127,12 @@ class Launcher:
         start and its pods find all of them. Whatever goes wrong, a signal
         included, it is removed again, and the rest goes with it.
         """
-        for name in names:
+        taken: Set[str] = set()
+        for number, name in enumerate(names):
+            if number == NAMES_TRIED:
+                taken = {item["metadata"]["name"] for item in self._group.metadata("jobs", {})}
+            if name in taken:
+                continue
             work, made = plan.named(name, self._run), None
             root = build_root(work)
             try:
@@ -6078,6 +6141,7 @@ class Launcher:
                     made = self._carry_out(lambda: self._group.create(self._resource, first))
                 except Conflict:
                     continue
+                self._check_labels(work, made)
                 if plan.has_children:
                     self._create_children(
                         plan, work, made, lambda: self._look_for_queue(root, made)
@@ -6091,6 +6155,15 @@ class Launcher:
                 self._roll_back(name, {self._resource: None}, uncertain)
                 raise
         raise name_taken_error("Job", plan.work.name)
+
+    def _check_labels(self, work: Workload, made: Object) -> None:
+        """Warn if a policy of the cluster has changed what k8r finds a run by."""
+        for item in (made, made["spec"]["template"]):
+            if not build_labels(work).items() <= get_labels(item).items():
+                what = f"a policy of the cluster has changed the labels of {work.name}"
+                remedy = f"kubectl delete {made['kind'].lower()} {work.name} removes it"
+                self._console.warn(f"{what}: k8r ls, logs and rm may not find it; {remedy}")
+                return
 
     def _look_for_queue(self, root: Object, made: Object) -> None:
         """Find out whether it is not k8r that is to start a Job: it names a queue or a manager,
@@ -7579,11 +7652,14 @@ def check_run(args: argparse.Namespace) -> None:
         raise UsageError("there is no command after --", f"for instance k8r {args.source} -- env")
     for word in args.command or ():
         check_argument("an argument of the command", word)
+    if args.num > MOST_PODS:
+        raise UsageError(f"--num {args.num} is more than a Job may have", f"at most {MOST_PODS}")
     if args.port and not args.as_deployment:
         raise UsageError("--port is for Deployments", "add --as-deployment")
     check_exclusions(args)
 
 
+MOST_PODS = 100_000
 EXCLUSIONS = {
     "detach": ("--detach", "follow rm_secrets"),
     "local": ("a local run", "detach as_deployment replace show_yaml rm_secrets"),

@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import tarfile
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import pytest
 import yaml
@@ -398,13 +398,91 @@ def test_merge(base: Any, patch: Any, merged: Any) -> None:
     assert (base, patch) == before
 
 
-def test_merge_of_named_lists() -> None:
-    """Containers, variables and volumes are merged by name, new ones come last."""
-    base = [{"name": "a", "x": 1, "l": [1]}, {"name": "b"}]
-    patch = [{"name": "c"}, {"name": "a", "y": 2, "l": [2]}]
-    merged = [{"name": "a", "x": 1, "y": 2, "l": [2]}, {"name": "b"}, {"name": "c"}]
-    assert k8r.merge({"k": base}, {"k": patch}) == {"k": merged}
-    assert k8r.merge({"k": base}, {"k": None}) == {}
+LISTS: Dict[str, Tuple[str, List[Any], List[Any], List[Any]]] = {
+    "new ones come last": (
+        "containers",
+        [{"name": "a", "x": 1, "l": [1]}, {"name": "b"}],
+        [{"name": "c"}, {"name": "a", "y": 2, "l": [2]}],
+        [{"name": "a", "x": 1, "y": 2, "l": [2]}, {"name": "b"}, {"name": "c"}],
+    ),
+    "two mounts of one volume": (
+        "volumeMounts",
+        [{"name": "workspace", "mountPath": "/workspace"}],
+        [
+            {"name": "workspace", "mountPath": "/a", "subPath": "a"},
+            {"name": "workspace", "mountPath": "/b"},
+        ],
+        [
+            {"name": "workspace", "mountPath": "/workspace"},
+            {"name": "workspace", "mountPath": "/a", "subPath": "a"},
+            {"name": "workspace", "mountPath": "/b"},
+        ],
+    ),
+    "two protocols of one port": (
+        "ports",
+        [{"containerPort": 53}],
+        [{"containerPort": 53, "protocol": "UDP"}, {"containerPort": 53, "name": "dns"}],
+        [{"containerPort": 53, "name": "dns"}, {"containerPort": 53, "protocol": "UDP"}],
+    ),
+    "two equal ones of one patch": (
+        "env",
+        [{"name": "A", "value": "0"}],
+        [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}],
+        [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}],
+    ),
+    "devices": (
+        "volumeDevices",
+        [{"name": "a", "devicePath": "/dev/a"}],
+        [{"name": "b", "devicePath": "/dev/a"}],
+        [{"name": "b", "devicePath": "/dev/a"}],
+    ),
+    "one goes": (
+        "volumeMounts",
+        [{"name": "a", "mountPath": "/a"}, {"name": "b", "mountPath": "/b"}],
+        [{"mountPath": "/a", "$patch": "delete"}],
+        [{"name": "b", "mountPath": "/b"}],
+    ),
+    "all are replaced": (
+        "env",
+        [{"name": "A", "value": "0"}],
+        [{"$patch": "replace"}, {"name": "B", "value": "1"}],
+        [{"name": "B", "value": "1"}],
+    ),
+    "one is replaced": (
+        "containers",
+        [{"name": "a", "x": {"y": 1}}],
+        [{"name": "a", "x": {"$patch": "replace", "z": 1}}],
+        [{"name": "a", "x": {"z": 1}}],
+    ),
+    "a list without keys": ("tolerations", [{"key": "a"}], [{"key": "b"}], [{"key": "b"}]),
+}
+
+
+@pytest.mark.parametrize("field, base, patch, merged", LISTS.values(), ids=LISTS)
+def test_merge_of_lists(field: str, base: Any, patch: Any, merged: Any) -> None:
+    """Elements are told apart by Kubernetes' own keys; none of a patch is lost."""
+    before = copy.deepcopy((base, patch))
+    assert k8r.merge({field: base}, {field: patch}) == {field: merged}
+    assert (base, patch) == before
+    assert k8r.merge({field: base}, {field: None}) == {}
+
+
+@pytest.mark.parametrize(
+    "patch, word",
+    [
+        ({"$setElementOrder/env": []}, "$setElementOrder/env"),
+        ({"$retainKeys": ["a"]}, "$retainKeys"),
+        ({"$deleteFromPrimitiveList/finalizers": ["a"]}, "$deleteFromPrimitiveList/finalizers"),
+        ({"$patch": "remove"}, "$patch"),
+        ({"volumeMounts": [{"name": "a"}]}, "mountPath"),
+        ({"containers": ["a"]}, "name"),
+    ],
+)
+def test_patches_that_are_refused(patch: Any, word: str) -> None:
+    """What would be understood otherwise than it is meant is named."""
+    with pytest.raises(k8r.UsageError) as caught:
+        k8r.merge({}, {"spec": patch})
+    assert word in caught.value.message
 
 
 def test_patch_of_a_pod() -> None:
