@@ -5769,7 +5769,7 @@ class LocalProcess:
         with self._lock:
             self._stopped = True
             if self._process:
-                signal_session(self._process.pid, signum, f"{MARK}={self._folder}".encode())
+                signal_session(self._process.pid, signum, os.fsencode(f"{MARK}={self._folder}"))
 
 
 MARK = "K8R_LOCAL"

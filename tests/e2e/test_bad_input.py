@@ -62,6 +62,7 @@ def check(ended: Result, code: int, *words: str) -> None:
         (("./good", "echo", "hello"), ("echo", "-- ")),
         (("./good", "-d", "-f", *COMMAND), ("detach", "follow")),
         (("./good", "-d", "--rm-secrets", *COMMAND), ("detach", "rm-secrets")),
+        (("./good", "--num", "100001", *COMMAND), ("--num", "100000")),
         (("lgos", "name"), ("lgos", "logs")),
         (("ls", *COMMAND), ("ls",)),
         (("logs",), ("NAME",)),

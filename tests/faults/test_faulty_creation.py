@@ -31,6 +31,11 @@ FAULTS: Dict[str, List[Any]] = {
 }
 
 
+def sent(cluster: FakeCluster) -> List[Dict[str, Any]]:
+    """The metadata of the ConfigMaps that were to be made; they go after a success."""
+    return [request.body["metadata"] for request in cluster.matching("POST", "/configmaps$")]
+
+
 @pytest.mark.case(11)
 @pytest.mark.parametrize("step", list(STEPS))
 @pytest.mark.parametrize("name", list(FAULTS))
@@ -44,9 +49,9 @@ def test_a_step_goes_wrong(
     assert (result.code, result.out) == (0, b"line 1\nline 2\nline 3\n"), result.err
     assert "k8r: work runs" in result.err
     assert [item["metadata"]["name"] for item in cluster.objects("jobs")] == ["work"]
-    owners = [item["metadata"]["ownerReferences"] for item in cluster.objects("configmaps")]
     uid = job(cluster)["metadata"]["uid"]
-    assert [[owner["uid"] for owner in own] for own in owners] == [[uid]] * 3
+    assert {owner["uid"] for part in sent(cluster) for owner in part["ownerReferences"]} == {uid}
+    assert len({part["name"] for part in sent(cluster)}) == 3
 
 
 def test_case_12_every_answer_is_lost(k8r: Cli, cluster: FakeCluster, large_project: Path) -> None:
@@ -55,7 +60,7 @@ def test_case_12_every_answer_is_lost(k8r: Cli, cluster: FakeCluster, large_proj
     cluster.fault(UPLOAD, Reset(applied=True), times=3)
     result = k8r("./", "--", "true")
     assert result.code == 0, result.err
-    assert len(cluster.objects("jobs")) == 1 and len(cluster.objects("configmaps")) == 3
+    assert len(cluster.objects("jobs")) == 1 and len({part["name"] for part in sent(cluster)}) == 3
 
 
 def test_case_12_the_answer_does_not_come_in_time(k8r: Cli, cluster: FakeCluster) -> None:
@@ -95,7 +100,7 @@ def test_a_step_is_refused(k8r: Cli, cluster: FakeCluster, large_project: Path, 
     result = k8r("./", "--", "true")
     assert result.code == 125 and "spec is not to my taste" in result.err
     assert gone(cluster), left(cluster)
-    assert cluster.count("POST", "/jobs$") == 1
+    assert cluster.count("POST", "/jobs$", dryRun=None) == 1
 
 
 def test_a_conflict_at_resuming_leaves_nothing_behind(
@@ -116,14 +121,37 @@ def test_the_server_goes_down_during_the_upload(
     cluster.fault(UPLOAD, Down(2), nth=2)
     result = k8r("./", "--", "true")
     assert result.code == 0, result.err
-    assert len(cluster.objects("jobs")) == 1 and len(cluster.objects("configmaps")) == 3
+    assert len(cluster.objects("jobs")) == 1 and len({part["name"] for part in sent(cluster)}) == 3
+
+
+def test_many_taken_names(k8r: Cli, cluster: FakeCluster, project: Path) -> None:
+    """After the first few, those that are taken are asked for at once."""
+    for number in range(60):
+        cluster.create("jobs", foreign_job("work" if not number else f"work-{number}"))
+    before = len(cluster.requests)
+    ended = k8r("./", "-d", "--", "true")
+    assert (ended.code, ended.text) == (0, "work-60\n"), ended.err
+    assert len(cluster.requests) - before < 20
+
+
+@pytest.mark.parametrize("where", ["job", "pods"])
+def test_labels_that_a_policy_changes(k8r: Cli, cluster: FakeCluster, where: str) -> None:
+    """What is found by its labels would be lost; that is said, with what removes it."""
+    made = {"apiVersion": "batch/v1", "kind": "Job", **foreign_job("alpine")}
+    changed = made if where == "job" else made["spec"]["template"]
+    changed["metadata"] = {**changed["metadata"], "labels": {"created-by": "policy"}}
+    made["metadata"]["uid"] = "a-uid"
+    cluster.fault(CREATE, Respond(201, body=made))
+    ended = k8r("alpine", "-d", "--", "true")
+    assert ended.code == 0
+    assert "changed the labels of alpine" in ended.err and "kubectl delete job alpine" in ended.err
 
 
 def test_taken_names(k8r: Cli, cluster: FakeCluster, project: Path) -> None:
     """-1, -2: decided by the create call's 409, never by looking first."""
     names = [k8r("./", "-d", "--", "true").text.strip() for _ in range(3)]
     assert names == ["work", "work-1", "work-2"]
-    assert cluster.count("POST", "/jobs$") == 1 + 2 + 3
+    assert cluster.count("POST", "/jobs$", dryRun=None) == 1 + 2 + 3
     assert len(cluster.objects("configmaps")) == 3
     before_create = [
         request

@@ -264,7 +264,9 @@ def test_much_output_in_little_memory(local: Cli) -> None:
     assert local.finish(process).out.count(b"\0") > 99_900_000
 
 
-@pytest.mark.parametrize("what", ["sleep 1000", "yes", "timeout 1000 sleep 1000"])
+@pytest.mark.parametrize(
+    "what", ["sleep 1000", "yes", "timeout 1000 sleep 1000", "setsid sleep 1000"]
+)
 def test_what_a_command_leaves_behind_ends_with_it(local: Cli, outside: Path, what: str) -> None:
     """As the processes of a container do."""
     ended = sh(local, f'{what} & echo $! > "$OUTSIDE/pid"; echo said')
@@ -273,11 +275,11 @@ def test_what_a_command_leaves_behind_ends_with_it(local: Cli, outside: Path, wh
 
 
 def test_a_daemon_does_not_hold_it_up(local: Cli, outside: Path) -> None:
-    """One that has left the session keeps the pipe open, which is not waited for."""
+    """One that has left the session ends with the run, though it keeps the pipe open."""
     ended = sh(local, "setsid sh -c 'echo $$ > \"$OUTSIDE/pid\"; exec sleep 1000' & "
                'until [ -s "$OUTSIDE/pid" ]; do sleep 0.1; done; echo said')  # fmt: skip
-    os.kill(int((outside / "pid").read_text()), signal.SIGKILL)
     assert (ended.code, ended.out) == (0, b"said\n")
+    gone(outside)
 
 
 # Several
@@ -290,6 +292,15 @@ def test_several(local: Cli) -> None:
     assert by_index(ended.out) == {i: b"%d of 4\nfile.txt\n" % i for i in range(4)}
     assert ended.code == 2
     assert "work: 2 of 4 succeeded; index 2: exit code 2; index 3: exit code 3" in last(ended)
+
+
+def test_more_than_files_may_be_open(local: Cli) -> None:
+    """A shell allows 1,024 by default, here fewer; those that do not fit take their turn."""
+    few = ("sh", "-c", 'ulimit -n 80; exec "$@"', "sh")
+    process = local.start("./", "--local", "--num", "100", "--", "echo", "said", prefix=few)
+    ended = local.finish(process)
+    assert ended.code == 0, ended.err
+    assert by_index(ended.out) == {index: b"said\n" for index in range(100)}
 
 
 @pytest.mark.parametrize("options, most", [((), 6), (("--parallel", "2"), 2)])

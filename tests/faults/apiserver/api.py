@@ -250,6 +250,8 @@ class Api:
             details = {"name": name, "group": resource.group, "kind": resource.plural}
             message = f'{resource.qualified} "{name}" already exists'
             raise ApiError(409, message, "AlreadyExists", details)
+        if request.query.get("dryRun") == "All":
+            return Answer(201, obj)
         return Answer(201, self.store_new(resource, route.namespace, obj, name))
 
     def _body(self, request: Request) -> Any:
