@@ -35,6 +35,7 @@ import gc
 import io
 import itertools
 import json
+import math
 import os
 import posixpath
 import queue
@@ -339,13 +340,15 @@ class FollowOptions(NamedTuple):
     """What a run that is followed is given: seconds for a trouble to pass that waiting may
     not mend, seconds for the whole, and what is removed after its end.
 
-    ``secrets`` is the name of the runs whose secrets are removed, "" for none.
+    ``secrets`` is the name of the runs whose secrets are removed, "" for none; ``owned``
+    tells `run` from those that only read: it may end what it has made.
     """
 
-    grace: int = DEFAULT_GRACE
+    grace: float = math.inf
     timeout: Optional[int] = None
     remove: bool = False
     secrets: str = ""
+    owned: bool = False
 
 
 class RunOptions(NamedTuple):
@@ -456,11 +459,15 @@ class Workload(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """How a pod ended: its exit code and, where there is one, the reason."""
+    """How a pod ended: its exit code and, where there is one, the reason.
+
+    ``disrupted`` if something else ended it, and the Job may put another in its place.
+    """
 
     code: int
     reason: str = ""
     container: str = CONTAINER_NAME
+    disrupted: bool = False
 
     def __str__(self) -> str:
         where = "" if self.container == CONTAINER_NAME else f"init container {self.container}: "
@@ -1883,20 +1890,100 @@ def has_logs(pod: Object) -> bool:
     return restarted or has_started(pod)
 
 
+def list_beside(pod: Object) -> List[Object]:
+    """The statuses of containers of others that a pod cannot end without."""
+    every = (pod.get("status") or {}).get("containerStatuses") or []
+    return [status for status in every if status["name"] != CONTAINER_NAME]
+
+
+def list_bystanders(pod: Object) -> List[Object]:
+    """The statuses of containers that others have added, and that do not decide how a pod
+    ends: native sidecars, and whatever runs beside the command.
+    """
+    natives = {item["name"] for item in pod["spec"].get("initContainers") or []}
+    natives -= set(list_init_names(pod))
+    inits = (pod.get("status") or {}).get("initContainerStatuses") or []
+    return [item for item in inits if item["name"] in natives] + list_beside(pod)
+
+
 def judge_pod(pod: Object) -> Optional[Outcome]:
-    """How a pod ended; None while it has not, or if it will be tried again here."""
-    status = pod.get("status") or {}
-    failed, reason = status.get("phase") == "Failed", str(status.get("reason") or "")
+    """How a pod ended; None while it has not, or if it will be tried again here.
+
+    The command decides, and the init containers that end before it begins.
+    """
+    failed, bystanders = (pod.get("status") or {}).get("phase") == "Failed", list_bystanders(pod)
     if pod["spec"].get("restartPolicy") != "Never" and not failed:
         return None
     for container in list_container_statuses(pod):
+        if container in bystanders:
+            continue
         ended = get_state(container, "terminated")
         if not ended:
             break
-        code = int(ended.get("exitCode", 0))
-        if code or container["name"] == CONTAINER_NAME:
-            return Outcome(code, explain_end(ended, reason), container["name"])
-    return Outcome(ExitCode.FAILED, reason or "the pod failed") if failed else None
+        code, name = int(ended.get("exitCode", 0)), container["name"]
+        disruption, counts = explain_disruption(pod, ended)
+        if code:
+            return Outcome(code, explain_end(ended, disruption), name, not counts)
+        if name == CONTAINER_NAME:
+            reason = disruption and f"{disruption}; its command ended with 0"
+            return Outcome(ExitCode.FAILED if reason else 0, reason, name, not counts)
+    disruption, counts = explain_disruption(pod, {})
+    reason = disruption or "the pod failed"
+    return Outcome(ExitCode.FAILED, reason, disrupted=not counts) if failed else None
+
+
+DISRUPTIONS = {
+    "EvictionByEvictionAPI": "it was evicted, as from a node that is drained",
+    "PreemptionByScheduler": "it had to make room for a pod of higher priority",
+    "DeletionByTaintManager": "its node does not tolerate it any more",
+    "TerminationByKubelet": "its node ended it",
+    "DeletionByPodGC": "its node is gone",
+}
+"""The reasons of a pod's condition DisruptionTarget."""
+
+
+def explain_disruption(pod: Object, ended: Object) -> Tuple[str, bool]:
+    """What ended a pod before that end of a container, "" if nothing did, and whether the
+    Job counts the end in any case: a pod that was to end it may replace.
+    """
+    status, metadata = pod.get("status") or {}, pod["metadata"]
+    reason, found = str(status.get("reason") or ""), find_condition(pod, "DisruptionTarget")
+    begun = parse_timestamp(found.get("lastTransitionTime") or "")
+    if not begun and metadata.get("deletionTimestamp"):
+        grace = int(metadata.get("deletionGracePeriodSeconds") or 0)
+        begun = parse_timestamp(metadata["deletionTimestamp"]) - grace
+    if begun:
+        finished = parse_timestamp(ended.get("finishedAt") or "")
+        if finished and finished < begun:
+            return "", True
+        kind = reason or found.get("reason") or "deleted"
+        words = DISRUPTIONS.get(found.get("reason", ""), found.get("message", "somebody did it"))
+        return f"{kind}: {words}", False
+    beside = (get_state(item, "terminated").get("exitCode") for item in list_bystanders(pod))
+    if status.get("phase") == "Failed" and not ended.get("exitCode") and not any(beside):
+        return reason or "the pod failed", True
+    return reason, True
+
+
+def list_failures(pod: Object) -> List[Tuple[str, Outcome]]:
+    """The containers of others that have failed. Native sidecars are told to end after the
+    command; how they end then is not a failure.
+    """
+    found: List[Tuple[str, Outcome]] = []
+    beside, over = list_beside(pod), "terminated" in get_main_state(pod)
+    for status in list_bystanders(pod) if not pod["metadata"].get("deletionTimestamp") else []:
+        told = over and status not in beside
+        ended = {} if told else get_state(status, "terminated")
+        code = (ended or get_state(status, "terminated", "lastState")).get("exitCode")
+        found += [(status["name"], Outcome(int(code)))] if code else []
+    return found
+
+
+def list_keepers(pod: Object) -> List[str]:
+    """The containers of others that keep a pod from ending, unless it is being deleted."""
+    deleted = pod["metadata"].get("deletionTimestamp")
+    beside = [] if deleted else list_beside(pod)
+    return [item["name"] for item in beside if not get_state(item, "terminated")]
 
 
 def explain_end(ended: Object, pod_reason: str) -> str:
@@ -2010,8 +2097,8 @@ def decide_indexes(pods: Iterable[Object], retry: int, final: bool) -> Dict[int,
         outcome, index = judge_pod(pod), get_pod_index(pod)
         if outcome is None or (index in decided and decided[index].code == 0):
             continue
-        if outcome.code and pod["metadata"].get("deletionTimestamp") and not final:
-            continue  # somebody has ended it: whether it counts is the Job's to say
+        if outcome.disrupted and not final:
+            continue  # whether it counts is the Job's to say
         failures[index] = failures.get(index, 0) + (outcome.code != 0)
         if outcome.code == 0 or failures[index] > retry or final:
             decided[index] = outcome
@@ -2043,13 +2130,17 @@ def judge_job(job: Object, pods: Sequence[Object]) -> Optional[Verdict]:
     failure = find_failure(job)
     reason = str(failure.get("reason") or "")
     decided = decide_indexes(pods, retry, bool(failure))
-    if reason == "DeadlineExceeded":
+    succeeded = len(decided) == count and not any(outcome.code for outcome in decided.values())
+    if reason == "DeadlineExceeded" and not succeeded:
         return make_timeout_verdict(name, spec.get("activeDeadlineSeconds"))
     # After FailureTarget alone the pods' own words may still be on their way.
     if len(decided) == count or failure.get("type") == "Failed":
         return summarize(name, count, decided, reason)
     if find_condition(job, "Complete"):
-        return Verdict(ExitCode.OK, f"{name} succeeded")
+        # For the Job, a command that was told to end and ended with 0 has succeeded.
+        taken = [pod for pod in pods if (pod.get("status") or {}).get("phase") == "Succeeded"]
+        believed = dict.fromkeys(range(count), Outcome(0))
+        return summarize(name, count, {**believed, **decide_indexes(taken, retry, True)}, "")
     return None
 
 
@@ -2094,11 +2185,8 @@ kuberuntime) that time alone does not mend, and what to say of each."""
 
 
 def is_idle(pod: Object) -> bool:
-    """Whether a pod has yet to show that it runs; one that crashes does not."""
-    if judge_pod(pod):
-        return False
-    restarted = any(int(status.get("restartCount") or 0) for status in list_container_statuses(pod))
-    return restarted or not has_started(pod)
+    """Whether a pod has yet to begin, or waits to begin again."""
+    return not judge_pod(pod) and "running" not in get_main_state(pod)
 
 
 def is_under_way(root: Object) -> bool:
@@ -2171,13 +2259,13 @@ def get_event_time(event: Object) -> str:
 def explain_container(pod: Object, status: Object) -> Optional[Wait]:
     """What keeps a container from running, if it is the container itself."""
     name, own = status["name"], status["name"] == CONTAINER_NAME
+    running, waiting = get_state(status, "running"), get_state(status, "waiting")
     ended = get_state(status, "terminated", "lastState")
-    if ended:
+    if ended and not running:
         what = "its command" if own else f"init container {name}"
         return Wait(explain_restarts(ended, what), True)
-    if "running" in (status.get("state") or {}) and name in list_init_names(pod):
+    if running and name in list_init_names(pod):
         return Wait(f"init container {name} runs", False)
-    waiting = get_state(status, "waiting")
     reason = waiting.get("reason", "")
     if reason not in FATAL_REASONS:
         return None
@@ -5242,6 +5330,8 @@ WAIT_EXPLAINED_AFTER = 2.0
 """Seconds without a pod that starts after which the reason is looked for."""
 EXPLAIN_EVERY = 3.0
 """Seconds between two looks for it, which cost a request each."""
+KEPT_FOR = 5.0
+"""Seconds that containers of others may go on after a command, unless the next one waits."""
 JOIN_TIMEOUT = 2.0
 """Seconds to wait for threads whose requests the server does not answer."""
 
@@ -5365,6 +5455,10 @@ class Tails:
                 break  # the others are younger
             tail.pause()
 
+    def has_log_of(self, uid: str) -> bool:
+        """Whether a log of that pod is yet to be read."""
+        return any(key.uid == uid for key in [*self.open, *self._waiting])
+
     def has_complete(self) -> bool:
         """Whether a log is left to which nothing will be added: it is read to its end."""
         return any(map(self._is_complete, [*self.open.values(), *self._waiting.values()]))
@@ -5413,15 +5507,15 @@ class Run:
         self._verdict: Optional[Verdict] = None
         self._decided_at = 0.0
 
-    def follow(self, grace: float, timeout: Optional[float]) -> Verdict:
-        """Follow to the end. ``grace`` is how many seconds a trouble that cannot get
-        better may last, ``timeout`` how many it may take from the Job's start.
+    def follow(self, options: FollowOptions, timeout: Optional[float]) -> Verdict:
+        """Follow to the end. ``timeout`` is how many seconds it may take from the Job's start.
 
         Raises TimedOut, and K8rError when the cluster stays out of reach.
         """
         subject, started = self._subject, self._clock()
         start_time, running_since = "", started
-        startup = StartupWatch(self._core, self._console, self._clock, grace)
+        startup = StartupWatch(self._core, self._console, self._clock, options.grace)
+        bystanders = Bystanders(subject, self._core, self._console, options)
         name = {"fieldSelector": f"metadata.name={subject.name}"}
         watchers = [
             Reflector(self._messages, subject.group, subject.resource, name),
@@ -5439,8 +5533,11 @@ class Run:
                 if self._verdict is None:
                     self._check(running_since + timeout if timeout else None)
                     startup.check(self._root, self._pods)
+                bystanders.check(self._pods, self._tails, self._clock(), bool(self._verdict))
                 self._show(startup.reason, started)
             assert self._verdict is not None
+            if self._verdict.code == ExitCode.OK:
+                bystanders.conclude(self._root, self._pods.values())
             return self._verdict
         finally:
             self._stop([*watchers, *self._tails.open.values()])
@@ -5509,6 +5606,10 @@ class Run:
         uid, note = pod["metadata"]["uid"], get_clone_note(pod)
         if note and not any(map(get_clone_note, self._pods.values())):
             self._console.warn(note.strip())
+        before = self._pods.get(uid, pod)["metadata"]
+        if before.get("deletionTimestamp"):  # at its end the kubelet deletes it a second time
+            keys = ("deletionTimestamp", "deletionGracePeriodSeconds")
+            pod["metadata"].update({key: before.get(key) for key in keys})
         self._pods[uid] = pod
         if judge_pod(pod):
             self._ended.add(uid)
@@ -5605,6 +5706,63 @@ def print_logs(core: ApiGroup, console: Console, subject: Subject, logs: LogQuer
     printer = LogPrinter(console, subject.prefixed)
     for pod in sorted(wanted, key=get_pod_index):
         print_log(core, pod, subject.label(pod), logs, printer)
+
+
+class Bystanders:
+    """Tells of containers that k8r has not added where they fail or outlast the command. An
+    owned run has all of its attempts in spite of them, and no more than these.
+    """
+
+    def __init__(
+        self, subject: Subject, core: ApiGroup, console: Console, options: FollowOptions
+    ) -> None:
+        self._subject, self._options = subject, options
+        self._core, self._console = core, console
+        self._said: Set[str] = set()
+        self._kept_since: Dict[str, float] = {}
+
+    def check(self, pods: Mapping[str, Object], tails: Tails, now: float, over: bool) -> None:
+        """Look at the pods of a run, which is ``over`` or goes on."""
+        crowded = [(pod, judge_pod(pod)) for pod in pods.values() if list_bystanders(pod)]
+        done = {get_pod_index(pod) for pod, outcome in crowded if outcome and not outcome.code}
+        for pod, outcome in crowded:
+            for name, end in list_failures(pod):
+                self._say(f"the container {name}, which k8r has not added, failed: {end}")
+            uid = pod["metadata"]["uid"]
+            if not outcome and get_pod_index(pod) in done:
+                self._end(pod)  # the failure of a bystander had a success tried again
+            elif outcome and list_keepers(pod):
+                if over or now - self._kept_since.setdefault(uid, now) >= KEPT_FOR:
+                    self._tell_keeper(list_keepers(pod)[0], outcome.code)
+                    if outcome.code and not over and not tails.has_log_of(uid):
+                        self._end(pod)  # the next attempt waits for that
+
+    def conclude(self, root: Object, pods: Iterable[Object]) -> None:
+        """After a success, let no failure of a bystander have it tried again."""
+        if self._options.owned and any(map(list_beside, pods)) and not find_end(root):
+            spec = {"backoffLimit": int((root.get("status") or {}).get("failed") or 0)}
+            with contextlib.suppress(K8rError):
+                self._subject.group.patch("jobs", self._subject.name, {"spec": spec})
+
+    def _tell_keeper(self, name: str, code: int) -> None:
+        if not self._options.remove:
+            self._say(
+                f"the command has ended with {code}; the container {name}, which k8r has not "
+                f"added, keeps the pod running; k8r rm {self._subject.name} removes it"
+            )
+
+    def _end(self, pod: Object) -> None:
+        uid = pod["metadata"]["uid"]
+        if self._options.owned and uid not in self._said:
+            self._said.add(uid)
+            with contextlib.suppress(K8rError):
+                wanted = {"preconditions": {"uid": uid}}
+                self._core.delete("pods", pod["metadata"]["name"], wanted)
+
+    def _say(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            self._console.warn(text)
 
 
 class StartupWatch:
@@ -6500,7 +6658,7 @@ class K8sRun:
             raise NoKubeconfig(error.message, f"{error.hint}; {NO_CLUSTER_HINT}") from error
         name = root["metadata"]["name"]
         secrets = (options.secret_job or get_base_name(root)) if options.remove_secrets else ""
-        follow = FollowOptions(options.grace, options.limit, options.remove, secrets)
+        follow = FollowOptions(options.grace, options.limit, options.remove, secrets, True)
         if options.as_deployment:
             return self._follow_deployment(root, options.port, options.detach, follow)
         if options.detach:
@@ -6809,7 +6967,7 @@ class K8sRun:
         timeout = options.timeout + DEADLINE_SLACK if options.timeout else None
         run = Run(subject, self.core_v1, self.console, self.env.clock, logs)
         try:
-            ended = run.follow(options.grace, timeout)
+            ended = run.follow(options, timeout)
         except (CannotStart, TimedOut):
             raise
         except (KeyboardInterrupt, Interrupted, BrokenPipeError, K8rError) as error:

@@ -84,9 +84,9 @@ def pod(
 
 
 def leaving(state: Dict[str, Any]) -> Dict[str, Any]:
-    """A pod that somebody has deleted."""
+    """A pod that somebody deleted a second before its containers ended."""
     made = pod(state)
-    made["metadata"]["deletionTimestamp"] = "2026-01-01T10:00:31Z"
+    made["metadata"].update(deletionTimestamp="2026-01-01T10:00:31Z", deletionGracePeriodSeconds=30)
     return made
 
 
@@ -246,7 +246,9 @@ def test_pod_without_status() -> None:
         # A pod that was deleted may be replaced without a retry being counted.
         ([leaving(terminated(143))], 0, False, {}),
         ([leaving(terminated(143))], 0, True, {0: 143}),
-        ([leaving(terminated(0))], 0, False, {0: 0}),
+        ([leaving(terminated(0))], 0, False, {}),
+        ([leaving(terminated(0))], 0, True, {0: 125}),
+        ([leaving(terminated(0)), pod(terminated(3), second=1)], 0, True, {0: 3}),
         ([leaving(terminated(143)), pod(terminated(0), second=1)], 0, False, {0: 0}),
     ],
 )
@@ -545,15 +547,15 @@ def crashing() -> Dict[str, Any]:
 
 
 def test_crashing_pod() -> None:
-    """It is explained by the exit code, in the short time that it runs, too."""
+    """It is explained by the exit code while it waits; once it runs nothing is hopeless."""
     made = crashing()
     assert k8r.is_idle(made) and k8r.has_logs(made)
     found = k8r.explain_pod(made, [])
     assert found and found.fatal and "again and again" in found.text
+    assert found.text == "its command ends again and again: exit code 3 (Error)"
     made["status"]["containerStatuses"][0]["state"] = RUNNING
-    assert k8r.is_idle(made)
-    again = k8r.explain_pod(made, [])
-    assert again == ("its command ends again and again: exit code 3 (Error)", True)
+    assert not k8r.is_idle(made)
+    assert k8r.explain_pod(made, []) is None
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ class Collector:
         if "deletionTimestamp" in pod["metadata"]:
             return pod
         self.cluster.scheduler.spawn(self.cluster.kubelet.terminate(uid))
-        return self._mark(key, deletionGracePeriodSeconds=30)
+        return self._mark(key, deletionTimestamp=now(30), deletionGracePeriodSeconds=30)
 
     def _mark(self, key: Key, **more: Any) -> Obj:
         stamp = {"deletionTimestamp": now(), **more}

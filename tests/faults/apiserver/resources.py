@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 Obj = Dict[str, Any]
@@ -53,9 +53,10 @@ NOBODY = -1  # the index of a pod whose Job is not Indexed
 FOREVER = 1e8
 
 
-def now() -> str:
-    """The present moment as Kubernetes writes it, in whole seconds."""
-    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+def now(later: float = 0.0) -> str:
+    """The present moment, or one some seconds later, as Kubernetes writes it, in whole seconds."""
+    moment = datetime.now(timezone.utc) + timedelta(seconds=later)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def nano_stamp(stamp: int) -> str:
