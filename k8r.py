@@ -35,7 +35,6 @@ import gc
 import io
 import itertools
 import json
-import math
 import os
 import posixpath
 import queue
@@ -344,7 +343,7 @@ class FollowOptions(NamedTuple):
     tells `run` from those that only read: it may end what it has made.
     """
 
-    grace: float = math.inf
+    grace: float = float("inf")
     timeout: Optional[int] = None
     remove: bool = False
     secrets: str = ""
@@ -476,10 +475,14 @@ class Outcome(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """How a run ended: the exit code of k8r, and a sentence for the user."""
+    """How a run ended: the exit code of k8r, a sentence for the user, what `ls` says of it, and
+    how many seconds it took, if the cluster's objects tell.
+    """
 
     code: int
     text: str
+    status: str = ""
+    seconds: Optional[float] = None
 
 
 class Wait(NamedTuple):
@@ -1480,6 +1483,11 @@ def build_local_clone_variables(clone: Clone, user: str, password: str) -> Dict[
     return {**build_clone_variables(clone), **build_git_settings(settings), **login}
 
 
+def build_resources(work: Workload) -> Object:
+    """What a container asks of a node; a quota counts the one that clones, too."""
+    return prune({key: dict(amounts) for key, amounts in work.resources._asdict().items()})
+
+
 def build_clone_container(work: Workload, clone: Clone) -> Object:
     """The init container that clones a repository."""
     settings = {**SAFE_DIRECTORY, "core.hooksPath": "/dev/null", "credential.useHttpPath": "false"}
@@ -1496,6 +1504,7 @@ def build_clone_container(work: Workload, clone: Clone) -> Object:
             "image": clone.options.image,
             "command": ["sh", "-c", escape_references(build_clone_script())],
             "env": list_variables(variables),
+            "resources": build_resources(work),
             "volumeMounts": places,
             "securityContext": HARDENED if work.restricted else None,
         }
@@ -1526,7 +1535,6 @@ HARDENED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}
 def build_container(work: Workload) -> Object:
     """The container that runs the user's command."""
     command, args = build_command_line(work)
-    resources = {key: dict(amounts) for key, amounts in work.resources._asdict().items()}
     return prune(
         {
             "name": CONTAINER_NAME,
@@ -1537,7 +1545,7 @@ def build_container(work: Workload) -> Object:
             "env": build_environment(work)
             + (list_variables(build_git_settings(SAFE_DIRECTORY)) if work.clone else []),
             "ports": [{"containerPort": work.port}] if work.port else None,
-            "resources": prune(resources),
+            "resources": build_resources(work),
             "volumeMounts": build_mounts(work),
             "securityContext": HARDENED if work.restricted else None,
         }
@@ -1856,7 +1864,7 @@ def get_pod_suffix(pod: Object) -> str:
 def get_age_key(pod: Object) -> Tuple[str, int, str]:
     """A key that sorts pods by creation, attempts of one index in their order."""
     metadata = pod["metadata"]
-    return metadata.get("creationTimestamp") or "", get_pod_index(pod), metadata["name"]
+    return get_creation(pod), get_pod_index(pod), metadata["name"]
 
 
 def list_container_statuses(pod: Object) -> List[Object]:
@@ -1911,25 +1919,39 @@ def judge_pod(pod: Object) -> Optional[Outcome]:
 
     The command decides, and the init containers that end before it begins.
     """
-    failed, bystanders = (pod.get("status") or {}).get("phase") == "Failed", list_bystanders(pod)
+    failed = (pod.get("status") or {}).get("phase") == "Failed"
     if pod["spec"].get("restartPolicy") != "Never" and not failed:
         return None
+    bystanders = list_bystanders(pod)
     for container in list_container_statuses(pod):
+        ended = get_state(container, "terminated")
         if container in bystanders:
             continue
-        ended = get_state(container, "terminated")
         if not ended:
             break
-        code, name = int(ended.get("exitCode", 0)), container["name"]
-        disruption, counts = explain_disruption(pod, ended)
-        if code:
-            return Outcome(code, explain_end(ended, disruption), name, not counts)
-        if name == CONTAINER_NAME:
-            reason = disruption and f"{disruption}; its command ended with 0"
-            return Outcome(ExitCode.FAILED if reason else 0, reason, name, not counts)
-    disruption, counts = explain_disruption(pod, {})
-    reason = disruption or "the pod failed"
-    return Outcome(ExitCode.FAILED, reason, disrupted=not counts) if failed else None
+        if ended.get("exitCode") or container["name"] == CONTAINER_NAME:
+            return judge_end(pod, container["name"], ended)
+    return judge_end(pod, CONTAINER_NAME, {}) if failed else None
+
+
+def judge_end(pod: Object, name: str, ended: Object) -> Outcome:
+    """How a pod ended whose deciding container came to that end, or {} if to none."""
+    begun, finished = find_disruption(pod), parse_timestamp(ended.get("finishedAt") or "")
+    disrupted = bool(begun) and not 0 < finished < begun
+    reason = explain_disruption(pod) if disrupted else "" if begun else explain_phase(pod, ended)
+    code = int(ended.get("exitCode", 0))
+    if code:
+        return Outcome(code, explain_end(ended, reason), name, disrupted)
+    said = f"{reason}; its command ended with 0" if reason and ended else reason
+    return Outcome(ExitCode.FAILED if reason else 0, said, name, disrupted)
+
+
+def explain_phase(pod: Object, ended: Object) -> str:
+    """Why a pod has failed, beside that end of its command and the ends of bystanders."""
+    status = pod.get("status") or {}
+    codes = [get_state(item, "terminated").get("exitCode") for item in list_beside(pod)]
+    enough = ended.get("exitCode") or (ended and any(codes)) or status.get("phase") != "Failed"
+    return str(status.get("reason") or ("" if enough else "the pod failed"))
 
 
 DISRUPTIONS = {
@@ -1942,27 +1964,20 @@ DISRUPTIONS = {
 """The reasons of a pod's condition DisruptionTarget."""
 
 
-def explain_disruption(pod: Object, ended: Object) -> Tuple[str, bool]:
-    """What ended a pod before that end of a container, "" if nothing did, and whether the
-    Job counts the end in any case: a pod that was to end it may replace.
-    """
-    status, metadata = pod.get("status") or {}, pod["metadata"]
-    reason, found = str(status.get("reason") or ""), find_condition(pod, "DisruptionTarget")
-    begun = parse_timestamp(found.get("lastTransitionTime") or "")
-    if not begun and metadata.get("deletionTimestamp"):
-        grace = int(metadata.get("deletionGracePeriodSeconds") or 0)
-        begun = parse_timestamp(metadata["deletionTimestamp"]) - grace
-    if begun:
-        finished = parse_timestamp(ended.get("finishedAt") or "")
-        if finished and finished < begun:
-            return "", True
-        kind = reason or found.get("reason") or "deleted"
-        words = DISRUPTIONS.get(found.get("reason", ""), found.get("message", "somebody did it"))
-        return f"{kind}: {words}", False
-    beside = (get_state(item, "terminated").get("exitCode") for item in list_bystanders(pod))
-    if status.get("phase") == "Failed" and not ended.get("exitCode") and not any(beside):
-        return reason or "the pod failed", True
-    return reason, True
+def find_disruption(pod: Object) -> float:
+    """When something else began to end a pod, in seconds since the epoch; 0 if nothing did."""
+    metadata, found = pod["metadata"], find_condition(pod, "DisruptionTarget")
+    asked = parse_timestamp(metadata.get("deletionTimestamp") or "")
+    asked -= int(metadata.get("deletionGracePeriodSeconds") or 0) if asked else 0
+    return parse_timestamp(found.get("lastTransitionTime") or "") or asked
+
+
+def explain_disruption(pod: Object) -> str:
+    """What ended a pod, and why."""
+    found = find_condition(pod, "DisruptionTarget")
+    reason = str(found.get("reason") or "deleted")
+    words = DISRUPTIONS.get(reason, found.get("message") or "somebody did it")
+    return f"{pod['status'].get('reason') or reason}: {words}"
 
 
 def list_failures(pod: Object) -> List[Tuple[str, Outcome]]:
@@ -2052,6 +2067,11 @@ def find_end(job: Object) -> str:
     return next(ends, "")
 
 
+def get_creation(item: Object) -> str:
+    """When an object was created, in a form that sorts."""
+    return str(item["metadata"].get("creationTimestamp") or "")
+
+
 def is_finished(job: Object) -> bool:
     """Whether a Job has ended; only these two conditions say so."""
     return bool(find_condition(job, "Complete") or find_condition(job, "Failed"))
@@ -2126,16 +2146,15 @@ def judge_job(job: Object, pods: Sequence[Object]) -> Optional[Verdict]:
     name = job["metadata"]["name"]
     spec = job["spec"]
     count = int(spec.get("completions") or 1)
-    retry = int(spec.get("backoffLimitPerIndex", spec.get("backoffLimit", 6)))
-    failure = find_failure(job)
+    retry, failure = get_retries(job), find_failure(job)
     reason = str(failure.get("reason") or "")
     decided = decide_indexes(pods, retry, bool(failure))
-    succeeded = len(decided) == count and not any(outcome.code for outcome in decided.values())
-    if reason == "DeadlineExceeded" and not succeeded:
+    verdict = summarize(name, count, decided, reason)
+    if reason == "DeadlineExceeded" and verdict.code:
         return make_timeout_verdict(name, spec.get("activeDeadlineSeconds"))
     # After FailureTarget alone the pods' own words may still be on their way.
     if len(decided) == count or failure.get("type") == "Failed":
-        return summarize(name, count, decided, reason)
+        return verdict
     if find_condition(job, "Complete"):
         # For the Job, a command that was told to end and ended with 0 has succeeded.
         taken = [pod for pod in pods if (pod.get("status") or {}).get("phase") == "Succeeded"]
@@ -2144,10 +2163,26 @@ def judge_job(job: Object, pods: Sequence[Object]) -> Optional[Verdict]:
     return None
 
 
+def get_retries(job: Object) -> int:
+    """How many failures of an index are followed by another attempt."""
+    spec = job["spec"]
+    return int(spec.get("backoffLimitPerIndex", spec.get("backoffLimit", 6)))
+
+
+def measure_run(job: Object, pods: Iterable[Object]) -> Optional[float]:
+    """Seconds from a Job's start to its last command's end, or its own; None if not known."""
+    status = job.get("status") or {}
+    ends = [(get_main_state(pod).get("terminated") or {}).get("finishedAt") for pod in pods]
+    own = [status.get("completionTime"), find_failure(job).get("lastTransitionTime")]
+    start = parse_timestamp(status.get("startTime") or "")
+    end = max(map(parse_timestamp, filter(None, ends if any(ends) else own)), default=0.0)
+    return end - start if 0 < start <= end else None
+
+
 def make_timeout_verdict(name: str, limit: Optional[int]) -> Verdict:
     """The end of a run that has taken too long."""
     text = f"{name} timed out after {limit} s (DeadlineExceeded), its --timeout"
-    return Verdict(ExitCode.TIMEOUT, text)
+    return Verdict(ExitCode.TIMEOUT, text, "Failed (DeadlineExceeded)")
 
 
 def summarize(name: str, count: int, decided: Mapping[int, Outcome], reason: str) -> Verdict:
@@ -2155,195 +2190,31 @@ def summarize(name: str, count: int, decided: Mapping[int, Outcome], reason: str
     bad = {index: decided[index] for index in sorted(decided) if decided[index].code}
     good = len(decided) - len(bad)
     if good == count:
-        return Verdict(ExitCode.OK, f"{name} succeeded")
+        return Verdict(ExitCode.OK, f"{name} succeeded", "Complete")
     if not bad:
-        return Verdict(ExitCode.FAILED, f"{name} failed ({reason or 'its pods are gone'})")
-    code = next(iter(bad.values())).code
-    if count == 1:
-        return Verdict(code, f"{name} failed: {bad[min(bad)]}")
-    shown = [f"index {index}: {outcome}" for index, outcome in bad.items()]
+        why = reason or "its pods are gone"
+        return Verdict(ExitCode.FAILED, f"{name} failed ({why})", f"Failed ({why})")
+    first = bad[min(bad)]
+    groups: Dict[str, List[int]] = {}
+    for index, outcome in bad.items():
+        groups.setdefault(str(outcome), []).append(index)
+    shown = [f"{words}: {format_indexes(indexes)}" for words, indexes in groups.items()]
     more = f"; and {len(shown) - 10} more" if len(shown) > 10 else ""
-    return Verdict(code, f"{name}: {good} of {count} succeeded; {'; '.join(shown[:10])}{more}")
+    text = f"{name}: {good} of {count} succeeded; {'; '.join(shown[:10])}{more}"
+    text = text if count > 1 else f"{name} failed: {first}"
+    return Verdict(first.code, text, f"Failed: {first}")
 
 
-# Waiting
-
-PULL_FAILURE = "the image {image}{whose} cannot be pulled: {cause}"
-CREATION_FAILURE = "its container{whose} cannot be created ({reason}): {cause}"
-FATAL_REASONS = {
-    "ErrImagePull": PULL_FAILURE,
-    "ImagePullBackOff": PULL_FAILURE,
-    "RegistryUnavailable": PULL_FAILURE,
-    "InvalidImageName": "'{image}' is not a valid image name",
-    "ErrImageNeverPull": "the image {image}{whose} is not present on the node: {cause}",
-    "CreateContainerConfigError": CREATION_FAILURE,
-    "CreateContainerError": CREATION_FAILURE,
-    "RunContainerError": CREATION_FAILURE,
-}
-"""Reasons of a waiting container (kubernetes, pkg/kubelet/images and
-kuberuntime) that time alone does not mend, and what to say of each."""
-
-
-def is_idle(pod: Object) -> bool:
-    """Whether a pod has yet to begin, or waits to begin again."""
-    return not judge_pod(pod) and "running" not in get_main_state(pod)
-
-
-def is_under_way(root: Object) -> bool:
-    """Whether a Deployment has been rolled out; then its troubles are its own."""
-    return is_deployment(root) and is_rolled_out(root)
-
-
-def is_held(root: Object) -> bool:
-    """Whether a Job is suspended: a queue has it, or somebody holds it."""
-    return bool(root["spec"].get("suspend"))
-
-
-def explain_root(
-    root: Object, events: Sequence[Object], workloads: Sequence[Object] = ()
-) -> Optional[Wait]:
-    """Why a Job or a Deployment has no pod; ``workloads`` are what Kueue says of it."""
-    if is_held(root):
-        for message in (find_condition(item, "QuotaReserved", "False") for item in workloads):
-            if message:
-                name = get_labels(root).get(QUEUE_LABEL, "")
-                return Wait(f"the queue {name} holds the Job back: {message['message']}", False)
-        return Wait("the Job is suspended, a queue may be holding it back", False)
-    refusals = [event for event in events if event.get("reason") == "FailedCreate"]
-    failure = find_condition(root, "ReplicaFailure") or next(reversed(refusals), {})
-    if not failure:
-        return None
-    return Wait(f"the cluster refuses its pod: {extract_cause(failure.get('message', ''))}", True)
-
-
-def explain_pod(
-    pod: Object, events: Sequence[Object], nodes: Sequence[Object] = ()
-) -> Optional[Wait]:
-    """Why a pod does not run, in words; ``nodes`` are the cluster's, if known."""
-    for status in list_container_statuses(pod):
-        wait = explain_container(pod, status)
-        if wait:
-            return wait
-    refusal = get_scheduler_message(pod)
-    claim = re.search(r'persistentvolumeclaim "([^"]*)" not found', refusal)
-    if claim:
-        return Wait(f'the volume claim "{claim.group(1)}" does not exist', True)
-    if refusal:
-        return Wait(explain_unschedulable(pod, refusal, nodes), False)
-    return explain_events(events)
-
-
-def explain_events(events: Sequence[Object]) -> Optional[Wait]:
-    """What the latest event that matters says of a pod that is being started."""
-    pulled = [e for e in events if e.get("reason") in ("Pulled", "Created", "Started")]
-    past = max(map(get_event_time, pulled), default="")
-    for event in reversed(events):
-        reason, message = event.get("reason"), str(event.get("message", ""))
-        if reason in ("FailedMount", "FailedAttachVolume"):
-            return Wait(f"a volume is missing: {message}", "not found" in message)
-        if reason == "FailedCreatePodSandBox":
-            # Each try has an id of its own, and would be told as something new.
-            message = re.sub(r"\b[0-9a-f]{64}\b", "...", message)
-            return Wait(f"the node cannot start it: {message}", False)
-        # Events of one second come in any order.
-        if reason == "Pulling" and get_event_time(event) > past:
-            return Wait(f"the node pulls its image: {message}", False)
-    return None
-
-
-def get_event_time(event: Object) -> str:
-    """When an event was last seen; of the newer kind only the first time is set."""
-    return str(event.get("lastTimestamp") or event.get("eventTime") or "")
-
-
-def explain_container(pod: Object, status: Object) -> Optional[Wait]:
-    """What keeps a container from running, if it is the container itself."""
-    name, own = status["name"], status["name"] == CONTAINER_NAME
-    running, waiting = get_state(status, "running"), get_state(status, "waiting")
-    ended = get_state(status, "terminated", "lastState")
-    if ended and not running:
-        what = "its command" if own else f"init container {name}"
-        return Wait(explain_restarts(ended, what), True)
-    if running and name in list_init_names(pod):
-        return Wait(f"init container {name} runs", False)
-    reason = waiting.get("reason", "")
-    if reason not in FATAL_REASONS:
-        return None
-    text = FATAL_REASONS[reason].format(
-        image=status.get("image", ""),
-        whose="" if own else f" of init container {name}",
-        reason=reason,
-        cause=extract_cause(waiting.get("message", "")) or reason,
-    )
-    return Wait(text, True)
-
-
-def explain_restarts(ended: Object, what: str) -> str:
-    """Why a container of a Deployment is restarted again and again."""
-    if ended.get("reason") == START_ERROR:
-        return f"{what} cannot be started: {extract_cause(ended.get('message', ''))}"
-    code = int(ended.get("exitCode", 0))
-    text = f"{what} ends again and again: exit code {code} ({ended.get('reason', '')})"
-    return text if code else text + "; a Deployment's command must not end"
-
-
-def list_init_names(pod: Object) -> List[str]:
-    """The containers that run, and end, before the command does. Those that are to be
-    restarted always are sidecars, and stay.
-    """
-    every = pod["spec"].get("initContainers") or []
-    return [item["name"] for item in every if item.get("restartPolicy") != "Always"]
-
-
-def get_scheduler_message(pod: Object) -> str:
-    """The scheduler's words for why no node takes a pod, "" if it has said none."""
-    refusal = find_condition(pod, "PodScheduled", "False")
-    return str(refusal.get("message", "")) if refusal.get("reason") == "Unschedulable" else ""
-
-
-INSUFFICIENT = re.compile(r"Insufficient ([^\s,]+[^\s,.])")
-
-
-def explain_unschedulable(pod: Object, refusal: str, nodes: Sequence[Object] = ()) -> str:
-    """What a pod asks of a node beside what the nodes have, and the scheduler's words."""
-    words = re.sub(r"( no new claims to deallocate,)? preemption: .*", "", refusal).rstrip(". ")
-    lacking = list(dict.fromkeys(INSUFFICIENT.findall(words)))
-    what = f"no node has enough {' and '.join(lacking)}" if lacking else "no node can take it"
-    wanted, facts = requested_resources(pod), []
-    if wanted:
-        parts = [f"{name} {format_amount(name, wanted[name])}" for name in sorted(wanted)]
-        facts.append(f"requested: {', '.join(parts)}")
-    if lacking and nodes:
-        have = ", ".join(f"{name} {find_largest(nodes, name)}" for name in lacking)
-        facts.append(f"the largest node: {have}")
-    if pod["spec"].get("nodeSelector") and not lacking:
-        pairs = sorted(pod["spec"]["nodeSelector"].items())
-        facts.append(f"wanted: {', '.join(f'{key}={value}' for key, value in pairs)}")
-    return f"{what}: {words}" + (f" ({'; '.join(facts)})" if facts else "")
-
-
-def requested_resources(pod: Object) -> Dict[str, str]:
-    """What a pod requests of a node, by resource."""
-    wanted: Dict[str, str] = {}
-    for container in pod["spec"].get("containers") or []:
-        wanted.update((container.get("resources") or {}).get("limits") or {})
-        wanted.update((container.get("resources") or {}).get("requests") or {})
-    return wanted
-
-
-def find_largest(nodes: Iterable[Object], resource: str) -> str:
-    """The most of a resource that a node has for pods, "0" if none has any."""
-    amounts = [
-        str(((node.get("status") or {}).get("allocatable") or {}).get(resource, "0"))
-        for node in nodes
-    ]
-    return format_amount(resource, max(amounts, key=convert_quantity))
-
-
-def format_amount(resource: str, text: str) -> str:
-    """A quantity for people; the API server has made 5k of 5000 CPUs."""
-    number = convert_quantity(text)
-    return format_size(int(number)) if resource == "memory" else f"{number:.12g}"
+def format_indexes(indexes: Iterable[int]) -> str:
+    """Sorted indexes as people write them: `indexes 1, 3, 5-9`."""
+    ranges: List[List[int]] = []
+    for index in indexes:
+        if ranges and index == ranges[-1][-1] + 1:
+            ranges[-1][1:] = [index]
+        else:
+            ranges.append([index])
+    words = ", ".join("-".join(map(str, ends)) for ends in ranges)
+    return f"index{'es' if len(ranges) > 1 or len(ranges[0]) > 1 else ''} {words}"
 
 
 # Lists
@@ -2380,13 +2251,15 @@ def build_row(root: Object, kind: str, status: str, **counts: int) -> Object:
         "status": status,
         "created": root["metadata"].get("creationTimestamp", ""),
         **build_container_row(root),
+        "exit_code": None,
+        "seconds": None,
     }
 
 
 def build_job_row(job: Object) -> Object:
     """What `k8r ls` says of a Job."""
-    status = job.get("status") or {}
-    return build_row(
+    status, judged = job.get("status") or {}, judge_job(job, [])
+    row = build_row(
         job,
         "job",
         describe_status(job),
@@ -2395,17 +2268,23 @@ def build_job_row(job: Object) -> Object:
         complete=int(status.get("succeeded") or 0),
         failed=int(status.get("failed") or 0),
     )
+    row.update(exit_code=judged and judged.code, seconds=measure_run(job, []))
+    return row
 
 
 def build_row_and_job(job: Object) -> Tuple[Object, Optional[Object]]:
-    """The row of a Job, and the Job itself if its pods know more than it does."""
+    """The row of a Job, and what matters of the Job if its pods know more than it does."""
     row = build_job_row(job)
-    return row, job if row["status"] == "Running" and row["running"] == 0 else None
+    if row["exit_code"] != ExitCode.FAILED and (row["status"] != "Running" or row["running"]):
+        return row, None
+    metadata = {key: job["metadata"].get(key) for key in ("name", "uid", "creationTimestamp")}
+    spec = {key: value for key, value in job["spec"].items() if key != "template"}
+    return row, {"metadata": metadata, "spec": spec, "status": job.get("status")}
 
 
 def correct_by_pods(row: Object, job: Object, pods: Sequence[Object]) -> Object:
-    """What changes in the row of a Job without a running pod by what its pods say:
-    they know their end two seconds before the Job does.
+    """What changes in the row of a Job without a running pod by what its pods say: they
+    know their end two seconds before the Job does, and why and how they failed.
     """
     ended = [outcome.code for outcome in map(judge_pod, pods) if outcome]
     changes: Object = {
@@ -2415,7 +2294,8 @@ def correct_by_pods(row: Object, job: Object, pods: Sequence[Object]) -> Object:
     judged = judge_job(job, pods)
     waiting = [pod for pod in pods if not judge_pod(pod) and not has_started(pod)]
     if judged:
-        changes["status"] = "Failed" if judged.code else "Complete"
+        changes.update(status=judged.status, exit_code=judged.code)
+        changes["seconds"] = measure_run(job, pods)
     elif waiting:
         changes["status"] = f"Pending ({explain_pending(waiting[0])[1]})"
     return changes
@@ -2460,6 +2340,231 @@ def build_deployment_row(item: Object) -> Object:
     status = f"Failed ({stuck.get('reason')})" if stuck else "Running"
     counts = {"desired": int(desired), "running": int(ready or 0), "complete": 0, "failed": 0}
     return build_row(item, "deployment", status, **counts)
+
+
+# ==============================================================================
+# Waiting
+# ==============================================================================
+
+PULL_FAILURE = "the image {image}{whose} cannot be pulled: {cause}"
+CREATION_FAILURE = "its container{whose} cannot be created ({reason}): {cause}"
+FATAL_REASONS = {
+    "ErrImagePull": PULL_FAILURE,
+    "ImagePullBackOff": PULL_FAILURE,
+    "RegistryUnavailable": PULL_FAILURE,
+    "SignatureValidationFailed": PULL_FAILURE,
+    "ImageInspectError": "the image {image}{whose} cannot be used: {cause}",
+    "InvalidImageName": "'{image}' is not a valid image name",
+    "ErrImageNeverPull": "the image {image}{whose} is not present on the node: {cause}",
+}
+"""What is said of some reasons of a waiting container (kubernetes, pkg/kubelet/images
+and kuberuntime). Those that are not here are CREATION_FAILURE."""
+ORDINARY_REASONS = ("", "ContainerCreating", "PodInitializing", "CrashLoopBackOff")
+"""All other reasons of a waiting container are troubles that time alone does not mend."""
+VOLUME_TROUBLES = ("FailedMount", "FailedAttachVolume", "FailedMapVolume")
+NODE_TROUBLES = (
+    "FailedCreatePodSandBox",
+    "NetworkNotReady",
+    "FailedPrepareDynamicResources",
+    "FailedCreatePodContainer",
+    "InspectFailed",
+)
+
+
+def is_idle(pod: Object) -> bool:
+    """Whether a pod has yet to begin, or waits to begin again."""
+    return not judge_pod(pod) and "running" not in get_main_state(pod)
+
+
+def is_under_way(root: Object) -> bool:
+    """Whether a Deployment has been rolled out; then its troubles are its own."""
+    return is_deployment(root) and is_rolled_out(root)
+
+
+def is_held(root: Object) -> bool:
+    """Whether a Job is suspended: a queue has it, or somebody holds it."""
+    return bool(root["spec"].get("suspend"))
+
+
+def explain_root(
+    root: Object, events: Sequence[Object], workloads: Sequence[Object] = ()
+) -> Optional[Wait]:
+    """Why a Job or a Deployment has no pod; ``workloads`` are what Kueue says of it."""
+    if is_held(root):
+        for message in (find_condition(item, "QuotaReserved", "False") for item in workloads):
+            if message:
+                name = get_labels(root).get(QUEUE_LABEL, "")
+                return Wait(f"the queue {name} holds the Job back: {message['message']}", False)
+        return Wait("the Job is suspended, a queue may be holding it back", False)
+    tries = [
+        event for event in events if event.get("reason") in ("FailedCreate", "SuccessfulCreate")
+    ]
+    failure = find_condition(root, "ReplicaFailure") or next(reversed(tries), {})
+    if failure.get("reason") != "FailedCreate":
+        return None
+    text = str(failure.get("message", ""))
+    return Wait(f"the cluster refuses its pod: {extract_cause(text)}", not is_quota_in_use(text))
+
+
+def is_quota_in_use(refusal: str) -> bool:
+    """Whether a pod is refused by a quota that has room for it once others have ended."""
+    found = re.search(r"exceeded quota: .*?requested: (.*), used: .*, limited: (.*)", refusal)
+    if not found:
+        return False
+    wanted, limits = (dict(re.findall(r"([^=, ]+)=([^=, ]+)", text)) for text in found.groups())
+    return all(
+        convert_quantity(amount) <= convert_quantity(limits.get(name, "0"))
+        for name, amount in wanted.items()
+    )
+
+
+def explain_pod(
+    pod: Object, events: Sequence[Object], nodes: Sequence[Object] = ()
+) -> Optional[Wait]:
+    """Why a pod does not run, in words; ``nodes`` are the cluster's, if known."""
+    for status in list_container_statuses(pod):
+        wait = explain_container(pod, status)
+        if wait:
+            return wait
+    refusal = get_scheduler_message(pod)
+    claim = re.search(r'persistentvolumeclaim "([^"]*)" not found', refusal)
+    if claim:
+        return Wait(f'the volume claim "{claim.group(1)}" does not exist', True)
+    if refusal:
+        return Wait(explain_unschedulable(pod, refusal, nodes), False)
+    held = find_condition(pod, "PodScheduled", "False")
+    if held.get("reason"):
+        text = f"it is not scheduled ({held['reason']}): {held.get('message', '')}"
+        return Wait(text, False)
+    return explain_events(events)
+
+
+def explain_events(events: Sequence[Object]) -> Optional[Wait]:
+    """What the latest event that matters says of a pod that is being started."""
+    pulled = [e for e in events if e.get("reason") in ("Pulled", "Created", "Started")]
+    past = max(map(get_event_time, pulled), default="")
+    for event in reversed(events):
+        reason, message = event.get("reason"), str(event.get("message", ""))
+        if reason in VOLUME_TROUBLES:
+            return Wait(f"a volume is missing: {message}", "not found" in message)
+        if reason in NODE_TROUBLES:
+            # Each try has an id of its own, and would be told as something new.
+            message = re.sub(r"\b[0-9a-f]{64}\b", "...", message)
+            return Wait(f"the node cannot start it: {message}", False)
+        # Events of one second come in any order.
+        if reason == "Pulling" and get_event_time(event) > past:
+            return Wait(f"the node pulls its image: {message}", False)
+    return None
+
+
+def get_event_time(event: Object) -> str:
+    """When an event was last seen; of the newer kind only the first time is set."""
+    return str(event.get("lastTimestamp") or event.get("eventTime") or "")
+
+
+def explain_container(pod: Object, status: Object) -> Optional[Wait]:
+    """What keeps a container from running, if it is the container itself."""
+    name, own = status["name"], status["name"] == CONTAINER_NAME
+    running, waiting = get_state(status, "running"), get_state(status, "waiting")
+    ended = get_state(status, "terminated", "lastState")
+    if ended and not running:
+        what = "its command" if own else f"init container {name}"
+        return Wait(explain_restarts(ended, what), True)
+    if running and name in list_init_names(pod):
+        return Wait(f"init container {name} runs", False)
+    reason = waiting.get("reason", "")
+    if reason in ORDINARY_REASONS:
+        return None
+    text = FATAL_REASONS.get(reason, CREATION_FAILURE).format(
+        image=status.get("image", ""),
+        whose="" if own else f" of init container {name}",
+        reason=reason,
+        cause=extract_cause(waiting.get("message", "")) or reason,
+    )
+    return Wait(text, True)
+
+
+def explain_restarts(ended: Object, what: str) -> str:
+    """Why a container of a Deployment is restarted again and again."""
+    if ended.get("reason") == START_ERROR:
+        return f"{what} cannot be started: {extract_cause(ended.get('message', ''))}"
+    code = int(ended.get("exitCode", 0))
+    text = f"{what} ends again and again: exit code {code} ({ended.get('reason', '')})"
+    return text if code else text + "; a Deployment's command must not end"
+
+
+def list_init_names(pod: Object) -> List[str]:
+    """The containers that run, and end, before the command does. Those that are to be
+    restarted always are sidecars, and stay.
+    """
+    every = pod["spec"].get("initContainers") or []
+    return [item["name"] for item in every if item.get("restartPolicy") != "Always"]
+
+
+def get_scheduler_message(pod: Object) -> str:
+    """The scheduler's words for why no node takes a pod, "" if it has said none."""
+    refusal = find_condition(pod, "PodScheduled", "False")
+    return str(refusal.get("message", "")) if refusal.get("reason") == "Unschedulable" else ""
+
+
+INSUFFICIENT = re.compile(r"Insufficient ([^\s,]+[^\s,.])")
+
+
+def explain_unschedulable(pod: Object, refusal: str, nodes: Sequence[Object] = ()) -> str:
+    """What a pod asks of a node beside what the nodes have, and the scheduler's words."""
+    words = re.sub(r"( no new claims to deallocate,)? preemption: .*", "", refusal).rstrip(". ")
+    lacking = list(dict.fromkeys(INSUFFICIENT.findall(words)))
+    wanted, facts = requested_resources(pod), []
+    short = list_short(lacking, nodes, wanted)
+    what = f"no node has enough {' and '.join(short)}" if short else "no node can take it"
+    if len(short) < len(lacking) and "taint" in words:
+        what += ", as a rule because of a taint"
+    if wanted:
+        parts = [f"{name} {format_amount(name, wanted[name])}" for name in sorted(wanted)]
+        facts.append(f"requested: {', '.join(parts)}")
+    if nodes and lacking:
+        have = ", ".join(f"{it} {format_amount(it, find_largest(nodes, it))}" for it in lacking)
+        facts.append(f"the largest node: {have}")
+    pairs = sorted((pod["spec"].get("nodeSelector") or {}).items())
+    if pairs and not lacking:
+        facts.append("wanted: " + ", ".join(f"{key}={value}" for key, value in pairs))
+    return f"{what}: {words}" + (f" ({'; '.join(facts)})" if facts else "")
+
+
+def list_short(names: Iterable[str], nodes: Sequence[Object], wanted: Object) -> List[str]:
+    """Those resources of which even the largest node has less than is wanted, all if no node
+    is known.
+    """
+    number = convert_quantity
+    return [
+        name
+        for name in names
+        if not nodes or number(find_largest(nodes, name)) < number(wanted.get(name, "0"))
+    ]
+
+
+def requested_resources(pod: Object) -> Dict[str, str]:
+    """What a pod requests of a node, by resource."""
+    wanted: Dict[str, str] = {}
+    for container in pod["spec"].get("containers") or []:
+        wanted.update((container.get("resources") or {}).get("limits") or {})
+        wanted.update((container.get("resources") or {}).get("requests") or {})
+    return wanted
+
+
+def find_largest(nodes: Iterable[Object], resource: str) -> str:
+    """The most of a resource that a node has for pods, "0" if none has any."""
+    amounts = [
+        str(((node.get("status") or {}).get("allocatable") or {}).get(resource, "0"))
+        for node in nodes
+    ]
+    return max(amounts, key=convert_quantity)
+
+
+def format_amount(resource: str, text: str) -> str:
+    """A quantity for people; the API server has made 5k of 5000 CPUs."""
+    number = convert_quantity(text)
+    return format_size(int(number)) if resource == "memory" else f"{number:.12g}"
 
 
 # ==============================================================================
@@ -2533,14 +2638,14 @@ class Console:
         self._verbose = verbose
         self._clock = env.clock
         self._status = StatusLine(env.stderr, env.clock)
-        self._shared = env.stdout.isatty()
+        self.shared = env.stdout.isatty()
         self.colored = color == "always" or (
             color == "auto" and env.stdout.isatty() and not env.environ.get("NO_COLOR")
         )
 
     def data(self, data: bytes) -> None:
         """Write what the user asked for, at once. Raises BrokenPipeError."""
-        if self._shared:
+        if self.shared:
             self._status.make_way(data)
         self._out.write(data)
         self._out.flush()
@@ -2627,32 +2732,44 @@ class LogPrinter:
     def __init__(self, console: Console, prefixed: bool) -> None:
         self._console = console
         self._prefixed = prefixed
-        self._rest: Dict[Any, List[bytes]] = {}
+        self._rest: Dict[Any, bytes] = {}
+        self._torn: Any = None
+        self._returned = False
 
     def write(self, key: Any, label: str, data: bytes) -> None:
-        """Print bytes of one log. Prefixed lines wait for their end."""
+        """Print bytes of one log. Prefixed lines wait for their end, unless they are long; on
+        a terminal a carriage return is an end, too.
+        """
         if not self._prefixed:
             self._console.data(data)
             return
-        whole, newline, rest = data.rpartition(b"\n")
-        if newline:
-            begun = b"".join(self._rest.pop(key, []))
-            self._print(label, begun + whole)
-        if rest:
-            self._rest.setdefault(key, []).append(rest)
+        data = self._rest.pop(key, b"") + data
+        end = max(data.rfind(b"\n"), data.rfind(b"\r") if self._console.shared else -1) + 1
+        end = end if end or len(data) < MIB else len(data)
+        if end:
+            self._print(key, label, data[:end])
+        if data[end:]:
+            self._rest[key] = data[end:]
 
     def end(self, key: Any, label: str) -> None:
         """Print a last line that has no end of its own."""
-        rest = b"".join(self._rest.pop(key, []))
-        if rest:
-            self._print(label, rest)
+        rest = self._rest.pop(key, b"")
+        if rest or self._torn == key:
+            self._print(key, label, rest + b"\n")
 
-    def _print(self, label: str, lines: bytes) -> None:
+    def _print(self, key: Any, label: str, data: bytes) -> None:
+        """Print lines. The last may lack its end, and gets one if another log is next."""
         prefix = f"[{label}] ".encode()
         if self._console.colored:
             color = self.COLORS[sum(label.encode()) % len(self.COLORS)]
             prefix = b"\x1b[%dm%s\x1b[0m" % (color, prefix)
-        self._console.data(prefix + lines.replace(b"\n", b"\n" + prefix) + b"\n")
+        before = b"" if self._torn in (None, key) else b"\n"
+        before += prefix if self._torn != key or self._returned else b""
+        lines = data[:-1].replace(b"\n", b"\n" + prefix)
+        if self._console.shared:
+            lines = re.sub(rb"\r(?!\n|$)", b"\r" + prefix, lines)
+        self._console.data(before + lines + data[-1:])
+        self._torn, self._returned = None if data[-1:] == b"\n" else key, data[-1:] == b"\r"
 
 
 def format_table(
@@ -5005,13 +5122,18 @@ def decode_events(stream: Iterable[bytes]) -> Iterator[Object]:
             yield event
 
 
-def watch_rows(batch: ApiGroup, apps: ApiGroup, known: Iterable[Object]) -> Iterator[Object]:
+def watch_rows(
+    batch: ApiGroup,
+    apps: ApiGroup,
+    known: Iterable[Object],
+    convert_job: Callable[[Object], Object],
+) -> Iterator[Object]:
     """The rows of Jobs and Deployments that are new or have changed, as they do."""
     messages: queue.Queue[Message] = queue.Queue(maxsize=64)
     query = {"labelSelector": SELECTOR}
     watched = (batch, "jobs"), (apps, "deployments")
     readers = [Reflector(messages, group, resource, query) for group, resource in watched]
-    convert = {"jobs": build_job_row, "deployments": build_deployment_row}
+    convert = {"jobs": convert_job, "deployments": build_deployment_row}
     last = {(row["type"], row["name"]): row for row in known}
     try:
         for reader in readers:
@@ -5497,7 +5619,7 @@ class Run:
         self._root = subject.root
         self._messages: queue.Queue[Message] = queue.Queue(maxsize=64)
         self._pods: Dict[str, Object] = {}
-        self._ended: Set[str] = set()
+        self._ended: Dict[str, Optional[int]] = {}
         self._tails = Tails(make_tail, self._pods)
         self._printer = LogPrinter(console, subject.prefixed)
         self._listed = False
@@ -5611,13 +5733,24 @@ class Run:
             keys = ("deletionTimestamp", "deletionGracePeriodSeconds")
             pod["metadata"].update({key: before.get(key) for key in keys})
         self._pods[uid] = pod
-        if judge_pod(pod):
-            self._ended.add(uid)
+        outcome = judge_pod(pod)
+        if outcome:
+            self._note_end(pod, outcome)
         elif deleted:
             del self._pods[uid]
         self._tails.conclude(pod, deleted)
         if not deleted or get_main_state(pod):
             self._tails.add(pod)
+
+    def _note_end(self, pod: Object, outcome: Outcome) -> None:
+        """Say that an index has failed, once it will not be tried again."""
+        uid, index = pod["metadata"]["uid"], get_pod_index(pod)
+        if uid in self._ended:
+            return
+        self._ended[uid] = index if outcome.code and not outcome.disrupted else None
+        if self._ended[uid] is not None and int(self._root["spec"].get("completions") or 1) > 1:
+            if list(self._ended.values()).count(index) == get_retries(self._root) + 1:
+                self._console.warn(f"index {index} has failed: {outcome}")
 
     def _judge(self) -> None:
         """Decide, once both the object and its pods are known."""
@@ -5630,7 +5763,9 @@ class Run:
         if end != self._caught_up:
             self._caught_up = end
             self._catch_up()
-        self._verdict = self._subject.judge(self._root, list(self._pods.values()))
+        pods = list(self._pods.values())
+        verdict = self._subject.judge(self._root, pods)
+        self._verdict = verdict and verdict._replace(seconds=measure_run(self._root, pods))
         if self._verdict is None and self._gone:
             text = f"{self._subject.name} was deleted before it had finished"
             self._verdict = Verdict(ExitCode.FAILED, text)
@@ -5696,8 +5831,10 @@ def print_log(core: ApiGroup, pod: Object, label: str, logs: LogQuery, printer: 
         tail.join()
 
 
-def print_logs(core: ApiGroup, console: Console, subject: Subject, logs: LogQuery) -> None:
-    """Print the logs that there are, one pod after the other."""
+def print_logs(
+    core: ApiGroup, console: Console, subject: Subject, logs: LogQuery
+) -> Optional[Verdict]:
+    """Print the logs that there are, one pod after the other; returns how the run has ended."""
     pods, _ = core.list("pods", subject.pods_query, lambda pod: pod)
     mine = sorted((pod for pod in pods if subject.mine(pod)), key=get_age_key)
     wanted = [pod for pod in mine if logs.wants(pod) and has_logs(pod)]
@@ -5706,6 +5843,8 @@ def print_logs(core: ApiGroup, console: Console, subject: Subject, logs: LogQuer
     printer = LogPrinter(console, subject.prefixed)
     for pod in sorted(wanted, key=get_pod_index):
         print_log(core, pod, subject.label(pod), logs, printer)
+    verdict = subject.judge(subject.root, mine)
+    return verdict and verdict._replace(seconds=measure_run(subject.root, mine))
 
 
 class Bystanders:
@@ -5723,19 +5862,16 @@ class Bystanders:
 
     def check(self, pods: Mapping[str, Object], tails: Tails, now: float, over: bool) -> None:
         """Look at the pods of a run, which is ``over`` or goes on."""
-        crowded = [(pod, judge_pod(pod)) for pod in pods.values() if list_bystanders(pod)]
-        done = {get_pod_index(pod) for pod, outcome in crowded if outcome and not outcome.code}
+        crowded = [(pod, judge_pod(pod)) for pod in filter(list_bystanders, pods.values())]
+        done = {get_pod_index(pod) for pod, outcome in crowded if outcome == Outcome(0)}
         for pod, outcome in crowded:
-            for name, end in list_failures(pod):
-                self._say(f"the container {name}, which k8r has not added, failed: {end}")
-            uid = pod["metadata"]["uid"]
-            if not outcome and get_pod_index(pod) in done:
+            self._tell_failures(pod)
+            if outcome and list_keepers(pod):
+                since = self._kept_since.setdefault(pod["metadata"]["uid"], now)
+                if now - since >= (0 if over else KEPT_FOR):
+                    self._tell_keeper(pod, outcome, None if over else tails)
+            elif not outcome and get_pod_index(pod) in done:
                 self._end(pod)  # the failure of a bystander had a success tried again
-            elif outcome and list_keepers(pod):
-                if over or now - self._kept_since.setdefault(uid, now) >= KEPT_FOR:
-                    self._tell_keeper(list_keepers(pod)[0], outcome.code)
-                    if outcome.code and not over and not tails.has_log_of(uid):
-                        self._end(pod)  # the next attempt waits for that
 
     def conclude(self, root: Object, pods: Iterable[Object]) -> None:
         """After a success, let no failure of a bystander have it tried again."""
@@ -5744,12 +5880,20 @@ class Bystanders:
             with contextlib.suppress(K8rError):
                 self._subject.group.patch("jobs", self._subject.name, {"spec": spec})
 
-    def _tell_keeper(self, name: str, code: int) -> None:
+    def _tell_failures(self, pod: Object) -> None:
+        for name, end in list_failures(pod):
+            self._say(f"the container {name}, which k8r has not added, failed: {end}")
+
+    def _tell_keeper(self, pod: Object, outcome: Outcome, tails: Optional[Tails]) -> None:
+        """Say which container outlasts the command. What is to be tried again waits for it."""
         if not self._options.remove:
             self._say(
-                f"the command has ended with {code}; the container {name}, which k8r has not "
-                f"added, keeps the pod running; k8r rm {self._subject.name} removes it"
+                f"the command has ended with {outcome.code}; the container "
+                f"{list_keepers(pod)[0]}, which k8r has not added, keeps the pod running; "
+                f"k8r rm {self._subject.name} removes it"
             )
+        if outcome.code and tails is not None and not tails.has_log_of(pod["metadata"]["uid"]):
+            self._end(pod)
 
     def _end(self, pod: Object) -> None:
         uid = pod["metadata"]["uid"]
@@ -5788,15 +5932,15 @@ class StartupWatch:
         if now < self._next:
             return
         self._next = now + LOOK_EVERY
-        idle = [pod for pod in pods.values() if is_idle(pod)]
-        if not is_held(root) and (pods and not idle or is_under_way(root)):
+        alive = [pod for pod in pods.values() if not judge_pod(pod)]
+        idle = [pod for pod in alive if is_idle(pod)]
+        if not is_held(root) and (alive and not idle or is_under_way(root)):
             self._hopeless_since, self.reason = None, ""
         elif now >= self._next_question:
             self._next_question = now + EXPLAIN_EVERY
             wait = self._explain(root, idle)
             self._announce(wait)
-            hopeless = wait and wait.fatal and len(idle) == len(pods)
-            self._count_grace(now, wait if hopeless else None)
+            self._count_grace(now, wait if len(idle) == len(alive) else None)
 
     def _announce(self, wait: Optional[Wait]) -> None:
         """Warn of a reason once; it stays in the status line."""
@@ -5807,7 +5951,7 @@ class StartupWatch:
 
     def _count_grace(self, now: float, wait: Optional[Wait]) -> None:
         """Give up when nothing but waits that cannot get better were seen for too long."""
-        if not wait:
+        if not wait or not wait.fatal:
             self._hopeless_since = None
         elif self._hopeless_since is None:
             self._hopeless_since = now
@@ -6705,11 +6849,9 @@ class K8sRun:
         rows = [row for row, _ in found]
         deployments, _ = self.apps_v1.list("deployments", query, build_deployment_row)
         rows += deployments
-        quiet = {row["name"]: job for row, job in found if job}
-        if 0 < len(quiet) <= JOBS_LOOKED_INTO:
-            self._look_at_pods(rows, quiet)
-        elif any(row["status"] == "Running" and row["running"] == 0 for row in rows):
-            self._explain_pending(rows)
+        if not rows:
+            self._check_namespace()
+        self._correct(rows, [job for _, job in found if job])
         return sorted(rows, key=lambda row: (row["created"], row["name"]))
 
     def names(self) -> List[str]:
@@ -6731,13 +6873,15 @@ class K8sRun:
         """Rows as in `list_jobs`, each when it is new or has changed since ``known``;
         without end.
         """
-        return watch_rows(self.batch_v1, self.apps_v1, known)
+        return watch_rows(self.batch_v1, self.apps_v1, known, self._build_row)
 
     def get_job_logs(self, name: str, logs: LogQuery = LogQuery(follow=False)) -> int:
         """`k8r logs`: print what the pods wrote; the exit code."""
         if logs.follow:
             return self.monitor_job(name, logs)
-        print_logs(self.core_v1, self.console, self._subject(name), logs)
+        ended = print_logs(self.core_v1, self.console, self._subject(name), logs)
+        if ended:
+            self._tell_end(ended, self.env.clock())
         return ExitCode.OK
 
     def delete_job(self, name: str, force: bool = True, secrets: bool = False) -> bool:
@@ -6986,7 +7130,8 @@ class K8sRun:
 
     def _tell_end(self, ended: Verdict, started: float) -> None:
         tell = self.console.warn if ended.code else self.console.say
-        tell(f"{ended.text} after {format_age(self.env.clock() - started)}")
+        seconds = self.env.clock() - started if ended.seconds is None else ended.seconds
+        tell(f"{ended.text} after {format_age(seconds)}")
 
     def _follow_job(self, root: Object, options: FollowOptions, logs: LogQuery) -> int:
         """Follow a Job, and clean up after it as the options say."""
@@ -7094,13 +7239,40 @@ class K8sRun:
             if row["name"] in reasons and row["running"] == 0:
                 row["status"] = f"Pending ({reasons[row['name']]})"
 
-    def _look_at_pods(self, rows: Sequence[Object], quiet: Mapping[str, Object]) -> None:
-        """For Jobs that go on, but have no pod that runs: what their pods say."""
-        pods = self._list_pods_of(list(quiet.values()))
+    def _correct(self, rows: List[Object], jobs: Sequence[Object]) -> None:
+        """Put into rows what the pods of some Jobs say: of those that go on, then of the latest
+        that have failed, as far as they are not too many.
+        """
+        going = [job for job in jobs if not find_end(job)]
+        going = going if len(going) <= JOBS_LOOKED_INTO else []
+        ended = sorted(filter(find_end, jobs), key=get_creation, reverse=True)
+        self._look_at_pods(rows, going + ended[: JOBS_LOOKED_INTO - len(going)])
+        if any(row["status"] == "Running" and row["running"] == 0 for row in rows):
+            self._explain_pending(rows)
+
+    def _look_at_pods(self, rows: Sequence[Object], jobs: Sequence[Object]) -> None:
+        """Put into the rows of some Jobs what their pods say."""
+        pods = self._list_pods_of(jobs)
+        by_name = {job["metadata"]["name"]: job for job in jobs}
         for row in rows:
-            job = quiet.get(row["name"])
+            job = by_name.get(row["name"])
             if job and row["type"] == "job":
                 row.update(correct_by_pods(row, job, pods[job["metadata"]["uid"]]))
+
+    def _build_row(self, job: Object) -> Object:
+        """The row of one Job, as `list_jobs` has it."""
+        row, known = build_row_and_job(job)
+        self._look_at_pods([row], [known] if known else [])
+        return row
+
+    def _check_namespace(self) -> None:
+        """Raise K8rError if the namespace does not exist; not everybody may know."""
+        try:
+            self._cluster.request("GET", f"/api/v1/namespaces/{self.namespace}")
+        except NotFound as error:
+            raise K8rError(f"there is no namespace {self.namespace}", "see -n NAME") from error
+        except K8rError as error:
+            self.console.debug(f"it is not known whether the namespace exists: {error.message}")
 
     def _delete(self, subject: Subject, force: bool, policy: str = "Background") -> None:
         """Delete it with all that it owns; by ``force`` also pods that do not end."""

@@ -63,7 +63,8 @@ def test_the_lowest_failing_index_gives_the_code(k8r: Cli, serve: Serve) -> None
     assert result.code == 21, result.err
     found = by_index(result.out)
     assert found == {0: b"fine\n", 1: b"one\n", 2: b"fine\n", 3: b"three\n", 4: b"fine\n"}
-    assert "index 1: exit code 21" in result.err and "index 3: exit code 23" in result.err
+    assert "exit code 21: index 1; exit code 23: index 3" in result.err
+    assert result.err.count("index 1 has failed: exit code 21") == 1
 
 
 def test_case_16_an_init_container_fails(k8r: Cli, serve: Serve) -> None:

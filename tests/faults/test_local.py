@@ -291,7 +291,7 @@ def test_several(local: Cli) -> None:
     ended = sh(local, script, "--num", "4")
     assert by_index(ended.out) == {i: b"%d of 4\nfile.txt\n" % i for i in range(4)}
     assert ended.code == 2
-    assert "work: 2 of 4 succeeded; index 2: exit code 2; index 3: exit code 3" in last(ended)
+    assert "work: 2 of 4 succeeded; exit code 2: index 2; exit code 3: index 3" in last(ended)
 
 
 def test_more_than_files_may_be_open(local: Cli) -> None:

@@ -27,6 +27,7 @@ ROOMS = [
     "Values",
     "Manifests",
     "Objects",
+    "Waiting",
     "Output",
     "Sources",
     "Repositories",

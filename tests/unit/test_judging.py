@@ -321,19 +321,19 @@ DEAD = pod(phase="Failed", reason="Evicted")
             job(num=3),
             [pod(terminated(i), index=i) for i in range(3)],
             1,
-            "train: 1 of 3 succeeded; index 1: exit code 1; index 2: exit code 2",
+            "train: 1 of 3 succeeded; exit code 1: index 1; exit code 2: index 2",
         ),
         (
             job(num=2),
             [pod(terminated(9), index=1), pod(terminated(8), index=0, second=5)],
             8,
-            "train: 0 of 2 succeeded; index 0: exit code 8; index 1: exit code 9",
+            "train: 0 of 2 succeeded; exit code 8: index 0; exit code 9: index 1",
         ),
         (
             job(failed("FailedIndexes"), num=3),
             [pod(terminated(5), index=2)],
             5,
-            "train: 0 of 3 succeeded; index 2: exit code 5",
+            "train: 0 of 3 succeeded; exit code 5: index 2",
         ),
         (job(COMPLETE, num=1000), [], 0, "train succeeded"),
     ],
@@ -356,22 +356,26 @@ def test_job_of_somebody_else() -> None:
     bare["spec"] = {}
     del bare["status"]
     assert k8r.judge_job(bare, [pod(terminated(1))]) is None
-    assert k8r.judge_job(bare, [pod(terminated(0))]) == (0, "train succeeded")
+    found = k8r.judge_job(bare, [pod(terminated(0))])
+    assert found and found[:3] == (0, "train succeeded", "Complete")
 
 
-def test_many_failures_are_cut_short() -> None:
-    """Ten are named, the rest is counted."""
-    pods = [pod(terminated(1), index=i) for i in range(25)]
-    found = k8r.judge_job(job(num=25), pods)
-    assert found
-    assert found.text.count("index ") == 10
-    assert found.text.endswith("index 9: exit code 1; and 15 more")
+def test_failures_are_told_by_how_they_failed() -> None:
+    """Indexes with the same end are one phrase; ten phrases are told, the rest is counted."""
+    codes = {1: 1, 3: 1, 5: 1, 6: 1, 7: 1, 2: 137}
+    pods = [pod(terminated(codes.get(i, 0)), index=i) for i in range(9)]
+    found = k8r.judge_job(job(num=9), pods)
+    words = "train: 3 of 9 succeeded; exit code 1: indexes 1, 3, 5-7; exit code 137: index 2"
+    assert found and found[:3] == (1, words, "Failed: exit code 1")
+    found = k8r.judge_job(job(num=25), [pod(terminated(i + 1), index=i) for i in range(25)])
+    assert found and found.text.endswith("exit code 10: index 9; and 15 more")
 
 
 def test_summary_names_the_reason_of_a_job_without_pods() -> None:
     """Without any outcome there is no success."""
-    assert k8r.summarize("x", 1, {}, "FailedIndexes") == (125, "x failed (FailedIndexes)")
-    assert k8r.summarize("x", 2, {0: k8r.Outcome(0)}, "") == (125, "x failed (its pods are gone)")
+    assert k8r.summarize("x", 1, {}, "FailedIndexes")[:2] == (125, "x failed (FailedIndexes)")
+    found = k8r.summarize("x", 2, {0: k8r.Outcome(0)}, "")
+    assert found[:2] == (125, "x failed (its pods are gone)")
 
 
 @pytest.mark.parametrize(
@@ -546,6 +550,101 @@ def crashing() -> Dict[str, Any]:
     return made
 
 
+@pytest.mark.parametrize(
+    "requested, limited, fatal",
+    [
+        ("pods=1", "pods=3", False),
+        ("pods=1", "pods=0", True),
+        ("limits.cpu=2,limits.memory=1Gi", "limits.cpu=4,limits.memory=512Mi", True),
+        ("limits.cpu=500m,limits.memory=1Gi", "limits.cpu=1,limits.memory=1Gi", False),
+    ],
+)
+def test_a_quota(requested: str, limited: str, fatal: bool) -> None:
+    """One in use is waited for; only what alone exceeds it is hopeless."""
+    text = f'Error creating: pods "x" is forbidden: exceeded quota: team, requested: {requested}, '
+    text += f"used: {limited}, limited: {limited}"
+    found = k8r.explain_root(job(), [event("FailedCreate", text)])
+    assert found and found.fatal is fatal and "exceeded quota: team" in found.text
+    later = [event("FailedCreate", text), event("SuccessfulCreate", "Created pod: x")]
+    assert k8r.explain_root(job(), later) is None
+
+
+@pytest.mark.parametrize(
+    "reason",
+    ["ImageInspectError", "SignatureValidationFailed", "PreCreateHookError", "PreStartHookError"]
+    + ["PostStartHookError", "SomethingNew"],
+)
+def test_reasons_that_nobody_has_listed(reason: str) -> None:
+    """Whatever is not a step of an ordinary start is a trouble."""
+    found = k8r.explain_pod(pod(waiting(reason, "the message"), "Pending"), [])
+    assert found and found.fatal and "the message" in found.text
+    plain = k8r.explain_pod(pod(waiting(reason), "Pending"), [])
+    assert plain and reason in plain.text
+
+
+@pytest.mark.parametrize(
+    "reason, words",
+    [("FailedMapVolume", "a volume is missing: the message")]
+    + [
+        (reason, "the node cannot start it: the message")
+        for reason in ("NetworkNotReady", "FailedPrepareDynamicResources", "InspectFailed")
+        + ("FailedCreatePodContainer",)
+    ],
+)
+def test_events_of_a_start(reason: str, words: str) -> None:
+    """What a node says of a pod that it cannot start is passed on."""
+    waits = pod(waiting("ContainerCreating"), "Pending")
+    assert k8r.explain_pod(waits, [event(reason, "the message")]) == (words, False)
+
+
+@pytest.mark.parametrize("reason", ["SchedulingGated", "SchedulerError"])
+def test_not_scheduled(reason: str) -> None:
+    """A pod that the scheduler does not even look at, or fails at."""
+    held = {**condition("PodScheduled", "False", reason), "message": "its words"}
+    found = k8r.explain_pod(pod(phase="Pending", conditions=[held]), [])
+    assert found == (f"it is not scheduled ({reason}): its words", False)
+
+
+def test_a_node_that_has_enough() -> None:
+    """A resource that a node has is not what lacks: a taint keeps the pod off."""
+    refusal = "0/2 nodes are available: 1 Insufficient nvidia.com/gpu, 1 node(s) had untolerated "
+    refusal += "taint {gpu: }."
+    nodes = [{"status": {"allocatable": {"nvidia.com/gpu": "8"}}}, {"status": {}}]
+    asking = {"spec": {"containers": [{"resources": {"limits": {"nvidia.com/gpu": "1"}}}]}}
+    found = k8r.explain_unschedulable(asking, refusal, nodes)
+    assert found.startswith("no node can take it, as a rule because of a taint: 0/2 nodes")
+    assert "no node has enough" in k8r.explain_unschedulable(asking, refusal, nodes[1:])
+
+
+def beside(main: Any, **others: Any) -> Dict[str, Any]:
+    """A pod with containers of others, its statuses sorted by name, as the kubelet sorts them."""
+    made = pod(main)
+    every = {"main": main, **others}
+    made["status"]["containerStatuses"] = [status(name, every[name]) for name in sorted(every)]
+    return made
+
+
+def with_native(main: Any, state: Any) -> Dict[str, Any]:
+    """A pod with a native sidecar."""
+    made = pod(main, init=[status("proxy", state)])
+    made["spec"]["initContainers"] = [{"name": "proxy", "restartPolicy": "Always"}]
+    return made
+
+
+@pytest.mark.parametrize("code", [0, 3])
+@pytest.mark.parametrize("state", [RUNNING, terminated(0), terminated(143), terminated(1)])
+def test_bystanders_do_not_decide(state: Dict[str, Any], code: int) -> None:
+    """Neither native sidecars nor containers whose names sort before or after main's."""
+    for made in (
+        beside(terminated(code), adapter=state),
+        beside(terminated(code), zipkin=state),
+        with_native(terminated(code), state),
+    ):
+        assert k8r.judge_pod(made) == k8r.Outcome(code)
+    for made in (beside(RUNNING, adapter=state), with_native(RUNNING, state)):
+        assert k8r.judge_pod(made) is None
+
+
 def test_crashing_pod() -> None:
     """It is explained by the exit code while it waits; once it runs nothing is hopeless."""
     made = crashing()
@@ -695,6 +794,8 @@ def test_job_row() -> None:
         "failed": 1,
         "status": "Running",
         "created": "2026-01-01T10:00:00Z",
+        "exit_code": None,
+        "seconds": None,
     }
     bare = {"metadata": {"name": "x"}, "spec": {"template": {"spec": {}}}}
     row = k8r.build_job_row(bare)
@@ -915,12 +1016,18 @@ def test_format_size(size: int, text: str) -> None:
     assert k8r.format_size(size) == text
 
 
+ENDED = {"complete": 0, "failed": 0, "seconds": 2.0}
+
+
 @pytest.mark.parametrize(
     "pods, changes",
     [
         ([], {"complete": 0, "failed": 0}),
-        ([pod(terminated(0))], {"complete": 1, "failed": 0, "status": "Complete"}),
-        ([pod(terminated(3))], {"complete": 0, "failed": 1, "status": "Failed"}),
+        ([pod(terminated(0))], {**ENDED, "complete": 1, "status": "Complete", "exit_code": 0}),
+        (
+            [pod(terminated(137, "OOMKilled"))],
+            {**ENDED, "failed": 1, "status": "Failed: exit code 137 (OOMKilled)", "exit_code": 137},
+        ),
         ([pod(RUNNING)], {"complete": 0, "failed": 0}),
         (
             [pod(waiting("ErrImagePull"), "Pending")],
@@ -930,7 +1037,7 @@ def test_format_size(size: int, text: str) -> None:
 )
 def test_a_row_by_its_pods(pods: List[Any], changes: Dict[str, Any]) -> None:
     """`ls` knows of an end as soon as the run itself does."""
-    row, root = k8r.build_row_and_job(job(active=1, ready=0))
+    row, root = k8r.build_row_and_job(job(active=1, ready=0, startTime="2026-01-01T10:00:00Z"))
     assert root is not None and k8r.correct_by_pods(row, root, pods) == changes
 
 

@@ -292,6 +292,8 @@ def test_entries_of_long_lines(records: List[Record], data: st.DataObject, keep:
 class Screen:
     """Keeps what is printed."""
 
+    shared = False
+
     def __init__(self) -> None:
         self.out = b""
 
@@ -322,6 +324,30 @@ def test_lines_of_many_pods_are_kept_whole() -> None:
     printer.end("b", "1")
     printer.end("a", "0")
     assert screen.out == b"[0] one\n[1] uno\n[1] \n[0] two\n[1] due\n"
+
+
+def test_carriage_returns_on_a_terminal() -> None:
+    """What a progress bar writes is shown at once, each time with its index."""
+    screen = Screen()
+    screen.shared = True
+    printer = k8r.LogPrinter(screen, True)
+    printer.write("a", "0", b"10%\r20%\r3")
+    assert screen.out == b"[0] 10%\r[0] 20%\r"
+    printer.write("b", "1", b"line\r\n")
+    printer.write("a", "0", b"0%\r")
+    printer.end("a", "0")
+    assert screen.out == b"[0] 10%\r[0] 20%\r\n[1] line\r\n[0] 30%\r[0] \n"
+
+
+def test_an_endless_line_is_passed_on_in_pieces() -> None:
+    """Not more than a piece is held, and nothing is added to a line that no other breaks."""
+    screen = Screen()
+    printer = k8r.LogPrinter(screen, True)
+    for _ in range(40):
+        printer.write("a", "0", b"x" * k8r.STREAM_CHUNK)
+    assert len(screen.out) >= 2 * k8r.MIB
+    printer.write("a", "0", b"y\n")
+    assert screen.out == b"[0] " + b"x" * 40 * k8r.STREAM_CHUNK + b"y\n"
 
 
 @given(st.lists(st.binary(max_size=20)))
