@@ -2525,10 +2525,15 @@ def explain_unschedulable(pod: Object, refusal: str, nodes: Sequence[Object] = (
     if nodes and lacking:
         have = ", ".join(f"{it} {format_amount(it, find_largest(nodes, it))}" for it in lacking)
         facts.append(f"the largest node: {have}")
-    pairs = sorted((pod["spec"].get("nodeSelector") or {}).items())
-    if pairs and not lacking:
-        facts.append("wanted: " + ", ".join(f"{key}={value}" for key, value in pairs))
+    if not lacking:
+        facts.extend(describe_selector(pod))
     return f"{what}: {words}" + (f" ({'; '.join(facts)})" if facts else "")
+
+
+def describe_selector(pod: Object) -> List[str]:
+    """What a pod wants of a node's labels, in one phrase, if it wants anything."""
+    pairs = sorted((pod["spec"].get("nodeSelector") or {}).items())
+    return ["wanted: " + ", ".join(f"{key}={value}" for key, value in pairs)] if pairs else []
 
 
 def list_short(names: Iterable[str], nodes: Sequence[Object], wanted: Object) -> List[str]:
