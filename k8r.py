@@ -80,7 +80,8 @@ __version__ = "0.1.0"
 #   Text           sizes, ages, amounts and widths for people           nothing
 #   Values         what the user writes: names, sizes, images, secrets  nothing
 #   Manifests      what the cluster is given                            nothing
-#   Objects        what the cluster says: verdicts, waiting, lists      nothing
+#   Objects        what the cluster says: verdicts, lists               nothing
+#   Waiting        why a pod or a Job waits, in words                   nothing
 #   Output         console, status line, logs, tables, YAML             stdout, stderr
 #   Sources        directories, files                                   files, git
 #   Repositories   what a git server has                                HTTP
@@ -1892,6 +1893,14 @@ def has_started(pod: Object) -> bool:
     return bool({"running", "terminated"} & set(get_main_state(pod)))
 
 
+def list_init_names(pod: Object) -> List[str]:
+    """The containers that run, and end, before the command does. Those that are to be
+    restarted always are sidecars, and stay.
+    """
+    every = pod["spec"].get("initContainers") or []
+    return [item["name"] for item in every if item.get("restartPolicy") != "Always"]
+
+
 def has_logs(pod: Object) -> bool:
     """Whether the user's command has run, be it in a container restarted since."""
     restarted = any(status.get("lastState") for status in list_container_statuses(pod))
@@ -2491,14 +2500,6 @@ def explain_restarts(ended: Object, what: str) -> str:
     code = int(ended.get("exitCode", 0))
     text = f"{what} ends again and again: exit code {code} ({ended.get('reason', '')})"
     return text if code else text + "; a Deployment's command must not end"
-
-
-def list_init_names(pod: Object) -> List[str]:
-    """The containers that run, and end, before the command does. Those that are to be
-    restarted always are sidecars, and stay.
-    """
-    every = pod["spec"].get("initContainers") or []
-    return [item["name"] for item in every if item.get("restartPolicy") != "Always"]
 
 
 def get_scheduler_message(pod: Object) -> str:

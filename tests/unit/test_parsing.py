@@ -819,8 +819,8 @@ def test_of_equal_names_the_first_counts() -> None:
     first, second = kubeconfig("a", token="1"), kubeconfig("a", "a", token="2")
     second["clusters"].append({"name": "b", "cluster": {"server": "https://b"}})
     merged = k8r.merge_kubeconfigs([("/1", first), ("/2", second)])
-    assert merged["users"] == [{"name": "a", "user": {"token": "1"}}]
-    assert [entry["name"] for entry in merged["clusters"]] == ["a", "b"]
+    assert merged["users"] == {"a": ("/1", {"token": "1"})}
+    assert list(merged["clusters"]) == ["a", "b"]
     assert merged["current-context"] == "a"
 
 
@@ -829,8 +829,8 @@ def test_of_current_contexts_the_first_counts() -> None:
     parts = [("/", kubeconfig("a", "")), ("/", kubeconfig("b", "b")), ("/", kubeconfig("c", "c"))]
     merged = k8r.merge_kubeconfigs(parts)
     assert merged["current-context"] == "b"
-    assert k8r.pick_context(merged, None)["clusters"][0]["name"] == "b"
-    assert k8r.pick_context(merged, "c")["clusters"][0]["name"] == "c"
+    assert k8r.pick_context(merged, None)["cluster"]["server"] == "https://b"
+    assert k8r.pick_context(merged, "c")["cluster"]["server"] == "https://c"
 
 
 def test_relative_paths() -> None:
@@ -841,8 +841,9 @@ def test_relative_paths() -> None:
     part["users"].append({"name": "p", "user": {"exec": {"command": "./plugin", "args": ["x"]}}})
     part["users"].append({"name": "q", "user": {"exec": {"command": "plugin"}}})
     merged = k8r.merge_kubeconfigs([("/etc/kube", part)])
-    assert merged["clusters"][0]["cluster"]["certificate-authority"] == "/etc/kube/sub/ca.pem"
-    user, plugin, named = (entry["user"] for entry in merged["users"])
+    cluster = k8r.pick_entry(merged, "cluster", "a")
+    assert cluster["certificate-authority"] == "/etc/kube/sub/ca.pem"
+    user, plugin, named = (k8r.pick_entry(merged, "user", name) for name in ("a", "p", "q"))
     assert user["client-certificate"] == "/etc/kube/c.pem"
     assert user["client-key"] == "/k.pem"
     assert user["tokenFile"] == "/etc/kube/../token"
@@ -857,24 +858,26 @@ def test_empty_sections() -> None:
     merged = k8r.merge_kubeconfigs([("/", part), ("/", kubeconfig("a", "a"))])
     assert k8r.pick_context(merged, None)["current-context"] == "a"
     merged = k8r.merge_kubeconfigs([("/", {"users": [{"name": "a", "user": None}]})])
-    assert merged["users"] == [{"name": "a", "user": {}}]
+    assert k8r.pick_entry(merged, "user", "a") == {}
 
 
 def test_picked_context() -> None:
     """One context, with what it names and nothing else."""
     merged = k8r.merge_kubeconfigs([("/", kubeconfig("a", "a")), ("/", kubeconfig("b"))])
     picked = k8r.pick_context(merged, None)
-    for section in ("clusters", "users", "contexts"):
-        assert [entry["name"] for entry in picked[section]] == ["a"]
+    assert picked == {
+        "current-context": "a",
+        "namespace": None,
+        "cluster": {"server": "https://a"},
+        "user": {},
+    }
 
 
 def test_context_without_user() -> None:
     """It is anonymous, for a cluster behind a proxy."""
     part = kubeconfig("a", "a")
     del part["contexts"][0]["context"]["user"]
-    picked = k8r.pick_context(k8r.merge_kubeconfigs([("/", part)]), None)
-    assert picked["users"] == [{"name": "", "user": {}}]
-    assert picked["contexts"][0]["context"]["user"] == ""
+    assert k8r.pick_context(k8r.merge_kubeconfigs([("/", part)]), None)["user"] == {}
 
 
 def test_missing_contexts() -> None:
