@@ -81,7 +81,7 @@ __version__ = "0.1.0"
 #   Values         what the user writes: names, sizes, images, secrets  nothing
 #   Manifests      what the cluster is given                            nothing
 #   Objects        what the cluster says: verdicts, lists               nothing
-#   Waiting        why a pod or a Job waits, in words                   nothing
+#   Waiting        why a run does not begin, in words                   nothing
 #   Output         console, status line, logs, tables, YAML             stdout, stderr
 #   Sources        directories, files                                   files, git
 #   Repositories   what a git server has                                HTTP
@@ -1907,6 +1907,14 @@ def has_logs(pod: Object) -> bool:
     return restarted or has_started(pod)
 
 
+def list_init_names(pod: Object) -> List[str]:
+    """The containers that run, and end, before the command does. Those that are to be
+    restarted always are sidecars, and stay.
+    """
+    every = pod["spec"].get("initContainers") or []
+    return [item["name"] for item in every if item.get("restartPolicy") != "Always"]
+
+
 def list_beside(pod: Object) -> List[Object]:
     """The statuses of containers of others that a pod cannot end without."""
     every = (pod.get("status") or {}).get("containerStatuses") or []
@@ -2277,7 +2285,7 @@ def build_job_row(job: Object) -> Object:
         complete=int(status.get("succeeded") or 0),
         failed=int(status.get("failed") or 0),
     )
-    row.update(exit_code=judged and judged.code, seconds=measure_run(job, []))
+    row.update(exit_code=judged and int(judged.code), seconds=measure_run(job, []))
     return row
 
 
@@ -2303,7 +2311,7 @@ def correct_by_pods(row: Object, job: Object, pods: Sequence[Object]) -> Object:
     judged = judge_job(job, pods)
     waiting = [pod for pod in pods if not judge_pod(pod) and not has_started(pod)]
     if judged:
-        changes.update(status=judged.status, exit_code=judged.code)
+        changes.update(status=judged.status, exit_code=int(judged.code))
         changes["seconds"] = measure_run(job, pods)
     elif waiting:
         changes["status"] = f"Pending ({explain_pending(waiting[0])[1]})"

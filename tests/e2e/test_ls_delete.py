@@ -48,10 +48,10 @@ def test_formats(three: Cli, kubectl: Kubectl) -> None:
     cells = {line.split()[0]: line.split()[1:8] for line in lines}
     assert cells == {
         "good": ["job", "container", "1", "0", "1", "0", "Complete"],
-        "bad": ["job", "container", "1", "0", "0", "1", "Failed"],
+        "bad": ["job", "container", "1", "0", "0", "1", "Failed:"],
         "busy": ["job", "container", "1", "1", "0", "0", "Running"],
     }
-    assert "BackoffLimitExceeded" in shown.text
+    assert "Failed: exit code " in shown.text
     data = json.loads(three("ls", "-o", "json").out)
     names = [line.split()[0] for line in lines]
     assert [row["name"] for row in data] == names

@@ -130,9 +130,9 @@ STOPPED = "EvictionByEvictionAPI: it was evicted"
 def test_told_to_end_and_ended_with_0(
     k8r: Cli, serve: Serve, reason: str, words: str, retry: int, num: int
 ) -> None:
-    """That is no success; where the Job runs it again, that attempt counts."""
-    cluster = serve()
-    stopped = PodScript(["one"], run=60, deleted_after=1, disruption=reason, grace=1.5, stop_code=0)
+    """That is no success; one that ended with 143 the Job runs again, and that attempt counts."""
+    cluster, how = serve(), {"run": 60, "deleted_after": 1, "disruption": reason, "grace": 1.5}
+    stopped = PodScript(["one"], stop_code=143 if retry else 0, **how)  # type: ignore[arg-type]
     cluster.play(stopped, PodScript(["two"]))
     result = k8r("alpine", "--retry", str(retry), "--num", str(num), "--", "true", timeout=60)
     if retry:
@@ -152,10 +152,11 @@ def test_a_pod_that_its_node_ends(k8r: Cli, serve: Serve, reason: str) -> None:
 
 
 def test_what_a_job_takes_for_a_success(k8r: Cli, serve: Serve) -> None:
-    """With a podFailurePolicy an evicted pod that ends with 0 is the Job's success, not the run's."""
+    """With a podFailurePolicy an evicted pod that ends with 0 is a success to the Job alone."""
     cluster = serve()
-    stopped = {"run": 60, "deleted_after": 1, "grace": 1.5, "stop_code": 0}
-    cluster.play(PodScript(["one"], disruption="PreemptionByScheduler", **stopped))  # type: ignore[arg-type]
+    reason = "PreemptionByScheduler"
+    stopped = PodScript(["one"], run=60, deleted_after=1, disruption=reason, grace=1.5, stop_code=0)
+    cluster.play(stopped)
     rule = {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
     made = foreign_job(backoffLimit=1, suspend=True, podFailurePolicy={"rules": [rule]})
     cluster.create("jobs", made)

@@ -866,6 +866,16 @@ def test_rows_have_the_same_keys() -> None:
         assert len(k8r.list_titles(more)) == len(k8r.format_row(row, now, more))
 
 
+@pytest.mark.parametrize("conditions", [COMPLETE, failed("BackoffLimitExceeded"), failed("x")])
+def test_rows_are_plain_data(conditions: List[Any]) -> None:
+    """YAML can be made of a row of a Job that has ended."""
+    row, root = k8r.build_row_and_job(job(conditions))
+    if root:
+        row.update(k8r.correct_by_pods(row, root, [pod(terminated(3))]))
+    assert "exit_code: " in "".join(k8r.format_yaml([row]))
+    assert type(row["exit_code"]) is int
+
+
 def test_command_of_a_row() -> None:
     """It is the user's own, not the shell text that unpacks."""
     made = job()
