@@ -1893,14 +1893,6 @@ def has_started(pod: Object) -> bool:
     return bool({"running", "terminated"} & set(get_main_state(pod)))
 
 
-def list_init_names(pod: Object) -> List[str]:
-    """The containers that run, and end, before the command does. Those that are to be
-    restarted always are sidecars, and stay.
-    """
-    every = pod["spec"].get("initContainers") or []
-    return [item["name"] for item in every if item.get("restartPolicy") != "Always"]
-
-
 def has_logs(pod: Object) -> bool:
     """Whether the user's command has run, be it in a container restarted since."""
     restarted = any(status.get("lastState") for status in list_container_statuses(pod))
