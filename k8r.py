@@ -1624,36 +1624,52 @@ def merge(base: Any, patch: Any, field: str = "") -> Any:
         return merge_lists(base or [], patch, MERGE_KEYS[field], field)
     if not isinstance(patch, dict):
         return patch
+    how = read_directive(patch)
+    if how == "delete":
+        return {}
+    base = base if isinstance(base, dict) and how == "merge" else {}
+    both = {**base, **{key: merge(base.get(key), item, key) for key, item in patch.items()}}
+    both.pop("$patch", None)
+    return {key: item for key, item in both.items() if patch.get(key, item) is not None}
+
+
+def read_directive(patch: Object) -> str:
+    """What `$patch` says of an object. Raises UsageError for all else that begins so."""
     how = patch.get("$patch", "merge")
     for word in patch:
-        if word.startswith("$") and (word != "$patch" or how not in ("merge", "replace", "delete")):
+        if word == "$patch" and how in ("merge", "replace", "delete"):
+            continue
+        if str(word).startswith("$"):
             raise UsageError(
                 f"the patch has {word}, which k8r does not know so",
                 "write null to remove a field, `$patch: delete` to remove a list's element",
             )
-    patch = {} if how == "delete" else {key: patch[key] for key in patch if key != "$patch"}
-    base = base if isinstance(base, dict) and how == "merge" else {}
-    both = {**base, **{key: merge(base.get(key), item, key) for key, item in patch.items()}}
-    return {key: item for key, item in both.items() if patch.get(key, item) is not None}
+    return str(how)
+
+
+def find_element(items: Mapping[int, Any], wanted: Object, keys: List[str]) -> Optional[int]:
+    """Where among the items one has these keys in common with another."""
+    place = [wanted.get(key, "TCP") for key in keys]
+    for at, item in items.items():
+        if place == [item.get(key, "TCP") for key in keys]:
+            return at
+    return None
 
 
 def merge_lists(base: List[Any], patch: List[Any], keys: List[str], field: str) -> List[Any]:
     """Merge elements with equal keys. No two of one patch are made one."""
-    if not all(isinstance(item, dict) and {keys[0], "$patch"} & set(item) for item in patch):
-        raise UsageError(f"in the patch an element of {field} has no {keys[0]}", "add it")
-
-    def identify(item: Object) -> List[Any]:
-        return [item.get(key, "TCP") for key in keys]
-
-    replaced = any(item.get("$patch") == "replace" for item in patch)
-    left = dict(enumerate([] if replaced else base))
-    taken: Dict[int, Any] = {}
     for item in patch:
-        same = (n for n in left if n not in taken and identify(left[n]) == identify(item))
-        at = next(same, len(left) + len(taken))
+        if not isinstance(item, dict) or not {keys[0], "$patch"} & set(item):
+            raise UsageError(f"in the patch an element of {field} has no {keys[0]}", "add it")
+    replaced = any(item.get("$patch") == "replace" for item in patch)
+    merged = dict(enumerate([] if replaced else base))
+    left = dict(merged)
+    for item in patch:
         if item.get("$patch") != "replace":
-            taken[at] = merge(left.get(at), item) or None
-    return [item for item in {**left, **taken}.values() if item is not None]
+            at = find_element(left, item, keys)
+            at = len(merged) if at is None else at
+            merged[at] = merge(left.pop(at, None), item) or None
+    return [item for item in merged.values() if item is not None]
 
 
 # Objects
@@ -6208,11 +6224,8 @@ class LocalRun:
 
     def _start_attempts(self) -> None:
         """As many as may run at a time; the clone alone."""
-        import resource
-
-        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        most = self._work.parallel or self._work.num
-        if files != resource.RLIM_INFINITY:
+        most, files = self._work.parallel or self._work.num, os.sysconf("SC_OPEN_MAX")
+        if files > 0:  # not without a limit
             most = min(most, max((files - OWN_FILES) // 2, 1))
         while self._waiting and len(self._running) < most:
             if any(key.container == CLONE_NAME for key in self._running):
