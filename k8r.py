@@ -202,6 +202,10 @@ class TimedOut(K8rError):
     exit_code = ExitCode.TIMEOUT
 
 
+class UnreadLog(K8rError):
+    """A run has ended, and a log of it could not be read to its end: nothing is removed."""
+
+
 class NoKubeconfig(K8rError):
     """Nothing says where a cluster is."""
 
@@ -246,6 +250,10 @@ class Overloaded(ApiError):
     """429 or 5xx: worth another try, after ``pause`` seconds."""
 
     pause: float = 0.0
+
+
+class Foreign(Overloaded):
+    """What answered is not a Kubernetes API server, but a load balancer before one, say."""
 
 
 class Interrupted(BaseException):
@@ -4368,7 +4376,11 @@ quiet logs are then opened again, which costs one request."""
 FIRST_RETRY_TIME = 3.0
 """Seconds to retry a server that has never answered."""
 OVERLOAD_RETRIES = 6
+"""Tries after the first, of a request that is not part of following a run."""
 LONGEST_PAUSE = 30.0
+"""Seconds to pause at most, whatever Retry-After says."""
+RENEW_EVERY = 5.0
+"""Seconds between two looks for new credentials while those at hand are refused."""
 LIST_PAGE = 500
 GATHER_TIME = 0.005
 """Seconds in which a busy stream may gather what comes next. API servers send logs in
@@ -4405,15 +4417,19 @@ def make_api_error(status: int, body: bytes, method: str, namespace: str) -> Api
     return kinds.get(status, ApiError)(f"the API server refused to {method}: {text}", "", status)
 
 
-def parse_status(status: int, body: bytes) -> Tuple[str, str]:
-    """The text of an error answer, and the kind of object that it is about, if it says so."""
+def parse_object(body: bytes) -> Optional[Object]:
+    """The Kubernetes object that a body is; None if it is anything else."""
     try:
         answer = json.loads(body)
     except ValueError:
-        answer = None
-    if not isinstance(answer, dict):
-        answer = {}
-    text = str(answer.get("message") or "") or body.decode("utf-8", "replace").strip()
+        return None
+    return answer if isinstance(answer, dict) and "kind" in answer else None
+
+
+def parse_status(status: int, body: bytes) -> Tuple[str, str]:
+    """The text of an error answer, and the kind of object that it is about, if it says so."""
+    answer = parse_object(body) or {}
+    text = str(answer.get("message") or "") or " ".join(body.decode("utf-8", "replace").split())
     about = (answer.get("details") or {}).get("kind")
     return text or f"HTTP status {status}", str(about)
 
@@ -4448,6 +4464,25 @@ def suggest_remedy(text: str) -> str:
     if "CERTIFICATE" in text.upper():
         return "check certificate-authority in the kubeconfig, or use --insecure"
     return "check the network and the server in the kubeconfig, or use another --context"
+
+
+def describe_trouble(error: BaseException) -> str:
+    """What went wrong on the way, in words: libraries wrap the errors that say it."""
+    import socket
+
+    import urllib3.exceptions as kinds
+
+    if type(error) is kinds.ConnectTimeoutError:
+        return f"no answer within {CONNECT_TIMEOUT:.0f} s"
+    beneath = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if isinstance(error, kinds.HTTPError) and beneath:
+        proxy = "the proxy fails: " if isinstance(error, kinds.ProxyError) else ""
+        return proxy + describe_trouble(beneath)
+    if isinstance(error, (kinds.ReadTimeoutError, socket.timeout)):
+        return f"silence for {READ_TIMEOUT:.0f} s"
+    if not isinstance(error, (OSError, kinds.LocationValueError)):
+        return "the answer is torn, or not HTTP"
+    return str(getattr(error, "strerror", None) or error) or type(error).__name__
 
 
 def generate_pauses() -> Iterator[float]:
@@ -4542,8 +4577,10 @@ class Cluster:
         self._lock = threading.RLock()
         self._generation = 0
         self.retry_time = RETRY_TIME
+        self.followed = False  # whether requests are part of following a run
         self._access: Optional[Access] = None
         self._answered = False
+        self._renew_at = 0.0
 
     def _connect(self) -> Access:
         """The way to the API server; made at the first request, and when credentials expire."""
@@ -4554,13 +4591,14 @@ class Cluster:
 
     def _reconnect(self, generation: int) -> None:
         """Load credentials anew, after the server refused those at hand: once, however
-        many threads ask for it.
+        many threads ask for it, and again after a while.
         """
         with self._lock:
-            if generation == self._generation:
+            if generation == self._generation and self._env.clock() >= self._renew_at:
                 self.kubeconfig.reload()
                 self._access = self.kubeconfig.make_access()
                 self._generation += 1
+                self._renew_at = self._env.clock() + RENEW_EVERY
 
     def request(
         self,
@@ -4570,8 +4608,9 @@ class Cluster:
         body: Optional[Object] = None,
         content_type: str = "application/json",
         accept: str = "application/json",
+        patient: bool = True,
     ) -> Object:
-        """Send a request, again if need be; give the answer's JSON object.
+        """Send a request, again if need be and ``patient``; give the answer's JSON object.
 
         Raises ApiError and its children, and ConnectionTrouble.
         """
@@ -4579,46 +4618,60 @@ class Cluster:
         headers = {"Accept": accept}
         if data:
             headers["Content-Type"] = content_type
-        response = self._patiently(lambda: self._send(method, path, query, headers, body=data))
-        answer: Object = json.loads(response.data)
+
+        def ask() -> Object:
+            answer = parse_object(self._send(method, path, query, headers, body=data).data)
+            if answer is None:
+                raise self._foreign_error()
+            return answer
+
+        answer: Object = self._patiently(ask, patient)
         return answer
 
-    def open(self, path: str, query: Mapping[str, Any]) -> ByteStream:
+    def open(self, path: str, query: Mapping[str, Any], patient: bool) -> ByteStream:
         """Start an answer that goes on. Raises as `request` does."""
-        answer = self._patiently(lambda: self._send("GET", path, query, {}, preload_content=False))
+        options = {"preload_content": False}
+        answer = self._patiently(lambda: self._send("GET", path, query, {}, **options), patient)
         return ByteStream(answer, self._trouble)
 
-    def _patiently(self, once: Callable[[], Any]) -> Any:
+    def _patiently(self, once: Callable[[], Any], patient: bool) -> Any:
         """Retry what another try can mend, for a bounded time.
 
         A POST may be sent twice by this; `ApiGroup.create` knows its own.
         """
         started, pauses, overloads, renewed = self._env.clock(), generate_pauses(), 0, False
         while True:
-            pause, generation = next(pauses), self._generation
+            generation = self._generation
             try:
                 answer = once()
                 self._answered = True
                 return answer
-            except Unauthorized:
-                if renewed:
-                    raise
-                renewed = True
-                self._reconnect(generation)
-                continue
-            except Overloaded as error:
-                overloads += 1
-                if overloads > OVERLOAD_RETRIES:
-                    raise
-                pause = min(max(error.pause, pause), LONGEST_PAUSE)
-                self._console.debug(f"{error.message}; next try in {pause:.1f} s")
-            except ConnectionTrouble as error:
-                patience = self.retry_time if self._answered else FIRST_RETRY_TIME
+            except (Unauthorized, Overloaded, ConnectionTrouble) as error:
+                if isinstance(error, Unauthorized):
+                    self._reconnect(generation)
+                    if not renewed:
+                        renewed = True
+                        continue
+                overloads += isinstance(error, Overloaded)
+                pause = min(max(getattr(error, "pause", 0.0), next(pauses)), LONGEST_PAUSE)
+                patience = self._get_patience(error, overloads) if patient else 0.0
                 if self._env.clock() - started + pause > patience:
                     raise
                 self._console.debug(f"{error.message}; next try in {pause:.1f} s")
             if self._pause(pause):
                 raise ConnectionTrouble("stopped")
+
+    def _get_patience(self, error: K8rError, overloads: int) -> float:
+        """Seconds for which a request is retried. What a load balancer says while servers
+        restart is in a run that is followed nothing else than a lost connection.
+        """
+        lost = isinstance(error, ConnectionTrouble)
+        if self._answered and (lost or self.followed):
+            return self.retry_time
+        if lost:
+            return FIRST_RETRY_TIME
+        futile = isinstance(error, Unauthorized if self._answered else (Unauthorized, Foreign))
+        return 0.0 if futile or overloads > OVERLOAD_RETRIES else float("inf")
 
     @staticmethod
     def _pause(seconds: float) -> bool:
@@ -4650,7 +4703,7 @@ class Cluster:
             response = access.pool.urlopen(
                 method, url, headers=sent, timeout=timeout, retries=False, **options
             )
-            if response.status >= 300:
+            if response.status >= 300 or "html" in response.headers.get("Content-Type", ""):
                 self._refuse(response, method)
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise self._trouble(error) from error
@@ -4661,28 +4714,22 @@ class Cluster:
             # The HTTP library of the server has seen half a request, and no more.
             raise self._trouble(ConnectionError("the request did not arrive in full"))
         error = make_api_error(response.status, response.data, method, self.kubeconfig.namespace)
-        if isinstance(error, Overloaded):
-            with contextlib.suppress(TypeError, ValueError):
-                error.pause = float(response.headers.get("Retry-After"))
+        if (response.status < 400 or response.status == 404) and not parse_object(response.data):
+            error = self._foreign_error()
+        wait = response.headers.get("Retry-After") or ""
+        if isinstance(error, Overloaded) and re.fullmatch("[0-9]{1,9}", wait):
+            error.pause = float(wait)
         raise error
+
+    def _foreign_error(self) -> Foreign:
+        text = f"the server at {self._connect().host} is not a Kubernetes API"
+        return Foreign(text, "check the server in the kubeconfig, and proxies before it")
 
     def _trouble(self, error: Exception) -> ConnectionTrouble:
         """Translate what went wrong on the way."""
-        import socket
-
-        import urllib3.exceptions as kinds
-
-        text = str(error) or type(error).__name__
-        if isinstance(error, kinds.NewConnectionError):
-            text = text.rpartition("connection: ")[2] or text
-        elif isinstance(error, kinds.ConnectTimeoutError):
-            text = f"no answer within {CONNECT_TIMEOUT:.0f} s"
-        elif isinstance(error, (kinds.ReadTimeoutError, socket.timeout)):
-            text = f"silence for {READ_TIMEOUT:.0f} s"
-        host = self._access.host if self._access else "the cluster"
-        return ConnectionTrouble(
-            f"cannot reach the cluster at {host}: {text}", suggest_remedy(text)
-        )
+        text, host = describe_trouble(error), self._connect().host
+        message = f"cannot reach the cluster at {host}: {text}"
+        return ConnectionTrouble(message, suggest_remedy(text))
 
 
 class ApiGroup:
@@ -4735,7 +4782,11 @@ class ApiGroup:
             return None
 
     def list(
-        self, resource: str, query: Mapping[str, str], convert: Callable[[Object], Any]
+        self,
+        resource: str,
+        query: Mapping[str, str],
+        convert: Callable[[Object], Any],
+        patient: bool = True,
     ) -> Tuple[List[Any], str]:
         """All objects, converted one by one so that only that much is kept, and
         the resourceVersion of the list.
@@ -4744,7 +4795,7 @@ class ApiGroup:
         page: Dict[str, Any] = dict(query, limit=LIST_PAGE)
         while True:
             try:
-                answer = self._cluster.request("GET", self.path(resource), page)
+                answer = self._cluster.request("GET", self.path(resource), page, patient=patient)
             except Gone:  # the list's snapshot has expired between two pages
                 items, page = [], dict(query)
                 continue
@@ -4758,7 +4809,8 @@ class ApiGroup:
     def nodes(self) -> List[Object]:
         """The cluster's nodes, for messages: none if they may not be listed."""
         with contextlib.suppress(K8rError):
-            answer = self._cluster.request("GET", f"{self._prefix}/nodes", {"limit": LIST_PAGE})
+            path, query = f"{self._prefix}/nodes", {"limit": LIST_PAGE}
+            answer = self._cluster.request("GET", path, query, patient=False)
             return list(answer.get("items") or [])
         return []
 
@@ -4789,9 +4841,13 @@ class ApiGroup:
             return False
         return True
 
-    def open(self, resource: str, name: str, part: str, query: Mapping[str, Any]) -> ByteStream:
-        """Start a watch (no name) or a log."""
-        return self._cluster.open(self.path(resource, name, part), query)
+    def watch(self, resource: str, query: Mapping[str, Any]) -> ByteStream:
+        """Start a watch, at once or not at all: the list before the next is waited for."""
+        return self._cluster.open(self.path(resource), dict(query, watch="true"), False)
+
+    def log(self, pod: str, query: Mapping[str, Any], patient: bool = True) -> ByteStream:
+        """Start a pod's log."""
+        return self._cluster.open(self.path("pods", pod, "log"), query, patient)
 
 
 # ==============================================================================
@@ -5090,7 +5146,9 @@ class Reflector(Reader):
             started = time.monotonic()
             try:
                 self._watch(version)
-            except (Gone, ConnectionTrouble, Overloaded):
+            except Overloaded as error:
+                self.stopped.wait(min(error.pause, LONGEST_PAUSE))
+            except (Gone, ConnectionTrouble, Unauthorized):
                 pass
             if time.monotonic() - started > 5:
                 pauses = generate_pauses()
@@ -5110,21 +5168,16 @@ class Reflector(Reader):
         return version
 
     def _watch(self, version: str) -> None:
-        query = dict(self._query, watch="true", resourceVersion=version, timeoutSeconds="300")
-        self._stream = self._group.open(self.name, "", "", query)
+        query = dict(self._query, resourceVersion=version, timeoutSeconds="300")
+        self._stream = self._group.watch(self.name, query)
         try:
-            for event in decode_events(self._stream):
+            for kind, uid, item in decode_events(self._stream):
                 if self.stopped.is_set():
                     return
-                item = event["object"]
-                if event["type"] == "ERROR":
-                    raise make_api_error(
-                        int(item.get("code") or 500), json.dumps(item).encode(), "", ""
-                    )
-                if event["type"] == "DELETED":
-                    self._known.pop(item["metadata"]["uid"], None)
+                if kind == "DELETED":
+                    self._known.pop(uid, None)
                     self.send("deleted", item)
-                elif event["type"] in ("ADDED", "MODIFIED"):
+                elif kind in ("ADDED", "MODIFIED"):
                     self._add(item)
         finally:
             self._stream.close()
@@ -5134,14 +5187,20 @@ class Reflector(Reader):
         self.send("added", item)
 
 
-def decode_events(stream: Iterable[bytes]) -> Iterator[Object]:
-    """The events of a watch: JSON objects, one a line. A torn one is dropped."""
+def decode_events(stream: Iterable[bytes]) -> Iterator[Tuple[str, str, Object]]:
+    """Type, uid and object of a watch's events: JSON, one a line. A torn one is dropped.
+    They end at what is not about an object, such as an ERROR with its Status.
+    """
     rest = b""
     for data in stream:
         *lines, rest = (rest + data).split(b"\n")
         for line in filter(None, lines):
-            event: Object = json.loads(line)
-            yield event
+            try:
+                event = json.loads(line)
+                found = event["type"], event["object"]["metadata"]["uid"], event["object"]
+            except (ValueError, LookupError, TypeError):
+                return
+            yield found
 
 
 def watch_rows(
@@ -5217,6 +5276,7 @@ class LogBuffer:
     def __init__(self, cursor: LogCursor) -> None:
         self.cursor = cursor
         self.count = 0  # bytes of all that the container wrote
+        self.torn = True  # whether the last answer has broken off, or there was none
         self._changed = threading.Condition()  # guards all others
         self._raw: List[bytes] = []  # what came since
         self._fresh: List[bytes] = []  # what the container wrote of that
@@ -5373,7 +5433,7 @@ class Tail(Reader):
         query = dict(self._query, tailLines=2)
         query.pop("sinceSeconds", None)
         try:
-            with contextlib.closing(self._open(query)) as stream:
+            with contextlib.closing(self._open(query, patient=False)) as stream:
                 return self.buffer.cursor.is_at(b"".join(stream))
         except (ApiError, ConnectionTrouble):
             return False
@@ -5416,26 +5476,36 @@ class Tail(Reader):
             query["previous"] = "true"
         return query
 
-    def _open(self, query: Mapping[str, Any]) -> ByteStream:
-        self._stream = self._core.open("pods", self._pod["metadata"]["name"], "log", query)
+    def _open(self, query: Mapping[str, Any], patient: bool = True) -> ByteStream:
+        self._stream = self._core.log(self._pod["metadata"]["name"], query, patient)
         return self._stream
 
+    def _has_all(self, status: int) -> bool:
+        """Whether nothing is lost by an error that says that the log is not there: 400, the
+        container has not started, or is gone; 404, its pod is.
+        """
+        if self.buffer.torn:
+            return status == 400 and not self.buffer.count
+        return status in (400, 404)
+
     def _read_answer(self, last: bool) -> Step:
-        """Ask for the log, and keep what comes."""
+        """Ask for the log, and keep what comes. Raises ApiError if no more of it can be had."""
         if last and self._is_at_end():
             return Step.FINISH
         try:
             stream = self._open(self._next_query(last))
-        except NotFound:
-            return Step.FINISH
         except ApiError as error:
-            if error.status == 400:  # the container has not started, or is gone
-                return Step.FINISH if self.ended.is_set() else Step.RETRY
-            raise
+            if error.status == 400 and not self.ended.is_set():
+                return Step.RETRY
+            if not self._has_all(error.status):
+                raise
+            return Step.FINISH
+        self.buffer.torn = True
         try:
             if not self._paused:
                 for data in stream:
                     self.buffer.add(data, lambda: self.send("log"), self.stopped)
+                self.buffer.torn = False
         except ConnectionTrouble:
             return Step.RETRY
         finally:
@@ -5549,6 +5619,7 @@ class Tails:
         self._pods = pods
         self._known: Dict[str, Set[TailKey]] = {}
         self._waiting: Dict[TailKey, Tail] = {}
+        self.unread = False  # whether one could not be read to its end
         self.open: Dict[TailKey, Tail] = {}
 
     def __bool__(self) -> bool:
@@ -5654,7 +5725,7 @@ class Run:
     def follow(self, options: FollowOptions, timeout: Optional[float]) -> Verdict:
         """Follow to the end. ``timeout`` is how many seconds it may take from the Job's start.
 
-        Raises TimedOut, and K8rError when the cluster stays out of reach.
+        Raises TimedOut, UnreadLog, and K8rError when the cluster stays out of reach.
         """
         subject, started = self._subject, self._clock()
         start_time, running_since = "", started
@@ -5682,6 +5753,11 @@ class Run:
             assert self._verdict is not None
             if self._verdict.code == ExitCode.OK:
                 bystanders.conclude(self._root, self._pods.values())
+            if self._tails.unread:
+                text = f"{self._verdict.text}, but its log could not be read to its end"
+                error = UnreadLog(text, f"try again: k8r logs {subject.name}")
+                error.exit_code = self._verdict.code or ExitCode.FAILED
+                raise error
             return self._verdict
         finally:
             self._stop([*watchers, *self._tails.open.values()])
@@ -5717,7 +5793,8 @@ class Run:
             # A log that cannot be read is not a reason to give up; a watch is.
             if not self._tails.remove(reader):
                 raise message.item
-            self._console.warn(f"a log cannot be read: {message.item.message}")
+            self._tails.unread = True
+            self._console.warn(f"a log cannot be read to its end: {message.item.message}")
         elif reader.name == self._subject.resource:
             self._note_root(message)
         else:
@@ -5999,7 +6076,7 @@ class StartupWatch:
         """The events about an object, oldest first; none if they cannot be had."""
         query = {"fieldSelector": f"involvedObject.uid={item['metadata']['uid']}"}
         try:
-            events, _ = self._core.list("events", query, lambda event: event)
+            events, _ = self._core.list("events", query, lambda event: event, patient=False)
         except K8rError as error:
             self._console.debug(f"no events: {error.message}")
             return []
@@ -6892,6 +6969,7 @@ class K8sRun:
         """Rows as in `list_jobs`, each when it is new or has changed since ``known``;
         without end.
         """
+        self._cluster.followed = True
         return watch_rows(self.batch_v1, self.apps_v1, known, self._build_row)
 
     def get_job_logs(self, name: str, logs: LogQuery = LogQuery(follow=False)) -> int:
@@ -7127,11 +7205,12 @@ class K8sRun:
     def _follow(self, subject: Subject, options: FollowOptions, logs: LogQuery) -> Verdict:
         """Follow to the end, and say how to come back if that is cut short."""
         name, started = subject.name, self.env.clock()
+        self._cluster.followed = True
         timeout = options.timeout + DEADLINE_SLACK if options.timeout else None
         run = Run(subject, self.core_v1, self.console, self.env.clock, logs)
         try:
             ended = run.follow(options, timeout)
-        except (CannotStart, TimedOut):
+        except (CannotStart, TimedOut, UnreadLog):
             raise
         except (KeyboardInterrupt, Interrupted, BrokenPipeError, K8rError) as error:
             if options.remove and not isinstance(error, K8rError):

