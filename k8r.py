@@ -4856,7 +4856,10 @@ class ApiGroup:
 
 _SECOND, _FRACTION = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", rb"(?:\.\d+)?(Z|[+-]\d\d:\d\d) "
 STAMP = re.compile(b"(%s)%s" % (_SECOND, _FRACTION))
+STAMPS = re.compile(b"^(%s)%s" % (_SECOND, _FRACTION), re.MULTILINE)
 LONGEST_STAMP = 40
+MARKS = 64
+"""Seconds from which a log can be resumed that are kept; of the older ones ever fewer."""
 LONG_LINE = 8192
 """Bytes of a line that is surely one entry of the container's log file; the
 limit of containerd and CRI-O is twice that."""
@@ -4889,6 +4892,10 @@ class LogCursor:
     so the cursor counts the lines seen since the start of a second, and the
     bytes seen of a line that has not ended.
 
+    Time may go back: a clock is set, stdout and stderr are stored out of order. The
+    kubelet leaves out each line before sinceTime (cri-client, pkg/logs), so the cursor
+    forgets seconds when a line comes that is earlier, and asks from the last but one.
+
     The container runtime writes a line of over 16 KiB as several entries, each
     with a time of its own. Asked from a second in between, the API gives the
     rest of the line; so the cursor never counts from a second that begins right
@@ -4901,18 +4908,20 @@ class LogCursor:
         # what lies before that comes along when it is asked for from a second.
         self._first: Optional[bytes] = None if from_middle else b""
         self._head = b""  # the start of a line, too short to hold its timestamp
-        self._second = b""
-        self._zone = b""
-        self._seen = 0  # whole lines of that second in this stream
+        # Seconds to resume from, each later than all lines before it: second, zone, and how
+        # many lines and bytes came before it.
+        self._marks = [] if from_middle else [(b"", b"", 0, 0)]
+        self._greatest = b""  # the latest second of a line
+        self._lines = 0  # whole lines up to here
+        self._volume = 0  # about their bytes
         self._inside = False  # whether a line was begun that has not ended
         self._given = 0  # bytes of that line in this stream
         self._drop = 0  # bytes at its start that are not wanted again
         self._long = False  # whether the last line may have several entries
-        self._last = b""  # the second of the last line
-        self._before = False  # whether the line lies before the first one
-        self._replay: Optional[Tuple[bytes, int, int]] = None
+        self._counts = False  # whether the line has a timestamp, and does not lie before
+        self._before = b""  # in a resumed stream, where the line begins that was asked from
+        self._replay: Optional[Tuple[int, int]] = None  # lines, bytes of the next: all known
         self._tail = b""  # the last line as it came, or the start of a long one
-        self._volume = 0  # about the bytes since the start of its second
 
     def is_at(self, end: bytes) -> bool:
         """Whether the log's last two lines, with timestamps, end in the last one that was
@@ -4928,19 +4937,19 @@ class LogCursor:
     @property
     def is_costly(self) -> bool:
         """Whether to resume means to read much again."""
-        return self._volume > MIB
+        return bool(self._marks) and self._volume - self._marks[-2:][0][3] > MIB
 
     def resume(self) -> Optional[str]:
         """Prepare for a new stream; None if it must start at the beginning."""
-        last, lines, begun = self._last, self._seen, 0
-        if self._replay:
-            last, lines, begun = self._replay
-        elif self._inside:
-            begun = max(self._given, self._drop)
-        self._replay = (last, lines, begun) if self._second else None
-        self._long = False
-        self._seen, self._head, self._inside = 0, b"", False
-        return (self._second + self._zone).decode() or None
+        begun = max(self._given, self._drop) if self._inside else 0
+        self._replay = self._replay or (self._lines, begun)
+        self._long, self._head, self._inside, self._before = False, b"", False, b""
+        if not self._greatest:
+            self._replay, self._lines = None, 0
+            return None
+        second, zone, self._lines, self._volume = self._marks[-2:][0]
+        self._before = second if len(self._marks) > 2 else self._first or b""
+        return (second + zone).decode() or None
 
     def feed(self, data: bytes) -> bytes:
         """Turn raw bytes into those that the container wrote."""
@@ -4952,7 +4961,7 @@ class LogCursor:
             if block:
                 self._pass(block)
                 if not self._replay:
-                    out.append(block if self._keep else strip_stamps(block, self._last))
+                    out.append(block if self._keep else strip_stamps(block, self._greatest))
                 data = data[len(block) :]
                 continue
             if not self._inside:
@@ -4971,8 +4980,8 @@ class LogCursor:
     def in_doubt(self) -> bool:
         """Whether this stream lacked lines that others had, or no stream had any."""
         if self._replay:
-            return self._seen < self._replay[1]
-        return not self._last and not self._inside
+            return self._lines < self._replay[0]
+        return not self._greatest and not self._inside
 
     def finish(self) -> bytes:
         """What is left when the log has ended."""
@@ -4981,9 +4990,9 @@ class LogCursor:
 
     def _whole_lines(self, data: bytes) -> bytes:
         """What can be passed without a step of Python for each line: whole ones, none of
-        them long, and where a second comes again, all of them seen before.
+        them long, and while known ones come again, all of them known.
         """
-        if self._inside or self._long:
+        if self._inside or self._long or self._before:
             return b""
         whole, newline, _ = data.rpartition(b"\n")
         if not newline or has_long_line(whole):
@@ -4994,64 +5003,75 @@ class LogCursor:
     def _pass(self, block: bytes) -> None:
         """Move on over whole lines."""
         start = block.rfind(b"\n", 0, -1) + 1
-        last = STAMP.match(block, start)
-        if last:
-            self._tail = block[start:]
-            self._note_first(STAMP.match(block))
-            known = last.group(1) == self._last
-            self._volume = self._volume * known + len(block)
-            self._enter(last)
-            begin = b"" if known else self._second
-            self._seen += block.count(b"\n" + begin, 0, -1) + block.startswith(begin)
+        last, count = STAMP.match(block, start), block.count(b"\n")
+        if not last:
+            return
+        self._tail = block[start:]
+        self._note_first(STAMP.match(block))
+        second, zone = last.groups()
+        if self._replay:
+            self._lines += count
+        elif count == block.count(b"\n" + second, 0, -1) + block.startswith(second):
+            self._enter(second, zone)
+            self._lines += count
+        else:
+            for (second, zone), same in itertools.groupby(STAMPS.findall(block)):
+                self._enter(second, zone)
+                self._lines += sum(1 for _ in same)
+        self._volume += len(block)
 
     def _is_known(self, block: bytes) -> bool:
-        """Whether whole lines are all of the one second that was read before, and among
-        those that were seen. No, where lines were long or lie before the first.
-        """
+        """Whether whole lines are all among those that were seen."""
         assert self._replay
-        last, lines, _ = self._replay
-        if self._first or last != self._second or not block.startswith(last):
-            return False
-        count = block.count(b"\n")
-        return self._seen + count <= lines and block.count(b"\n" + last) == count - 1
+        last = STAMP.match(block, block.rfind(b"\n", 0, -1) + 1)
+        known = last and last.group(1) <= self._greatest
+        return bool(known) and self._lines + block.count(b"\n") <= self._replay[0]
 
     def _begin(self, stamp: Optional[re.Match[bytes]]) -> None:
         self._inside, self._given, self._drop, self._tail = True, 0, 0, b""
-        if stamp:
-            self._note_first(stamp)
-            self._enter(stamp)
-        self._before = bool(stamp and self._first and stamp.group() < self._first)
-        if self._before:
-            self._drop = sys.maxsize
-        elif self._replay:
-            last, lines, begun = self._replay
-            if self._last > last:
-                self._replay = None
-            elif self._seen < lines:
-                self._drop = sys.maxsize
-            else:
+        self._note_first(stamp)
+        if stamp and stamp.group() >= self._before:
+            self._before = b""
+        self._counts = bool(stamp) and not self._before
+        if self._replay:
+            known, begun = self._replay
+            if self._counts and self._lines >= known:
                 self._drop, self._replay = begun, None
+            elif stamp and stamp.group(1) > self._greatest:  # what was known is rotated away
+                self._replay, self._marks = None, []
+            else:
+                self._drop = sys.maxsize
+        if stamp and not self._replay:
+            self._enter(*stamp.groups())
 
     def _piece(self, piece: bytes) -> bytes:
         fresh = piece[max(self._drop - self._given, 0) :]
         self._given += len(piece)
+        self._volume += len(piece)
         if self._given <= LONG_LINE:
             self._tail += piece
         if piece.endswith(b"\n"):
             self._inside = False
             self._long = self._given > LONG_LINE
-            self._seen += not self._before
+            self._lines += self._counts
         return fresh
 
     def _note_first(self, stamp: Optional[re.Match[bytes]]) -> None:
         if stamp and self._first is None:
             self._first = stamp.group()
 
-    def _enter(self, stamp: re.Match[bytes]) -> None:
-        second, zone = stamp.groups()
-        if second != self._last and not self._long:
-            self._second, self._zone, self._seen = second, zone, 0
-        self._last = second
+    def _enter(self, second: bytes, zone: bytes) -> None:
+        """Note the second of a line that was not known."""
+        marks = self._marks
+        while len(marks) > 1 and marks[-1][0] > second:
+            del marks[-1]
+        if not marks or (second > self._greatest and not self._long):
+            marks.append((second, zone, self._lines, self._volume))
+        elif marks[0][0] > second:
+            marks[0] = (second, zone, *marks[0][2:])
+        if len(marks) > MARKS:
+            del marks[1 : MARKS // 2 : 2]
+        self._greatest = max(self._greatest, second)
 
 
 # ==============================================================================

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict
 
 import pytest
 
-from apiserver import Cut, FakeCluster, Match, PodScript, Reset, Respond, Timing, foreign
+from apiserver import Cut, FakeCluster, Line, Match, PodScript, Reset, Respond, Timing, foreign
 from apiserver import numbered
 from helpers import left, patched, text
 
@@ -203,6 +203,20 @@ def test_a_log_whose_pod_goes_after_its_end(k8r: Cli, serve: Serve) -> None:
     cluster.fault(LOG, Respond(404), nth=2, times=None)
     result = k8r("alpine", "--", "true")
     assert (result.code, result.out) == (0, text(10)), result.err
+
+
+MOMENT = 1_700_000_000 * 10**9
+
+
+def test_a_log_whose_time_goes_back(k8r: Cli, serve: Serve) -> None:
+    """It is printed once, and has an end."""
+    lines = [Line(f"line {n + 1}", stamp=MOMENT + n * 10**8) for n in range(60)]
+    lines += [Line(f"line {n + 1}", stamp=MOMENT + (n - 80) * 10**8) for n in range(60, 100)]
+    cluster = serve(PodScript(lines, run=0.3))
+    cluster.fault(LOG, Cut("reset", after_lines=80))
+    result = k8r("alpine", "--", "true")
+    assert (result.code, result.out) == (0, text(100)), result.err
+    assert cluster.count("GET", "/log$") <= 4
 
 
 # How long, and what is said

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, List, NamedTuple, Optional, Tuple
 
 import pytest
 from hypothesis import given
@@ -133,17 +133,20 @@ def test_other_time_zone() -> None:
         assert out == b"a\nb\nc"
     cursor = k8r.LogCursor()
     cursor.feed(served(records, zone="+02:00"))
-    assert cursor.resume() == "2025-12-31T23:59:52+02:00"
+    assert cursor.resume() == "2025-12-31T23:59:51+02:00"
 
 
 def test_resume_time() -> None:
-    """The second of the last line, and none before there was one."""
+    """The second before the last one that had a line, and none where that is the first."""
     cursor = k8r.LogCursor()
     assert cursor.resume() is None
     cursor.feed(b"2026-01-01T00:00:0")
     assert cursor.resume() is None
+    cursor.feed(b"2026-01-01T00:00:01.5Z a\n")
+    assert cursor.resume() is None
     cursor.feed(b"2026-01-01T00:00:01.5Z a\n2026-01-01T00:00:02.5Z b")
-    assert cursor.resume() == "2026-01-01T00:00:02Z"
+    assert cursor.resume() == "2026-01-01T00:00:01Z"
+    assert cursor.resume() == "2026-01-01T00:00:01Z"
 
 
 def test_second_that_is_gone() -> None:
@@ -286,6 +289,148 @@ def test_entries_of_long_lines(records: List[Record], data: st.DataObject, keep:
         k8r.LONG_LINE = limit
 
 
+# Time that goes back
+
+
+def served_from_first(records: List[Record], since: Optional[str], zone: str) -> bytes:
+    """What a kubelet would send that looks for the first line of that second or a later one,
+    and then sends all that follow.
+    """
+    for place, record in enumerate(records):
+        if since is None or stamp(record.nanos, zone)[:19].decode() >= since[:19]:
+            return served(records[place:], None, zone)
+    return b""
+
+
+def served_whole(records: List[Record], since: Optional[str], zone: str) -> bytes:
+    """What a server sends that does not know sinceTime."""
+    return served(records, None, zone)
+
+
+SERVERS = [served, served_from_first, served_whole]
+
+
+def follow(
+    records: List[Record],
+    cuts: List[int],
+    sizes: List[int],
+    serve: Callable[[List[Record], Optional[str], str], bytes],
+    written_at: List[int],
+    keep: bool = False,
+) -> bytes:
+    """Read a log that grows while it is read, with cuts, then look at its end until a look
+    brings nothing new, as `Tail` does. The n-th answer has the first ``written_at[n]`` records.
+    """
+    cursor, out, since, turn = k8r.LogCursor(keep), b"", None, 0
+    for answer in range(len(cuts) + 10):
+        there, cut = records, None
+        if answer < len(cuts):
+            there, cut = records[: written_at[answer]], cuts[answer]
+        body, fresh = serve(there, since, "Z")[:cut], b""
+        while body:
+            size = sizes[turn % len(sizes)]
+            turn += 1
+            fresh += cursor.feed(body[:size])
+            body = body[size:]
+        out += fresh
+        if answer > len(cuts) and not fresh:
+            assert not cursor.in_doubt or not records
+            return out + cursor.finish()
+        since = cursor.resume()
+    raise AssertionError(f"there is no end: {out!r}")
+
+
+JUMPS = st.sampled_from([0, 0, 1, SECOND // 4, SECOND, -1, -SECOND // 4, -SECOND + 1])
+"""Nanoseconds from line to line: of two streams, of a clock that is a little wrong."""
+SET_CLOCK = st.sampled_from([-3 * SECOND, -60 * SECOND, 90 * SECOND, 3600 * SECOND])
+
+
+def growing(draw: st.DrawFn, steps: Any, floor: int) -> Tuple[List[Record], List[int], List[int]]:
+    """A log, what there is of it at each answer, and how many bytes of that arrive. No line
+    is ``floor`` or more nanoseconds earlier than one before it.
+    """
+    records: List[Record] = []
+    nanos = latest = 7200 * SECOND
+    payloads = st.sampled_from([b"same\n", b"\n", b"other\n", b"L" * 50 + b"\n"])
+    for payload, step in draw(st.lists(st.tuples(payloads, steps), max_size=40)):
+        nanos = max(nanos + step, latest - floor, 0)
+        latest = max(nanos, latest)
+        records.append(Record(nanos, payload))
+    written_at = sorted(draw(st.lists(st.integers(0, len(records)), max_size=6)))
+    return records, written_at, [draw(st.integers(0, 2000)) for _ in written_at]
+
+
+SIZES = st.lists(st.integers(1, 200) | st.just(1 << 16), min_size=1, max_size=3)
+
+
+@st.composite
+def a_little_out_of_order(draw: st.DrawFn) -> Tuple[List[Record], List[int], List[int]]:
+    """Lines that are up to a second too early."""
+    return growing(draw, JUMPS, SECOND)
+
+
+@st.composite
+def of_a_clock_that_is_set(draw: st.DrawFn) -> Tuple[List[Record], List[int], List[int]]:
+    """Lines of a clock that is set while a connection stands; the log is whole from the start,
+    so that no line is written between two answers.
+    """
+    records, written_at, cuts = growing(draw, JUMPS | SET_CLOCK, 10**6 * SECOND)
+    return records, [len(records)] * len(written_at), cuts
+
+
+@pytest.mark.parametrize("serve", SERVERS)
+@given(a_little_out_of_order(), SIZES, st.booleans())
+def test_lines_out_of_order(
+    serve: Any, log: Tuple[List[Record], List[int], List[int]], sizes: List[int], keep: bool
+) -> None:
+    """Every line comes once, in the order of the file, and there is an end."""
+    records, written_at, cuts = log
+    assert follow(records, cuts, sizes, serve, written_at, keep) == written(records, keep)
+
+
+@pytest.mark.parametrize("serve", SERVERS[1:])
+@given(of_a_clock_that_is_set(), SIZES, st.sampled_from([4, 6, k8r.MARKS]))
+def test_a_clock_that_is_set(
+    serve: Any, log: Tuple[List[Record], List[int], List[int]], sizes: List[int], marks: int
+) -> None:
+    """Nothing is lost or doubled, however far back the time goes, and however few of the
+    seconds are kept.
+    """
+    records, written_at, cuts = log
+    limit, k8r.MARKS = k8r.MARKS, marks
+    try:
+        assert follow(records, cuts, sizes, serve, written_at) == written(records, False)
+    finally:
+        k8r.MARKS = limit
+
+
+@given(of_a_clock_that_is_set(), SIZES)
+def test_a_clock_that_is_set_before_a_cut(
+    log: Tuple[List[Record], List[int], List[int]], sizes: List[int]
+) -> None:
+    """Of a kubelet that leaves out each line that is too early, no line is doubled, all that
+    was there before the cut is whole, and there is an end.
+    """
+    records, written_at, cuts = log
+    records = sorted(records[:20]) + [Record(0, b"back\n"), *records[20:]]
+    first = len(served(records[:21]))
+    out = follow(records, [first + cut for cut in cuts], sizes, served, [len(records)] * len(cuts))
+    assert out.count(b"back\n") == 1 and out.startswith(written(records[:21], False))
+    assert out.count(b"\n") <= len(records)
+
+
+def test_a_log_from_its_middle_whose_time_goes_back() -> None:
+    """Later lines with an earlier time are not taken for those that were not asked for."""
+    records = [Record(n * SECOND, b"%d\n" % n) for n in range(5, 10)]
+    records += [Record(n * SECOND, b"again %d\n" % n) for n in range(5)]
+    cursor = k8r.LogCursor(from_middle=True)
+    out = cursor.feed(served(records[3:6]))
+    for there in (8, 10, 10):
+        since = cursor.resume()
+        out += cursor.feed(served(records[:there], since))
+    assert out == written(records[3:], False)
+
+
 # Printing
 
 
@@ -423,7 +568,7 @@ def test_what_was_seen_is_skipped_by_the_block() -> None:
         for more in ([], [b"2024-01-01T00:00:01Z last\n"]):
             cursor = k8r.LogCursor(keep_stamps=True)
             assert cursor.feed(b"".join(busy[:seen])) == b"".join(busy[:seen])
-            assert cursor.resume() == "2024-01-01T00:00:00Z"
+            assert cursor.resume() is None
             again = b"".join(busy + more)
             pieces = [again[n : n + 1000] for n in range(0, len(again), 1000)]
             assert b"".join(map(cursor.feed, pieces)) == b"".join(busy[seen:] + more)
@@ -464,6 +609,8 @@ def test_the_end_of_a_log_is_known() -> None:
     assert not cursor.is_at(b"".join(busy[-2:]))
     assert not cursor.is_at(busy[-1] + b"2024-01-01T00:00:00.9Z begun\n")
     cursor.feed(b"un\n2024-01-01T00:00:02Z next second\n")
+    assert cursor.is_costly
+    cursor.feed(b"2024-01-01T00:00:03Z and the next\n")
     assert not cursor.is_costly
 
 
@@ -490,7 +637,7 @@ def test_in_doubt() -> None:
     line = b"2024-01-01T00:00:00.1Z %d\n"
     cursor.feed(line % 1 + line % 2)
     assert not cursor.in_doubt
-    assert cursor.resume() == "2024-01-01T00:00:00Z"
+    assert cursor.resume() is None
     assert cursor.in_doubt
     cursor.feed(line % 1)
     assert cursor.in_doubt
