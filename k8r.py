@@ -5773,15 +5773,19 @@ class Run:
             assert self._verdict is not None
             if self._verdict.code == ExitCode.OK:
                 bystanders.conclude(self._root, self._pods.values())
-            if self._tails.unread:
-                text = f"{self._verdict.text}, but its log could not be read to its end"
-                error = UnreadLog(text, f"try again: k8r logs {subject.name}")
-                error.exit_code = self._verdict.code or ExitCode.FAILED
-                raise error
+            self._check_logs(self._verdict)
             return self._verdict
         finally:
             self._stop([*watchers, *self._tails.open.values()])
             self._console.progress("")
+
+    def _check_logs(self, verdict: Verdict) -> None:
+        """Raise UnreadLog, with the command's own code if it failed, if a log has no end."""
+        if self._tails.unread:
+            text = f"{verdict.text}, but its log could not be read to its end"
+            error = UnreadLog(text, f"try again: k8r logs {self._subject.name}")
+            error.exit_code = verdict.code or ExitCode.FAILED
+            raise error
 
     def _show(self, reason: str, started: float) -> None:
         if not self._console.shows_progress:
