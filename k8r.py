@@ -4620,10 +4620,8 @@ class Cluster:
             headers["Content-Type"] = content_type
 
         def ask() -> Object:
-            answer = parse_object(self._send(method, path, query, headers, body=data).data)
-            if answer is None:
-                raise self._foreign_error()
-            return answer
+            response = self._send(method, path, query, headers, body=data)
+            return parse_object(response.data) or self._refuse(response, method)
 
         answer: Object = self._patiently(ask, patient)
         return answer
@@ -4662,9 +4660,7 @@ class Cluster:
                 raise ConnectionTrouble("stopped")
 
     def _get_patience(self, error: K8rError, overloads: int) -> float:
-        """Seconds for which a request is retried. What a load balancer says while servers
-        restart is in a run that is followed nothing else than a lost connection.
-        """
+        """Seconds to retry: in a run that is followed as long as after lost connections."""
         lost = isinstance(error, ConnectionTrouble)
         if self._answered and (lost or self.followed):
             return self.retry_time
@@ -4715,21 +4711,18 @@ class Cluster:
             raise self._trouble(ConnectionError("the request did not arrive in full"))
         error = make_api_error(response.status, response.data, method, self.kubeconfig.namespace)
         if (response.status < 400 or response.status == 404) and not parse_object(response.data):
-            error = self._foreign_error()
+            text = f"the server at {self._connect().host} is not a Kubernetes API"
+            error = Foreign(text, "check the server in the kubeconfig, and proxies before it")
         wait = response.headers.get("Retry-After") or ""
         if isinstance(error, Overloaded) and re.fullmatch("[0-9]{1,9}", wait):
             error.pause = float(wait)
         raise error
 
-    def _foreign_error(self) -> Foreign:
-        text = f"the server at {self._connect().host} is not a Kubernetes API"
-        return Foreign(text, "check the server in the kubeconfig, and proxies before it")
-
     def _trouble(self, error: Exception) -> ConnectionTrouble:
         """Translate what went wrong on the way."""
-        text, host = describe_trouble(error), self._connect().host
-        message = f"cannot reach the cluster at {host}: {text}"
-        return ConnectionTrouble(message, suggest_remedy(text))
+        text = describe_trouble(error)
+        where = f"cannot reach the cluster at {self._connect().host}"
+        return ConnectionTrouble(f"{where}: {text}", suggest_remedy(text))
 
 
 class ApiGroup:
@@ -5008,11 +5001,10 @@ class LogCursor:
             return
         self._tail = block[start:]
         self._note_first(STAMP.match(block))
-        second, zone = last.groups()
         if self._replay:
             self._lines += count
-        elif count == block.count(b"\n" + second, 0, -1) + block.startswith(second):
-            self._enter(second, zone)
+        elif count == block.count(b"\n" + last.group(1), 0, -1) + block.startswith(last.group(1)):
+            self._enter(*last.groups())
             self._lines += count
         else:
             for (second, zone), same in itertools.groupby(STAMPS.findall(block)):
@@ -5030,9 +5022,8 @@ class LogCursor:
     def _begin(self, stamp: Optional[re.Match[bytes]]) -> None:
         self._inside, self._given, self._drop, self._tail = True, 0, 0, b""
         self._note_first(stamp)
-        if stamp and stamp.group() >= self._before:
-            self._before = b""
-        self._counts = bool(stamp) and not self._before
+        self._counts = bool(stamp and stamp.group() >= self._before)
+        self._before = b"" if self._counts else self._before
         if self._replay:
             known, begun = self._replay
             if self._counts and self._lines >= known:
