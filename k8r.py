@@ -4748,7 +4748,7 @@ class ApiGroup:
         for version in ("v1beta2", "v1beta1"):
             group = ApiGroup(self._cluster, f"/apis/kueue.x-k8s.io/{version}")
             with contextlib.suppress(K8rError):
-                answer = self._cluster.request("GET", group.path("workloads"), query)
+                answer = self._cluster.request("GET", group.path("workloads"), query, patient=False)
                 return list(answer.get("items") or [])
         return []
 

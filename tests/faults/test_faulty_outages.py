@@ -12,7 +12,7 @@ import pytest
 
 from apiserver import Cut, FakeCluster, Line, Match, PodScript, Reset, Respond, Timing, foreign
 from apiserver import numbered
-from helpers import left, patched, text
+from helpers import foreign_job, left, patched, text
 
 if TYPE_CHECKING:
     from tests.conftest import Cli
@@ -241,6 +241,19 @@ def test_events_do_not_hold_up_a_run(k8r: Cli, serve: Serve) -> None:
     result = k8r("alpine", "--", "true", timeout=60)
     assert (result.code, result.out) == (0, text(3)), result.err
     assert 1 <= cluster.count("GET", "/events$") <= 4
+
+
+def test_a_cluster_without_kueue_does_not_hold_up_a_run(k8r: Cli, serve: Serve) -> None:
+    """The API server's own words for a group that it does not have are not a passing error."""
+    cluster = serve(PodScript(numbered(3)))
+    missing = foreign(404, "404 page not found\n", "text/plain; charset=utf-8")
+    cluster.fault(Match("GET", "/workloads$"), missing, times=None)
+    cluster.create("jobs", foreign_job(suspend=True))
+    process = k8r.start("logs", "-f", "theirs")
+    cluster.wait(lambda: cluster.count("GET", "v1beta1/.*/workloads$") >= 2, 30)
+    cluster.patch("jobs", "theirs", {"spec": {"suspend": False}})
+    result = k8r.finish(process, timeout=60)
+    assert (result.code, result.out) == (0, text(3)), result.err
 
 
 @pytest.mark.parametrize(
