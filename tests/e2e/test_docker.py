@@ -192,7 +192,7 @@ def test_an_image_by_its_digest(k8r: Cli) -> None:
 def test_a_build_argument_that_is_none(quiet_build: Cli, workdir: Path) -> None:
     """A bad name, and one without a value here."""
     (workdir / "Dockerfile").write_text(ENTRYPOINT)
-    failed(quiet_build("Dockerfile", "--build-arg", "1x=2"), 2, "'1x'")
+    failed(quiet_build("Dockerfile", "--build-arg", "A B=2"), 2, "'A B'")
     failed(quiet_build("Dockerfile", "--build-arg", "ABSENT"), 2, "ABSENT")
 
 
