@@ -37,8 +37,10 @@ def difference(oracle: Oracle, text: str) -> Optional[str]:
         return f"k8r refuses {text!r}; to the original it is {original['text']}"
     if taken:
         last = original["path"].rpartition("/")[2]
-        if k8r.image_name(text) != last:
-            return f"k8r calls {text!r} {k8r.image_name(text)!r}; to the original it is {last!r}"
+        if k8r.get_image_name(text) != last:
+            return (
+                f"k8r calls {text!r} {k8r.get_image_name(text)!r}; to the original it is {last!r}"
+            )
     return None
 
 
