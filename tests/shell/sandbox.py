@@ -43,7 +43,7 @@ SMALL_K8R = """\
 import sys
 
 
-def script():
+def run_and_exit():
     if sys.argv[1:] == ["wait"]:
         print("ready", flush=True)
         sys.stdin.read()
