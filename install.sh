@@ -10,11 +10,9 @@ set -eu
 self=$0
 newline='
 '
-# The first version of k8r that need not know what its first ones left behind.
+# The first version of k8r that need not know the layout of its first ones.
 # shellcheck disable=SC2034 # a test compares it with the version of k8r
-old_layouts_until=0.3
-# What a version is made of, where there is no git to say so.
-files='k8r.py pyproject.toml uv.lock install.sh README.md LICENSE CHANGELOG.md'
+old_layout_until=0.3
 # What a first run and a later removal have to find.
 home='' launcher='' bin='' checkout='' url='' branch='' current='' staged='' unproven='' locked=''
 
@@ -40,17 +38,13 @@ die() {
     warn "$*"
     exit 1
 }
-wrong_usage() {
-    warn "$* (--help tells more)"
-    exit 2
-}
 
 # ---- Where things are
 
-# The path $1, from / on.
+# Prints the path $1, from / on; a URL stays.
 absolute() {
     case $1 in
-    /*) printf '%s\n' "$1" ;;
+    /* | *:*) printf '%s\n' "$1" ;;
     *) printf '%s\n' "$PWD/$1" ;;
     esac
 }
@@ -77,17 +71,11 @@ locate() {
 
 locate_self() {
     here=$(cd "$(dirname "$self")" && pwd -P)
-    case $here in
-    */versions/*)
-        if [ -f "${here%/versions/*}/source" ]; then
-            # An installed version knows its place, whatever the environment says.
-            [ "$(cd "$home" 2>/dev/null && pwd -P)" = "${here%/versions/*}" ] ||
-                home=${here%/versions/*}
-            return
-        fi
-        ;;
-    esac
-    if [ -f "$here/k8r.py" ] && [ -f "$here/pyproject.toml" ]; then
+    place=${here%/versions/*}
+    if [ "$place" != "$here" ] && [ -f "$place/source" ]; then
+        # An installed version knows its place, whatever the environment says.
+        [ "$(cd "$home" 2>/dev/null && pwd -P)" = "$place" ] || home=$place
+    elif [ -f "$here/k8r.py" ] && [ -f "$here/pyproject.toml" ]; then
         checkout=$here
     fi
 }
@@ -108,9 +96,10 @@ make_dir() {
 
 # ---- What is needed
 
-# Says that $1 is missing, and which package of Debian $2, Fedora $3, macOS $4 has it.
+# Ends with $1, which is missing, and what to type to get it; $2 is its package in Debian.
 missing() {
-    die "$1; install it (Debian, Ubuntu: apt install $2; Fedora: dnf install $3; macOS: $4)"
+    die "$1; install it (Debian, Ubuntu: apt install $2; Fedora: dnf install ${2%-venv};" \
+        "macOS: xcode-select --install)"
 }
 
 # macOS has a git and a python3 that only offer to install one. In a git hook the
@@ -119,7 +108,7 @@ need_git() {
     for name in $(env -i PATH="$PATH" git rev-parse --local-env-vars 2>/dev/null) GIT_DEFAULT_HASH; do
         unset "$name"
     done
-    git --version >/dev/null 2>&1 || missing "git is missing" git git "xcode-select --install"
+    git --version >/dev/null 2>&1 || missing "git is missing" git
 }
 
 # A git that runs no program because a repository's configuration says so.
@@ -150,15 +139,13 @@ understands() {
 }
 
 install_uv() {
-    python3 -c '' 2>/dev/null ||
-        missing "python3 is missing" python3-venv python3 "xcode-select --install"
+    python3 -c '' 2>/dev/null || missing "python3 is missing" python3-venv
     python3 -c 'import sys; sys.exit(sys.version_info < (3, 8))' ||
-        missing "python3 is older than 3.8" python3-venv python3 "brew install python3"
+        missing "python3 is older than 3.8" python3-venv
     say "there is no uv here: installing it into $home/uv"
     rm -rf "$home/uv"
     { python3 -m venv "$home/uv" && "$home/uv/bin/python" -m pip --version; } >/dev/null 2>&1 ||
-        missing "python3 cannot make environments (venv, pip)" \
-            python3-venv python3 "brew install python3"
+        missing "python3 cannot make environments (venv, pip)" python3-venv
     "$home/uv/bin/python" -m pip install -q --no-cache-dir --disable-pip-version-check uv ||
         die "pip could not install uv"
     understands "$uv" || die "this machine's uv is too old: $("$uv" --version 2>&1)"
@@ -166,7 +153,7 @@ install_uv() {
 
 # ---- Where it comes from
 
-# Sets url and branch, the place of updates, and prepares what is to be installed from it.
+# Sets url and branch, the place of updates.
 choose_source() {
     url=$(remembered source 1) branch=$(remembered source 2)
     if [ -n "$checkout" ]; then
@@ -174,11 +161,7 @@ choose_source() {
         [ ! -e "$checkout/.git" ] || choose_origin
     fi
     if [ -n "${K8R_REPO:-}" ]; then
-        case $K8R_REPO in
-        *:*) url=$K8R_REPO ;;
-        *) url=$(absolute "$K8R_REPO") ;;
-        esac
-        branch=
+        url=$(absolute "$K8R_REPO") branch=
     fi
     branch=${K8R_BRANCH:-$branch}
     [ -n "$url" ] || die "set K8R_REPO to the URL of k8r's git repository, or run this from a checkout"
@@ -188,15 +171,12 @@ choose_source() {
 choose_origin() {
     need_git
     if origin=$(git -C "$checkout" config --get remote.origin.url); then
-        url=$origin
         case $origin in
-        *:* | /*) ;;
+        *:* | /*) url=$origin ;;
         *) url=$(cd "$checkout" && cd "$origin" && pwd -P) || url=$origin ;;
         esac
-        upstream=$(git -C "$checkout" rev-parse --abbrev-ref '@{upstream}' 2>/dev/null) || upstream=
-        case $upstream in
-        origin/*) branch=${upstream#origin/} ;;
-        esac
+        branch=$(git -C "$checkout" rev-parse --abbrev-ref '@{upstream}' 2>/dev/null |
+            sed -n 's,^origin/,,p')
     fi
     [ -z "$(git -C "$checkout" status --porcelain -uno)" ] ||
         warn "note: the uncommitted changes in $checkout are not installed"
@@ -220,7 +200,7 @@ fetch() {
 
 fetch_files() {
     mkdir "$staged"
-    for file in $files; do
+    for file in k8r.py pyproject.toml uv.lock install.sh README.md LICENSE CHANGELOG.md; do
         [ ! -f "$1/$file" ] || cp "$1/$file" "$staged/$file"
     done
     # The same files have the same name, so that nothing is done twice.
@@ -229,11 +209,10 @@ fetch_files() {
 
 fetch_commit() {
     need_git
-    case $1 in
-    /*) depth= ;;
-    *) depth=1 ;;
-    esac
-    told=$(git -c advice.detachedHead=false clone -q --template= ${depth:+--depth "$depth"} \
+    # git warns of a depth where it copies from a directory.
+    depth=--depth=1
+    [ "${1#/}" = "$1" ] || depth=
+    told=$(git -c advice.detachedHead=false clone -q --template= $depth \
         ${2:+--branch "$2"} -- "$1" "$staged" 2>&1) || die "git cannot clone $1${2:+, branch $2}: $told"
     commit=$(git -C "$staged" rev-parse -q --verify HEAD) || die "$1 has no commit"
     id=$(printf %.12s "$commit")
@@ -245,60 +224,53 @@ fetch_commit() {
 # Whether the version in $1 runs; shown is what it said.
 starts() { shown=$("$1/.venv/bin/k8r" --version 2>&1 </dev/null); }
 
-# Makes a version of what is staged, tries it, and makes it the current one.
-# A current one that no longer starts is made again beside itself.
+# Makes what is at $1, in its branch $2, the current version, once it has been tried. A
+# current one that no longer starts is made again beside itself.
 bring_in() {
-    version=$id
-    case $current in
-    "$id" | "$id.1")
-        if starts "$home/current"; then
-            rm -rf "$staged"
-            return
-        fi
-        [ "$current" != "$id" ] || version=$id.1
-        ;;
-    esac
-    if [ ! -e "$home/versions/$version/.tried" ] || ! starts "$home/versions/$version"; then
-        unproven=$home/versions/$version
-        build "$unproven"
+    fetch "$1" "$2"
+    previous=$current
+    if [ "${previous%.1}" = "$id" ] && starts "$home/current"; then
+        rm -rf "$staged"
+        return
+    fi
+    [ "$previous" != "$id" ] || id=$id.1
+    version=$home/versions/$id
+    if [ ! -e "$version/.tried" ] || ! starts "$version"; then
+        unproven=$version
+        build
         unproven=
     fi
     rm -rf "$staged"
-    link "versions/$version" "$home/current"
-    prune
-    current=$version
+    current=$id
+    link "versions/$id" "$home/current"
+    # The version before may be running.
+    for dir in "$home"/versions/*; do
+        case ${dir##*/} in
+        "$current" | "$previous") ;;
+        *) rm -rf "$dir" ;;
+        esac
+    done
 }
 
 build() {
     say "making k8r $id in $home"
     find_uv
     python=$("$uv" python find -q --system --no-project "${UV_PYTHON:->=3.8}") ||
-        missing "there is no Python from 3.8 on" python3-venv python3 "brew install python3"
-    rm -rf "$1"
-    mv "$staged" "$1"
+        missing "there is no Python from 3.8 on" python3-venv
+    rm -rf "$version"
+    mv "$staged" "$version"
     # shellcheck disable=SC2086 # words
-    (cd "$1" && UV_PROJECT_ENVIRONMENT=.venv "$uv" $sync --python "$python") ||
+    (cd "$version" && UV_PROJECT_ENVIRONMENT=.venv "$uv" $sync --python "$python") ||
         die "uv could not install $id${current:+; $current stays}"
-    starts "$1" || die "$id does not start${current:+, $current stays}: ${shown##*"$newline"}"
-    : >"$1/.tried"
+    starts "$version" || die "$id does not start${current:+, $current stays}: ${shown##*"$newline"}"
+    : >"$version/.tried"
 }
 
 # Makes $2 a link to $1 in one step, whatever was there.
 # Neither POSIX' mv nor ln can replace a link to a directory; Python can.
 link() {
-    rm -f "$2.new" && ln -s "$1" "$2.new" &&
-        "$home/versions/$version/.venv/bin/python" -I -c \
-            'import os, sys; os.replace(sys.argv[1], sys.argv[2])' "$2.new" "$2"
-}
-
-# Removes all versions but the new one and the one before, which may be running.
-prune() {
-    for dir in "$home"/versions/*; do
-        case ${dir##*/} in
-        "$version" | "$current") ;;
-        *) rm -rf "$dir" ;;
-        esac
-    done
+    rm -f "$2.new" && ln -s "$1" "$2.new" && "$home/versions/$current/.venv/bin/python" -I -c \
+        'import os, sys; os.replace(sys.argv[1], sys.argv[2])' "$2.new" "$2"
 }
 
 remember_source() {
@@ -312,19 +284,16 @@ remember_source() {
 # Whether $1 is the link to this k8r.
 is_our_link() { [ "$(readlink "$1" 2>/dev/null || :)" = "$home/current/.venv/bin/k8r" ]; }
 
-# Whether the launcher is a link to some k8r, be it in another place.
-is_launcher() {
-    case $(readlink "$launcher" 2>/dev/null || :) in
-    */current/.venv/bin/k8r) return 0 ;;
-    *) return 1 ;;
-    esac
-}
-
 refuse_what_is_not_ours() {
-    if [ -e "$launcher" ] || [ -L "$launcher" ]; then
-        is_launcher || { [ "$launcher" = "$HOME/.local/bin/k8r" ] && has_old_folder; } ||
+    case $(readlink "$launcher" 2>/dev/null || :) in
+    # Another place of k8r may have had the command.
+    */current/.venv/bin/k8r) ;;
+    *)
+        [ ! -e "$launcher" ] && [ ! -L "$launcher" ] ||
+            { [ "$launcher" = "$HOME/.local/bin/k8r" ] && has_old_folder; } ||
             die "$launcher is there already, and not made by this; remove it or set K8R_BIN"
-    fi
+        ;;
+    esac
     [ ! -e "$home/made" ] || return 0
     for entry in "$home"/* "$home"/.[!.]*; do
         case ${entry##*/} in
@@ -339,10 +308,8 @@ refuse_what_is_not_ours() {
 # which the first line of .venv/bin/k8r names.
 make_launcher() {
     make_dir "$bin"
-    if ! is_our_link "$launcher"; then
-        version=$current
-        link "$home/current/.venv/bin/k8r" "$launcher" || die "cannot make $launcher"
-    fi
+    is_our_link "$launcher" || link "$home/current/.venv/bin/k8r" "$launcher" ||
+        die "cannot make $launcher"
     # K8R_BIN may have been another one the last time.
     before=$(remembered launcher)
     [ "$before" = "$launcher" ] || ! is_our_link "$before" || rm -f "$before"
@@ -351,53 +318,81 @@ make_launcher() {
 
 # ---- rc files
 
-# Changes the rc files that stdin names. What one is to hold is written beside it, compared
-# and moved, so that nothing is lost, whatever fails. The line tells what there was before
-# it, so that its removal gives back the very bytes.
+# The rc files in which the user's shell looks for PATH, a line each; with `all` those that
+# might concern k8r.
+rc_files() {
+    zsh=${ZDOTDIR:-$HOME}
+    case ${1:-${SHELL:-}} in
+    all)
+        for name in .bashrc .bash_aliases .bash_profile .bash_login .profile \
+            .zshenv .zprofile .zshrc; do
+            printf '%s\n' "$HOME/$name" "$zsh/$name"
+        done
+        # ZDOTDIR may have been another one at the installation.
+        remembered rc '1,$'
+        ;;
+    */zsh) printf '%s\n' "$zsh/.zshrc" ;;
+    */bash)
+        printf '%s\n' "$HOME/.bashrc"
+        # A login shell reads the first of these, and no .bashrc unless that does.
+        for login in "$HOME/.bash_profile" "$HOME/.bash_login" "$HOME/.profile"; do
+            [ ! -e "$login" ] || break
+        done
+        grep -q bashrc "$login" 2>/dev/null || printf '%s\n' "$login"
+        ;;
+    *) printf '%s\n' "$HOME/.profile" ;;
+    esac
+}
+
+# Does a task to the rc files that stdin names. What one is to hold is written beside it,
+# compared and moved, so that nothing is lost, whatever fails. The line tells what there was
+# before it, so that its removal gives back the very bytes.
 # shellcheck disable=SC2016 # this is Python
 editor='
 import os, re, shutil, sys
 
-def warn(text):
-    os.write(2, b"install.sh: note: " + text + b"\n")
-
 task, line = map(os.fsencode, sys.argv[1:])
 OWN, CUT = b", in a file of its own", b", after a line without an end"
 END = rb"[ \t]*\r?(?:\n|\Z)"
-LINE = rb"^" + re.escape(line) + b"(?:" + OWN + b"|" + CUT + b")?" + END
+LINE = re.escape(line) + b"(?:" + OWN + b"|" + CUT + b")?" + END
+LINE = rb"\n" + re.escape(line + CUT) + rb"\n\Z|^" + LINE
 BLOCK = rb"# >>> k8r >>>\n(?:(?!# [<>]{3} k8r).*\n){5}# <<< k8r <<<\n"
-BLOCK = rb"(?:\A\n|(?<=\n)\n|^)" + BLOCK + rb"|\n" + BLOCK + rb"\Z"
-# With the comment before it, if that begins `# k8r`.
-FUNCTION = (
-    rb"^(?:[ \t]*#+ *k8r.*\n(?:[ \t]*#.*\n)*)?"
-    rb"([ \t]*)(?:function[ \t]+k8r(?:[ \t]*\(\))?|k8r[ \t]*\(\))[ \t]*"
-    rb"(?:\{.*\.local/bin/k8r/.*[; \t]\}[ \t]*|(?:\{(?!.*[; \t]\}[ \t]*\n).*)?\n"
-    rb"(?:(?!\1\}).*\n)*?.*\.local/bin/k8r/.*\n(?:(?!\1\}).*\n)*\1\})(?:\n|\Z)"
-)
-PATTERNS = {
-    b"add": BLOCK,
-    b"migrate": BLOCK,
-    b"remove": BLOCK + rb"|\n" + re.escape(line + CUT) + rb"\n\Z|" + LINE,
-    b"remove-completion": rb"^eval \"\$\(k8r env\)\"" + END,
-    b"remove-function": FUNCTION,
-}
-# What is left to the user, and why.
-LEFT = {
-    b"remove": (rb"^# >>> k8r >>>", b"has a block of k8r that was changed"),
-    b"remove-completion": (rb"^[^#\n]*\bk8r env\b", b"calls k8r, which is gone"),
-    b"remove-function": (
-        rb"^[ \t]*(?:function[ \t]+k8r\b|k8r[ \t]*\(\)|alias[ \t]+k8r=)|\.local/bin/k8r/",
-        b"has a k8r of its own, which comes before the command",
+BLOCK = rb"\n" + BLOCK + rb"\Z|^\n?" + BLOCK
+COMPLETION = rb"^eval \"\$\(k8r env\)\"" + END
+FUNCTION = rb"^[ \t]*(?:function[ \t]+k8r\b|k8r[ \t]*\(\)|alias[ \t]+k8r=)|\.local/bin/k8r/"
+# What each task removes, what it leaves to the user, and why.
+NEVER = rb"(?!)"
+REMOVED, LEFT, WHY = {
+    b"add": ([BLOCK], NEVER, b""),
+    b"migrate": ([BLOCK], FUNCTION, b"has a k8r that comes before the command; remove it"),
+    b"remove": ([BLOCK, LINE], rb"^# >>> k8r >>>", b"has a block of k8r that was changed"),
+    b"remove-all": (
+        [BLOCK, LINE, COMPLETION],
+        rb"^# >>> k8r >>>|^[^#\n]*\bk8r env\b",
+        b"needs k8r, which is gone; remove it",
     ),
-}
+}[task]
+
+def note(text):
+    os.write(2, b"install.sh: note: " + text + b"\n")
 
 def read(path):
-    if not os.path.lexists(path):
-        return None
-    if not os.path.isfile(path):
+    if os.path.isfile(path):
+        with open(path, "rb") as stream:
+            return stream.read()
+    if os.path.lexists(path) and task == b"add":
         raise OSError(0, "it is not a file")
-    with open(path, "rb") as stream:
-        return stream.read()
+    return None
+
+def compute(old):
+    """What the file is to hold; None: it is not to be there."""
+    new = re.sub(b"(?m)" + b"|".join(REMOVED), b"", old or b"")
+    own = old is None or not new and (OWN in old or old.startswith(b"# >>>"))
+    if task == b"add" or task == b"migrate" and new != (old or b""):
+        if not re.search(b"(?m)" + LINE, new):
+            how = OWN if own else CUT if new[-1:] not in b"\n" else b""
+            return new + b"\n" * (how == CUT) + line + how + b"\n"
+    return None if own and not new else new
 
 def replace(path, old, new):
     beside = b"%s.k8r-%d" % (path, os.getpid())
@@ -417,91 +412,44 @@ def replace(path, old, new):
         if os.path.lexists(beside):
             os.remove(beside)
 
-def change(name):
+def edit(name):
     path = os.path.realpath(name)
     old = read(path)
-    text = old or b""
-    new = re.sub(b"(?m)" + PATTERNS[task], b"", text)
-    own = old is None or not new and (OWN in text or text.startswith(b"# >>>"))
-    if task == b"add" or task == b"migrate" and new != text:
-        if not re.search(b"(?m)" + LINE, new):
-            end = OWN if own else CUT if new[-1:] not in b"\n" else b""
-            new += b"\n" * (end == CUT) + line + end + b"\n"
-    if new != text:
+    new = compute(old)
+    if new != old:
         if old is not None and not os.access(path, os.W_OK):
             raise OSError(0, "it is read-only")
-        if task == b"remove-function":
-            backup = path + b".k8r-backup"
-            while os.path.lexists(backup):
-                backup += b"~"
-            os.link(path, backup)
-            os.write(1, b"taking out the old function k8r; before: " + backup + b"\n")
-        if own and not new:
-            os.remove(path)
-        else:
-            replace(path, old, new)
+        os.remove(path) if new is None else replace(path, old, new)
         os.write(1, b"changed " + name + b"\n")
-    pattern, why = LEFT.get(task, (b"(?!)", b""))
-    for left in list(re.finditer(b"(?m)" + pattern, new))[:1]:
-        warn(b"%s, line %d, %s" % (name, new.count(b"\n", 0, left.start()) + 1, why))
+    left = re.search(b"(?m)" + LEFT, new or b"")
+    if left:
+        note(b"%s, line %d, %s" % (name, new.count(b"\n", 0, left.start()) + 1, WHY))
 
 failed = 0
 for name in dict.fromkeys(sys.stdin.buffer.read().rstrip().split(b"\n")):
     try:
-        change(name)
+        edit(name)
     except OSError as error:
         failed = 1
-        warn(b"cannot write %s (%s)" % (name, error.strerror.encode()))
+        note(b"cannot write %s (%s)" % (name, error.strerror.encode()))
 sys.exit(failed)
 '
 
-# Does $1, one of the editor's tasks, to the rc files that stdin names.
+# Does $1, one of the editor's tasks. The line for an rc file does nothing once the env file
+# is gone.
 edit() {
     [ -z "${K8R_NO_MODIFY_PATH:-}" ] || return 0
+    word=$(quote "$home/env")
+    # An rc file may be that of several machines.
+    [ "$home" != "$HOME/.local/share/k8r" ] || word="\"\$HOME/.local/share/k8r/env\""
     for python in "$home/current/.venv/bin/python" "$home/uv/bin/python" python3; do
         ! "$python" -c '' 2>/dev/null </dev/null || break
     done
-    "$python" -I -c "$editor" "$1" "$(rc_line)"
-}
-
-# The rc files in which the user's shell looks for PATH, a line each.
-rc_files() {
-    case ${SHELL:-} in
-    */zsh) printf '%s\n' "${ZDOTDIR:-$HOME}/.zshrc" ;;
-    */bash)
-        printf '%s\n' "$HOME/.bashrc"
-        # A login shell reads the first of these, and no .bashrc unless that does.
-        for login in "$HOME/.bash_profile" "$HOME/.bash_login" "$HOME/.profile"; do
-            [ ! -e "$login" ] || break
-        done
-        grep -q bashrc "$login" 2>/dev/null || printf '%s\n' "$login"
-        ;;
-    *) printf '%s\n' "$HOME/.profile" ;;
-    esac
-}
-
-# All the rc files that might concern k8r, a line each.
-all_rc_files() {
-    for name in .bashrc .bash_aliases .bash_profile .bash_login .profile; do
-        printf '%s\n' "$HOME/$name"
-    done
-    for name in .zshenv .zprofile .zshrc; do
-        printf '%s\n' "$HOME/$name" "${ZDOTDIR:-$HOME}/$name"
-    done
-    # ZDOTDIR may have been another one at the installation.
-    remembered rc '1,$'
+    "$python" -I -c "$editor" "$1" "[ ! -r $word ] || . $word # k8r"
 }
 
 # $1 as a word of shell text.
 quote() { printf "'%s'" "$(printf %s "$1" | LC_ALL=C sed "s/'/'\\\\''/g")"; }
-
-# The line for an rc file. It does nothing once the env file is gone.
-rc_line() {
-    word=$(quote "$home/env")
-    # An rc file may be that of several machines.
-    [ "$home" != "$HOME/.local/share/k8r" ] || word="\"\$HOME/.local/share/k8r/env\""
-    printf '%s\n' "[ ! -r $word ] || . $word # k8r"
-}
 
 # Makes the env file, and the line from a block of old. It may be read twice, by a login
 # file and the .bashrc that this reads.
@@ -511,7 +459,7 @@ make_env() {
         "case \":\$PATH:\" in" "*:$word:*) ;;" "*) export PATH=$word:\"\$PATH\" ;;" "esac" \
         >"$home/env.new"
     mv -f "$home/env.new" "$home/env"
-    all_rc_files | edit migrate || :
+    rc_files all | edit migrate || :
 }
 
 # Has new shells read the env file, and tells what this one needs.
@@ -533,13 +481,12 @@ add_to_path() {
     esac
 }
 
-# ---- What the first versions left behind, until version $old_layouts_until
+# ---- The layout of the first versions, moved away until version $old_layout_until
 
 # A folder, which is a checkout, where the command is now.
 has_old_folder() { [ -d "$HOME/.local/bin/k8r" ] && [ -f "$HOME/.local/bin/k8r/k8r.py" ]; }
 
-move_old_layout() {
-    all_rc_files | edit remove-function || :
+move_old_folder() {
     has_old_folder || return 0
     place=$home/old-layout-$(date +%Y%m%d%H%M%S)
     mv "$HOME/.local/bin/k8r" "$place"
@@ -553,23 +500,20 @@ move_old_layout() {
 # One at a time. A lock is a link to nothing but the number of its process, since a link
 # is made in one step; one without such a process is nobody's.
 lock() {
+    trap clean_up EXIT
+    trap 'exit 129' HUP
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
     for attempt in 1 2; do
-        if ln -s "$$" "$home/lock" 2>/dev/null; then
-            locked=yes
-            return
-        fi
+        ! ln -s "$$" "$home/lock" 2>/dev/null || { locked=yes && return; }
         owner=$({ readlink "$home/lock" || cat "$home/lock"; } 2>/dev/null |
             sed -n '1s/^\([1-9][0-9]\{0,8\}\)$/\1/p')
-        [ -z "$owner" ] || ! is_running "$owner" ||
-            die "process $owner is installing k8r in $home; if not, remove $home/lock"
+        # Another user's process cannot be sent a signal.
+        [ -z "$owner" ] || ! { kill -0 "$owner" || [ -d "/proc/$owner" ] || ps -p "$owner"; } \
+            >/dev/null 2>&1 || die "process $owner is installing k8r in $home; if not, remove $home/lock"
         [ "$attempt" = 2 ] || rm -rf "$home/lock"
     done
     die "cannot make $home/lock"
-}
-
-# Another user's process cannot be sent a signal.
-is_running() {
-    kill -0 "$1" 2>/dev/null || [ -d "/proc/$1" ] || ps -p "$1" >/dev/null 2>&1
 }
 
 # Removes what is half done, and all of it where no version was there before.
@@ -584,27 +528,17 @@ clean_up() {
     exit "$code"
 }
 
-clean_up_at_the_end() {
-    trap clean_up EXIT
-    trap 'exit 129' HUP
-    trap 'exit 130' INT
-    trap 'exit 143' TERM
-}
-
 install() {
     choose_source
     refuse_what_is_not_ours
-    clean_up_at_the_end
     make_dir "$home"
     lock
-    previous=$current
     if [ -n "$checkout" ]; then
-        fetch "$checkout" ''
+        bring_in "$checkout" ''
     else
-        fetch "$url" "$branch"
+        bring_in "$url" "$branch"
     fi
-    bring_in
-    move_old_layout
+    move_old_folder
     remember_source
     make_launcher
     make_env
@@ -617,14 +551,10 @@ install() {
 }
 
 update() {
-    url=$(remembered source 1)
+    url=$(remembered source 1) branch=${branch:-$(remembered source 2)}
     [ -n "$url" ] || die "there is no k8r in $home to update"
-    branch=${branch:-$(remembered source 2)}
-    clean_up_at_the_end
     lock
-    previous=$current
-    fetch "$url" "$branch"
-    bring_in
+    bring_in "$url" "$branch"
     remember_source
     make_env
     # What it says of its commit is about the version before.
@@ -636,16 +566,15 @@ update() {
 }
 
 uninstall() {
-    kept=0
+    kept=0 task=remove
     if [ -e "$home/made" ]; then
-        clean_up_at_the_end
         lock
-    fi
-    all_rc_files | edit remove || kept=1
-    if [ -n "$locked" ]; then
-        remove_launcher
+        ! is_our_link "$launcher" || rm -f "$launcher"
         # Without any k8r, completion would be an error in each new shell.
-        command -v k8r >/dev/null || all_rc_files | edit remove-completion || kept=1
+        command -v k8r >/dev/null || task=remove-all
+    fi
+    rc_files all | edit "$task" || kept=1
+    if [ -n "$locked" ]; then
         remove_home
         say "removed $home"
     else
@@ -657,17 +586,12 @@ uninstall() {
     return "$kept"
 }
 
-# Removes the command. From now on clean_up removes all of it.
-remove_launcher() {
-    ! is_our_link "$launcher" || rm -f "$launcher"
-    rm -f "$home/launcher"
-}
-
 # Removes the command and what was made in home, and the directories that were made.
 remove_home() {
     made=$(cat "$home/made" 2>/dev/null) || return 0
-    remove_launcher
-    rm -f "$home/current" "$home/current.new"
+    ! is_our_link "$launcher" || rm -f "$launcher"
+    # clean_up goes on without the first, should this be interrupted.
+    rm -f "$home/launcher" "$home/current" "$home/current.new"
     rm -rf "$home/versions" "$home/uv"
     # The rest is short, and cut off it could not be taken up again.
     trap '' HUP INT TERM
@@ -686,23 +610,20 @@ main() {
         usage
         return
         ;;
-    --update)
-        task=update
-        shift
-        if [ $# -gt 0 ]; then
-            branch=$1
-            shift
-        fi
-        ;;
-    --uninstall)
-        task=uninstall
+    --update | --uninstall)
+        task=${1#--}
         shift
         ;;
     esac
-    case ${branch}${1-} in
-    -*) wrong_usage "there is no option ${branch}${1-}" ;;
+    wrong=${1-}
+    case $task:$wrong in
+    update:-*) ;;
+    update:*) branch=$wrong wrong=${2-} ;;
     esac
-    [ $# -eq 0 ] || wrong_usage "$1 is too much"
+    if [ -n "$wrong" ]; then
+        warn "there is no option or argument $wrong here (--help tells more)"
+        exit 2
+    fi
     locate
     "$task"
 }

@@ -435,9 +435,9 @@ def test_a_token_is_not_printed(sandbox: Sandbox, small: Small, tmp_path: Path, 
 
 
 def test_the_end_of_what_is_old() -> None:
-    """When k8r has this version, install.sh need not move old layouts over any more."""
+    """When k8r has this version, install.sh need not know the oldest layout any more."""
     text = (ROOT / "install.sh").read_text()
-    (until,) = re.findall(r"^old_layouts_until=([0-9.]+)$", text, re.M)
+    (until,) = re.findall(r"^old_layout_until=([0-9.]+)$", text, re.M)
     (version,) = re.findall(r'^__version__ = "([0-9.]+)"$', (ROOT / "k8r.py").read_text(), re.M)
     assert [int(part) for part in version.split(".")] < [int(part) for part in until.split(".")]
 

@@ -1,4 +1,4 @@
-"""The layout of old, a folder where the command is now, is moved over."""
+"""The layout of old, a folder where the command is now, makes room for the command."""
 
 from __future__ import annotations
 
@@ -8,20 +8,10 @@ import pytest
 
 from sandbox import Sandbox, Small, git, snapshot
 
-FUNCTIONS = {
+HIDING = {
     "plain": """\
 k8r() {
     ~/.local/bin/k8r/venv/bin/python ~/.local/bin/k8r/k8r.py "$@"
-}
-""",
-    "with a comment": """\
-# k8r: run things on Kubernetes
-# (see its README)
-k8r() {
-    if [ "$1" = x ]; then {
-        :
-    }; fi
-    "$HOME/.local/bin/k8r/k8r.py" "$@"
 }
 """,
     "function": """\
@@ -29,16 +19,14 @@ k8r() {
         $HOME/.local/bin/k8r/k8r.py "$@"
     }
 """,
+    "brace below": """k8r ()\n{\n    ~/.local/bin/k8r/k8r.py "$@"\n}\n""",
     "in one line": """k8r() { ~/.local/bin/k8r/k8r.py "$@"; }\n""",
-    "brace below": """\
-k8r ()
-{
-    ~/.local/bin/k8r/k8r.py "$@"
+    "another function": """k8r() {\n    /opt/k8r/k8r.py "$@"\n}\n""",
+    "an alias": "alias k8r='kubectl run'\n",
+    "without an end": "k8r() {\n    ~/.local/bin/k8r/k8r.py\n",
 }
-""",
-}
-BEFORE = "# mine \u00e4\nalias ll='ls -l'\n\n"
-AFTER = "\nother() {\n    :\n}\nexport X=1"
+BEFORE = b"# mine \xe4\r\nalias ll='ls -l'\n\n"
+AFTER = b"\nother() {\n    :\n}\nexport X=1\n"
 
 
 @pytest.fixture
@@ -51,26 +39,36 @@ def old(sandbox: Sandbox, small: Small) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS)
-def test_moved_over(sandbox: Sandbox, small: Small, old: Path, function: str) -> None:
-    """The folder is kept elsewhere, the function is gone, and the command works."""
+@pytest.mark.parametrize("hiding", HIDING.values(), ids=HIDING)
+def test_what_hides_the_command(sandbox: Sandbox, small: Small, hiding: str) -> None:
+    """It is named with its line, at an installation and at an update, and stays."""
     rc = sandbox.home / ".bashrc"
-    rc.write_text(BEFORE + function + AFTER)
+    rc.write_bytes(BEFORE + hiding.encode() + AFTER)
+    for done in (sandbox.install(small.path), sandbox.update()):
+        assert done.code == 0
+        assert done.err == (
+            f"install.sh: note: {rc}, line 4, has a k8r that comes before the command; remove it\n"
+        )
+    assert rc.read_bytes().startswith(BEFORE + hiding.encode() + AFTER)
+    assert sandbox.install(small.path, "--uninstall").code == 0
+    assert rc.read_bytes() == BEFORE + hiding.encode() + AFTER
+    assert snapshot(sandbox.home).keys() == {".bashrc"}
+
+
+def test_the_folder(sandbox: Sandbox, small: Small, old: Path) -> None:
+    """It is kept elsewhere, with all that is in it, also by a removal, and the command works."""
     content = snapshot(old)
     done = sandbox.install(small.path)
     assert (done.code, done.err) == (0, "")
     assert sandbox.new_shell("bash", "-ic", "k8r --version; type -t k8r").out == "k8r 1.0\nfile\n"
     (kept,) = sandbox.place.glob("old-layout-*")
     assert snapshot(kept) == content
-    assert str(kept) in done.out and str(rc) in done.out
-    assert rc.read_text().startswith(BEFORE + AFTER)
-    assert (sandbox.home / ".bashrc.k8r-backup").read_text() == BEFORE + function + AFTER
+    assert str(kept) in done.out
 
     done = sandbox.install(small.path, "--uninstall")
     assert done.code == 0
     assert str(kept) in done.out
     assert snapshot(kept) == content
-    assert rc.read_text() == BEFORE + AFTER
     assert sandbox.install(small.path).code == 0
     assert sandbox.version() == "k8r 1.0"
 
@@ -86,26 +84,6 @@ def test_from_the_old_folder_itself(sandbox: Sandbox, old: Path) -> None:
     assert sandbox.version() == "k8r 1.0"
 
 
-@pytest.mark.parametrize(
-    "function",
-    [
-        'k8r() {\n    /opt/k8r/k8r.py "$@"\n}\n',
-        "alias k8r='kubectl run'\n",
-        "k8r() {\n    ~/.local/bin/k8r/k8r.py\n",
-    ],
-    ids=["another function", "an alias", "a function without an end"],
-)
-def test_what_is_not_recognised_stays(sandbox: Sandbox, small: Small, function: str) -> None:
-    """With a warning, for it hides the command."""
-    rc = sandbox.home / ".bashrc"
-    rc.write_text("x=1\n" + function)
-    done = sandbox.install(small.path)
-    assert done.code == 0
-    assert f"{rc}, line 2," in done.err
-    assert rc.read_text().startswith("x=1\n" + function)
-    assert not list(sandbox.home.glob("*backup*"))
-
-
 def test_a_folder_that_is_something_else(sandbox: Sandbox, small: Small) -> None:
     """Without a k8r.py in it, it is not the old layout."""
     (sandbox.launcher / "mine").mkdir(parents=True)
@@ -118,7 +96,7 @@ def test_a_folder_that_is_something_else(sandbox: Sandbox, small: Small) -> None
 
 def test_a_failure_leaves_the_old_layout(sandbox: Sandbox, small: Small, old: Path) -> None:
     """It is moved when the new version has been tried, not before."""
-    (sandbox.home / ".bashrc").write_text(FUNCTIONS["plain"])
+    (sandbox.home / ".bashrc").write_bytes(BEFORE)
     (small.path / "k8r.py").write_text("raise SystemExit(1)\n")
     git(small.path, "add", "-A")
     git(small.path, "commit", "-q", "-m", "Broken")
