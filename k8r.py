@@ -2331,6 +2331,8 @@ def correct_by_pods(row: Object, job: Object, pods: Sequence[Object]) -> Object:
         changes["seconds"] = measure_run(job, pods)
     elif waiting:
         changes["status"] = f"Pending ({explain_pending(waiting[0])[1]})"
+    elif not pods:
+        changes["status"] = "Pending"
     return changes
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CODE = """\
-import json, os, sys
+import json, os, sys, time
 constants, path = sys.argv[1], sys.argv[3]
 sys.path.insert(0, os.path.dirname(path))
 import k8r
@@ -36,6 +36,15 @@ def patched(**constants: float) -> List[str]:
     """A prefix for k8r's command line that runs it with other values of its constants."""
     words = " ".join(f"{name}={value}" for name, value in constants.items())
     return [sys.executable, "-c", CODE, words]
+
+
+def hurried(factor: int) -> List[str]:
+    """A prefix for k8r's command line that runs it with a clock so many times as fast."""
+    clock = f"lambda: time.monotonic() * {factor}"
+    faster = (
+        f"make = k8r.Environment.__new__; make.__defaults__ = ({clock}, *make.__defaults__[1:])"
+    )
+    return [sys.executable, "-c", CODE.replace("import k8r\n", f"import k8r\n{faster}\n"), ""]
 
 
 def give_children_default_signals() -> None:

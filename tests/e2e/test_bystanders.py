@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, List
 
 import pytest
 
-from support import ALPINE, Kubectl, Object, read_until
+from support import ALPINE, GATE, Kubectl, Object, read_until
 
 if TYPE_CHECKING:
     from tests.conftest import Cli
@@ -128,6 +128,30 @@ def test_told_to_end_and_ended_with_0(
         ended = run.finish(process, timeout=90)
         assert ended.code == 125, ended.err
         assert words in ended.err and "its command ended with 0" in ended.err
+
+
+def test_an_eviction_costs_no_retry(run: Cli, kubectl: Kubectl) -> None:
+    """What the eviction ends is run again, and a failure of that, too, by the one --retry."""
+    process = run.start(ALPINE, "--retry", "1", "--", "sh", "-c", "echo begun; " + GATE)
+    read_until(process.stdout, b"begun\n")
+    pods = [kubectl.running_pod("alpine")]
+    evict(kubectl, pods[0])
+    for code in (3, 0):
+        read_until(process.stdout, b"begun\n")
+        pods.append(kubectl.running_pod("alpine", but=pods))
+        kubectl.release(pods[-1], code)
+    ended = run.finish(process, timeout=90)
+    assert ended.code == 0, ended.err
+
+
+def test_an_eviction_without_a_retry(run: Cli, kubectl: Kubectl) -> None:
+    """The command's own code, and what has ended it."""
+    process = run.start(ALPINE, "--", "sh", "-c", "echo begun; " + GATE)
+    read_until(process.stdout, b"begun\n")
+    evict(kubectl, kubectl.running_pod("alpine"))
+    ended = run.finish(process, timeout=90)
+    assert ended.code == 143, ended.err
+    assert "EvictionByEvictionAPI: it was evicted" in ended.err
 
 
 def test_a_deadline_of_the_pod(run: Cli, kubectl: Kubectl, workdir: Path) -> None:

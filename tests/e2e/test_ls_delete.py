@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Dict, List
+from typing import TYPE_CHECKING, Dict, List, Tuple
 
 import pytest
 import yaml
 
 from common import until
-from support import ALPINE, GATE, Kubectl, nothing_left
+from support import ALPINE, GATE, Kubectl, nothing_left, read_until
 
 if TYPE_CHECKING:
     from tests.conftest import Cli
@@ -70,6 +70,37 @@ def test_an_empty_namespace(run: Cli, kubectl: Kubectl) -> None:
     assert run("ls", "-o", "name").out == b""
     for option in ("--all", "--done"):
         assert run("rm", option).code == 0
+
+
+@pytest.mark.parametrize("options", [(), ("-o", "json"), ("-w",)])
+def test_no_such_namespace(run: Cli, options: Tuple[str, ...]) -> None:
+    """It is no empty one."""
+    ended = run("ls", "-n", "k8r-test-nope", *options)
+    assert (ended.code, ended.out) == (125, b"")
+    assert "there is no namespace k8r-test-nope" in ended.err
+
+
+def test_watching_a_pod_without_its_image(run: Cli, kubectl: Kubectl) -> None:
+    """`ls -w` says Pending from the Job's beginning to its end, never Running."""
+    process = run.start("ls", "-w", "-o", "json")
+    assert run("k8r-test/no-such-image:1", "--job-name", "stuck", "-d", "--", "true").code == 0
+
+    def probe() -> bool:
+        states = [
+            status["state"].get("waiting", {}).get("reason")
+            for pod in kubectl.items("pods")
+            for status in pod["status"].get("containerStatuses", ())
+        ]
+        return bool({"ErrImagePull", "ImagePullBackOff"} & set(states))
+
+    until(probe, "the kubelet's failure")
+    kubectl("annotate", "job", "stuck", "some=thing")
+    kubectl("delete", "job", "stuck", "--wait=false")
+    shown = read_until(process.stdout, b'"Deleted"')
+    process.terminate()
+    statuses = [json.loads(line)["status"] for line in shown.decode().splitlines() if line]
+    assert "Running" not in statuses and statuses[-1] == "Deleted"
+    assert {"Pending (ErrImagePull)", "Pending (ImagePullBackOff)"} & set(statuses)
 
 
 def test_what_k8r_has_not_made(run: Cli, kubectl: Kubectl) -> None:

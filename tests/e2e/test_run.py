@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, List
 
@@ -435,3 +436,24 @@ def test_logs_options(run: Cli) -> None:
     )
     assert list(stamped) == [str(number) for number in range(1, 31)]
     assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", stamp) for stamp in stamped.values())
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_logs_of_an_ended_run(run: Cli, kubectl: Kubectl, code: int) -> None:
+    """`logs` and `logs -f` tell its end as the run itself has, with the run's own duration."""
+    ended = run(ALPINE, "--", "sh", "-c", f"sleep 3; exit {code}")
+    [pod] = kubectl.items("pods")
+    began = parse_time(kubectl.get("job", "alpine")["status"]["startTime"])
+    over = pod["status"]["containerStatuses"][0]["state"]["terminated"]["finishedAt"]
+    told = ended.err.splitlines()[-1]
+    assert told.endswith(f" after {parse_time(over) - began:.0f}s")
+    assert ended.code == code and parse_time(over) - began >= 2
+    for args in (("logs", "alpine"), ("logs", "-f", "alpine")):
+        again = run(*args)
+        assert again.err.splitlines()[-1] == told
+        assert again.code == (code if "-f" in args else 0)
+
+
+def parse_time(stamp: str) -> float:
+    """The seconds since the epoch that a timestamp of the API says."""
+    return datetime.strptime(stamp + "+0000", "%Y-%m-%dT%H:%M:%SZ%z").timestamp()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, List, Tuple
 
 import pytest
 
-from common import until
+from common import hurried, until
 from support import ALPINE, GATE, IMPOSSIBLE_CPU, Kubectl, elapsed, nothing_left, read_until
 
 if TYPE_CHECKING:
@@ -33,6 +35,52 @@ def test_an_image_name_that_no_node_takes(run: Cli, kubectl: Kubectl) -> None:
     assert ended.code == 125
     assert "nothing-listens" in ended.err
     assert elapsed(started) < 30
+
+
+def test_a_reader_waits_without_an_end(run: Cli, kubectl: Kubectl) -> None:
+    """`logs -f` of a run whose image is missing says so and leaves it alone, however long it
+    takes (an hour by its clock): the image that somebody gives the pod in the end runs.
+    """
+    assert (
+        run("k8r-test/no-such-image:1", "--job-name", "late", "-d", "--", "echo", "said").code == 0
+    )
+    process = run.start("logs", "-f", "late", prefix=hurried(600))
+    read_until(process.stderr, b"waiting: the image k8r-test/no-such-image:1 cannot be pulled")
+    time.sleep(6)
+    assert process.poll() is None
+    [pod] = kubectl.names("pods")
+    kubectl("set", "image", f"pod/{pod}", f"main={ALPINE}")
+    ended = run.finish(process)
+    assert (ended.code, ended.out) == (0, b"said\n"), ended.err
+    assert kubectl.names("jobs") == ["late"]
+
+
+def wants_configmap(folder: Path) -> List[str]:
+    """Options by which a pod needs the ConfigMap `wanted` to start."""
+    name = {"configMapKeyRef": {"name": "wanted", "key": "key"}}
+    main = {"name": "main", "env": [{"name": "WANTED", "valueFrom": name}]}
+    (folder / "patch").write_text(json.dumps({"spec": {"containers": [main]}}))
+    return ["--patch", "patch", "--grace", "3"]
+
+
+@pytest.mark.clean
+@pytest.mark.parametrize(
+    "more", [("--retry", "2"), ("--num", "2", "--parallel", "1")], ids=" ".join
+)
+def test_a_later_pod_cannot_start(
+    run: Cli, kubectl: Kubectl, workdir: Path, more: Tuple[str, ...]
+) -> None:
+    """--grace counts for the pods after the first as well."""
+    kubectl("create", "configmap", "wanted", "--from-literal=key=value")
+    command = ("--", "sh", "-c", "echo begun; " + GATE)
+    process = run.start(ALPINE, *wants_configmap(workdir), *more, *command)
+    read_until(process.stdout, b"begun\n")
+    kubectl("delete", "configmap", "wanted")
+    kubectl.release(kubectl.running_pod("alpine"), 5 if "--retry" in more else 0)
+    ended = run.finish(process, timeout=90)
+    assert ended.code == 125 and b"released\n" in ended.out, ended.err
+    assert ended.err.strip().splitlines()[-1].startswith("k8r: gave up after 3 s")
+    assert 'configmap "wanted" not found' in ended.err
 
 
 @pytest.mark.case(19)
@@ -65,6 +113,22 @@ def test_quota(run: Cli, kubectl: Kubectl) -> None:
     assert ended.code == 125
     assert "exceeded quota" in ended.err
     nothing_left(kubectl)
+
+
+def test_a_quota_in_use(run: Cli, kubectl: Kubectl) -> None:
+    """A quota that has room for the pod once another is gone is waited for, longer than --grace."""
+    kubectl("create", "quota", "one-pod", "--hard=count/pods=1")
+    until(lambda: (kubectl.get("quota", "one-pod").get("status") or {}).get("hard"), "the quota")
+    assert run(ALPINE, "--job-name", "first", "-d", "--", "sh", "-c", GATE).code == 0
+    kubectl.running_pod("first")
+    process = run.start(ALPINE, "--grace", "1", "--", "echo", "said")
+    told = read_until(process.stderr, b"limited: count/pods=1")
+    assert b"waiting: the cluster refuses its pod: exceeded quota: one-pod" in told
+    time.sleep(6)
+    assert process.poll() is None and b"Pending" in run("ls").out
+    assert run("rm", "-f", "first").code == 0
+    ended = run.finish(process)
+    assert (ended.code, ended.out) == (0, b"said\n"), ended.err
 
 
 @pytest.mark.case(18)
