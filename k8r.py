@@ -1850,10 +1850,7 @@ def get_run_id(item: Object) -> str:
 
 def get_clone_note(pod: Object) -> str:
     """What the container that cloned has to say although it succeeded."""
-    for status in (pod.get("status") or {}).get("initContainerStatuses") or []:
-        if status["name"] == CLONE_NAME:
-            return str(((status.get("state") or {}).get("terminated") or {}).get("message") or "")
-    return ""
+    return str(get_state(find_status(pod, CLONE_NAME), "terminated").get("message") or "")
 
 
 def get_base_name(root: Object) -> str:
@@ -1898,6 +1895,12 @@ def list_container_statuses(pod: Object) -> List[Object]:
     return (status.get("initContainerStatuses") or []) + (status.get("containerStatuses") or [])
 
 
+def find_status(pod: Object, container_name: str) -> Object:
+    """The status of a container; empty while there is none."""
+    statuses = list_container_statuses(pod)
+    return next((status for status in statuses if status["name"] == container_name), {})
+
+
 def get_state(status: Object, kind: str, which: str = "state") -> Object:
     """What a container's status says of its state, or of its `lastState`, if that is of
     this kind ("waiting", "running", "terminated"); else {}.
@@ -1908,8 +1911,7 @@ def get_state(status: Object, kind: str, which: str = "state") -> Object:
 
 def get_main_state(pod: Object) -> Object:
     """The state of the container that runs the user's command."""
-    mine = (item for item in list_container_statuses(pod) if item["name"] == CONTAINER_NAME)
-    return next(mine, {}).get("state") or {}
+    return find_status(pod, CONTAINER_NAME).get("state") or {}
 
 
 def has_started(pod: Object) -> bool:
@@ -2368,9 +2370,8 @@ def explain_pending(pod: Object) -> Tuple[str, str]:
 
 def build_deployment_row(item: Object) -> Object:
     """What `k8r ls` says of a Deployment."""
-    desired, ready = item["spec"].get("replicas", 1), (item.get("status") or {}).get(
-        "readyReplicas"
-    )
+    desired = item["spec"].get("replicas", 1)
+    ready = (item.get("status") or {}).get("readyReplicas")
     stuck = find_condition(item, "Progressing", "False")
     status = f"Failed ({stuck.get('reason')})" if stuck else "Running"
     counts = {"desired": int(desired), "running": int(ready or 0), "complete": 0, "failed": 0}
@@ -5525,12 +5526,6 @@ class Tail(Reader):
             stream.close()
             self.buffer.digest()
         return Step.GO_ON
-
-
-def find_status(pod: Object, container_name: str) -> Object:
-    """The status of a container; empty while there is none."""
-    statuses = list_container_statuses(pod)
-    return next((status for status in statuses if status["name"] == container_name), {})
 
 
 def get_tail_key(pod: Object, container_name: str) -> TailKey:

@@ -217,7 +217,14 @@ def test_a_directory_that_is_too_large(run: Cli, kubectl: Kubectl, workdir: Path
 
 def test_ignored_files_stay_here(run: Cli, workdir: Path) -> None:
     """.k8rignore, and what is never wanted, in a directory without git."""
-    for name in ("kept", "data/big.bin", ".venv/x", "node_modules/x", "a/__pycache__/x", "lib/.git/x"):
+    for name in (
+        "kept",
+        "data/big.bin",
+        ".venv/x",
+        "node_modules/x",
+        "a/__pycache__/x",
+        "lib/.git/x",
+    ):
         (workdir / name).parent.mkdir(parents=True, exist_ok=True)
         (workdir / name).write_text("")
     (workdir / ".k8rignore").write_text("*.bin\n")

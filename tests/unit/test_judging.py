@@ -1032,7 +1032,7 @@ ENDED = {"complete": 0, "failed": 0, "seconds": 2.0}
 @pytest.mark.parametrize(
     "pods, changes",
     [
-        ([], {"complete": 0, "failed": 0}),
+        ([], {"complete": 0, "failed": 0, "status": "Pending"}),
         ([pod(terminated(0))], {**ENDED, "complete": 1, "status": "Complete", "exit_code": 0}),
         (
             [pod(terminated(137, "OOMKilled"))],
