@@ -5240,8 +5240,8 @@ def watch_rows(
             if message.kind == "synced":
                 continue
             row = convert[message.reader.name](message.item)
-            if message.kind == "deleted":
-                row["status"] = "Deleted"
+            if message.kind == "deleted":  # its pods, which told more than it, are gone as well
+                row = dict(last.get((row["type"], row["name"]), row), status="Deleted")
             if last.get((row["type"], row["name"])) != row:
                 last[row["type"], row["name"]] = row
                 yield row

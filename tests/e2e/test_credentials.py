@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import pytest
-from common import one_line, until
+from common import one_line, patched, until
 from support import ALPINE, GATE, Kubectl, Object, nothing_left, read_until
 from test_rbac import bind, role
 
@@ -253,14 +253,15 @@ def test_a_token_that_is_rotated(
 def test_a_token_that_is_not_replaced(
     k8r: Cli, kubectl: Kubectl, write_kubeconfig: WriteKubeconfig, tokens: Tokens, tmp_path: Path
 ) -> None:
-    """Without a new token k8r ends soon, and says how to come back."""
+    """Without a new token k8r waits for a while, then ends and says how to come back."""
     first, file = tokens.make("first"), tmp_path / "token"
     file.write_text(first)
     k8r.env["KUBECONFIG"] = write_kubeconfig(kubectl.namespace, user={"tokenFile": str(file)})
-    process = k8r.start(ALPINE, "--", "sh", "-c", COUNTED, prefix=HASTY)
+    prefix = patched(READ_TIMEOUT=2.0, RETRY_TIME=5.0, RENEW_EVERY=1.0)
+    process = k8r.start(ALPINE, "--", "sh", "-c", COUNTED, prefix=prefix)
     read_until(process.stdout, b"begun\n")
     tokens.revoke("first", first)
-    ended = k8r.finish(process, timeout=30)
+    ended = k8r.finish(process, timeout=60)
     assert ended.code == 125
     assert "does not accept your credentials" in ended.err
     assert "k8r logs -f alpine" in ended.err
