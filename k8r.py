@@ -1700,17 +1700,18 @@ def build_job(work: Workload) -> Object:
     indexes the limit counts for each of them, so that one that fails takes no
     other down (Kubernetes 1.29 or newer); backoffLimit bounds older clusters.
     """
-    many = work.num > 1
+    many, template = work.num > 1, build_pod_template(work, "Never")
+    lenient = work.retry and template["spec"]["restartPolicy"] == "Never"  # the API wants both
     spec = {
         "completions": work.num,
         "parallelism": min(work.parallel or work.num, work.num),
         "completionMode": "Indexed" if many else None,
         "backoffLimitPerIndex": work.retry if many else None,
         "backoffLimit": min(work.num * (work.retry + 1), MOST_RETRIES) if many else work.retry,
-        "podFailurePolicy": DISRUPTIONS_IGNORED if work.retry else None,
+        "podFailurePolicy": DISRUPTIONS_IGNORED if lenient else None,
         "activeDeadlineSeconds": work.timeout,
         "ttlSecondsAfterFinished": work.ttl,
-        "template": build_pod_template(work, "Never"),
+        "template": template,
     }
     metadata = build_metadata(work, work.name)
     if work.queue:

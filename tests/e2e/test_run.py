@@ -87,7 +87,7 @@ def test_a_run_from_beginning_to_end(run: Cli, kubectl: Kubectl, project: Path) 
 
 def test_all_objects_are_labelled_and_owned(run: Cli, kubectl: Kubectl, project: Path) -> None:
     """Everything made carries k8r's labels and goes away with the Job."""
-    assert run("./", "--job-name", "chosen", "--", "true").code == 0
+    assert run("./", "--job-name", "chosen", "--", "false").code == 1
     [job] = kubectl.items("jobs")
     assert job["metadata"]["name"] == "chosen"
     made = kubectl.items("jobs,pods,configmaps")
@@ -283,8 +283,7 @@ def test_failing_indexes(run: Cli, kubectl: Kubectl) -> None:
     assert ended.code == 9
     assert sorted(ended.text.splitlines()) == ["[0] finished", "[2] finished"]
     last = ended.err.strip().splitlines()[-1]
-    assert re.search(r"\b1: exit code 9\b", last) and re.search(r"\b3: exit code 4\b", last)
-    assert "2 of 4" in last
+    assert "2 of 4 succeeded; exit code 9: index 1; exit code 4: index 3" in last
 
 
 def test_startup_script(run: Cli, workdir: Path) -> None:
