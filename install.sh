@@ -14,7 +14,7 @@ newline='
 # shellcheck disable=SC2034 # a test compares it with the version of k8r
 old_layout_until=0.3
 # What a first run and a later removal have to find.
-home='' launcher='' bin='' checkout='' url='' branch='' current='' staged='' unproven='' locked=''
+home='' launcher='' bin='' checkout='' url='' branch='' current='' unproven='' locked=''
 
 usage() {
     say 'usage: sh install.sh                     install this checkout, or bring it up to date
@@ -139,9 +139,8 @@ understands() {
 }
 
 install_uv() {
-    python3 -c '' 2>/dev/null || missing "python3 is missing" python3-venv
-    python3 -c 'import sys; sys.exit(sys.version_info < (3, 8))' ||
-        missing "python3 is older than 3.8" python3-venv
+    python3 -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null ||
+        missing "python3 is missing or older than 3.8" python3-venv
     say "there is no uv here: installing it into $home/uv"
     rm -rf "$home/uv"
     { python3 -m venv "$home/uv" && "$home/uv/bin/python" -m pip --version; } >/dev/null 2>&1 ||
@@ -186,7 +185,7 @@ choose_origin() {
 fetch() {
     make_dir "$home/versions"
     staged=$home/versions/.new
-    rm -rf "$staged" "$home"/versions/.new.*
+    rm -rf "$staged"
     if [ -f "$1/k8r.py" ] && [ ! -e "$1/.git" ]; then
         [ -z "$2" ] || die "$1 is not a git repository, hence has no branch $2"
         fetch_files "$1"
@@ -224,23 +223,26 @@ fetch_commit() {
 # Whether the version in $1 runs; shown is what it said.
 starts() { shown=$("$1/.venv/bin/k8r" --version 2>&1 </dev/null); }
 
-# Makes what is at $1, in its branch $2, the current version, once it has been tried. A
-# current one that no longer starts is made again beside itself.
+# Makes what is at $1, in its branch $2, the current version, and sets name, what to call it.
+# A current one that no longer starts is made again beside itself.
 bring_in() {
     fetch "$1" "$2"
     previous=$current
-    if [ "${previous%.1}" = "$id" ] && starts "$home/current"; then
-        rm -rf "$staged"
-        return
+    if [ "${previous%.1}" != "$id" ] || ! starts "$home/current"; then
+        [ "$previous" != "$id" ] || id=$id.1
+        switch
     fi
-    [ "$previous" != "$id" ] || id=$id.1
+    name="${shown%% (*} ($current)"
+}
+
+# Makes the version id the current one, once it has been tried.
+switch() {
     version=$home/versions/$id
     if [ ! -e "$version/.tried" ] || ! starts "$version"; then
         unproven=$version
         build
         unproven=
     fi
-    rm -rf "$staged"
     current=$id
     link "versions/$id" "$home/current"
     # The version before may be running.
@@ -354,8 +356,8 @@ import os, re, shutil, sys
 task, line = map(os.fsencode, sys.argv[1:])
 OWN, CUT = b", in a file of its own", b", after a line without an end"
 END = rb"[ \t]*\r?(?:\n|\Z)"
-LINE = re.escape(line) + b"(?:" + OWN + b"|" + CUT + b")?" + END
-LINE = rb"\n" + re.escape(line + CUT) + rb"\n\Z|^" + LINE
+LINE = rb"^" + re.escape(line) + b"(?:" + OWN + b"|" + CUT + b")?" + END
+LINE = rb"\n" + re.escape(line + CUT) + rb"\n\Z|" + LINE
 BLOCK = rb"# >>> k8r >>>\n(?:(?!# [<>]{3} k8r).*\n){5}# <<< k8r <<<\n"
 BLOCK = rb"\n" + BLOCK + rb"\Z|^\n?" + BLOCK
 COMPLETION = rb"^eval \"\$\(k8r env\)\"" + END
@@ -505,15 +507,19 @@ lock() {
     trap 'exit 130' INT
     trap 'exit 143' TERM
     for attempt in 1 2; do
-        ! ln -s "$$" "$home/lock" 2>/dev/null || { locked=yes && return; }
+        ln -s "$$" "$home/lock" 2>/dev/null && locked=yes && return
         owner=$({ readlink "$home/lock" || cat "$home/lock"; } 2>/dev/null |
             sed -n '1s/^\([1-9][0-9]\{0,8\}\)$/\1/p')
-        # Another user's process cannot be sent a signal.
-        [ -z "$owner" ] || ! { kill -0 "$owner" || [ -d "/proc/$owner" ] || ps -p "$owner"; } \
-            >/dev/null 2>&1 || die "process $owner is installing k8r in $home; if not, remove $home/lock"
+        ! is_running "$owner" ||
+            die "process $owner is installing k8r in $home; if not, remove $home/lock"
         [ "$attempt" = 2 ] || rm -rf "$home/lock"
     done
     die "cannot make $home/lock"
+}
+
+# Another user's process cannot be sent a signal.
+is_running() {
+    [ -n "$1" ] && { kill -0 "$1" || [ -d "/proc/$1" ] || ps -p "$1"; } >/dev/null 2>&1
 }
 
 # Removes what is half done, and all of it where no version was there before.
@@ -521,9 +527,7 @@ clean_up() {
     code=$?
     trap - EXIT
     [ -n "$locked" ] || exit "$code"
-    [ -z "$staged" ] || rm -rf "$staged"
-    [ -z "$unproven" ] || rm -rf "$unproven"
-    rm -f "$home/lock"
+    rm -rf "$home/versions/.new" "${unproven:-$home/versions/.new}" "$home/lock"
     [ -L "$home/current" ] && [ -e "$home/launcher" ] || remove_home
     exit "$code"
 }
@@ -543,9 +547,9 @@ install() {
     make_launcher
     make_env
     if [ "$current" = "$previous" ]; then
-        say "${shown%% (*} ($current) was installed already: $launcher"
+        say "$name was installed already: $launcher"
     else
-        say "installed ${shown%% (*} ($current): $launcher"
+        say "installed $name: $launcher"
     fi
     add_to_path
 }
@@ -557,11 +561,10 @@ update() {
     bring_in "$url" "$branch"
     remember_source
     make_env
-    # What it says of its commit is about the version before.
     if [ "$current" = "$previous" ]; then
-        say "${shown%% (*} ($current) is up to date"
+        say "$name is up to date"
     else
-        say "updated to ${shown%% (*} ($current) from ${previous:-nothing}"
+        say "updated to $name from ${previous:-nothing}"
     fi
 }
 
