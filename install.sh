@@ -80,6 +80,9 @@ locate_self() {
     fi
 }
 
+# Keeps stdin as the file $1 in home, for this user alone: a URL may hold a token.
+remember() { (umask 077 && cat >"$home/$1.new") && mv -f "$home/$1.new" "$home/$1"; }
+
 # What the file $1 in home says, line $2 of it.
 remembered() { sed -n "${2:-1}p" "$home/$1" 2>/dev/null || :; }
 
@@ -275,12 +278,6 @@ link() {
         'import os, sys; os.replace(sys.argv[1], sys.argv[2])' "$2.new" "$2"
 }
 
-remember_source() {
-    # A URL may hold a token.
-    (umask 077 && printf '%s\n%s\n' "$url" "$branch" >"$home/source.new")
-    mv -f "$home/source.new" "$home/source"
-}
-
 # ---- The command
 
 # Whether $1 is the link to this k8r.
@@ -315,7 +312,7 @@ make_launcher() {
     # K8R_BIN may have been another one the last time.
     before=$(remembered launcher)
     [ "$before" = "$launcher" ] || ! is_our_link "$before" || rm -f "$before"
-    printf '%s\n' "$launcher" >"$home/launcher"
+    printf '%s\n' "$launcher" | remember launcher
 }
 
 # ---- rc files
@@ -458,9 +455,8 @@ quote() { printf "'%s'" "$(printf %s "$1" | LC_ALL=C sed "s/'/'\\\\''/g")"; }
 make_env() {
     word=$(quote "$bin")
     printf '%s\n' "# From k8r's install.sh: a line in the shell's rc file reads this." \
-        "case \":\$PATH:\" in" "*:$word:*) ;;" "*) export PATH=$word:\"\$PATH\" ;;" "esac" \
-        >"$home/env.new"
-    mv -f "$home/env.new" "$home/env"
+        "case \":\$PATH:\" in" "*:$word:*) ;;" "*) export PATH=$word:\"\$PATH\" ;;" "esac" |
+        remember env
     rc_files all | edit migrate || :
 }
 
@@ -469,8 +465,7 @@ add_to_path() {
     case ":$PATH:" in
     *:"$bin":*) return ;;
     esac
-    rcs=$({ remembered rc '1,$' && rc_files; } | sort -u)
-    printf '%s\n' "$rcs" >"$home/rc"
+    { remembered rc '1,$' && rc_files; } | sort -u | remember rc
     if [ -z "${K8R_NO_MODIFY_PATH:-}" ] && rc_files | edit add; then
         how='open a new terminal, or type:'
     else
@@ -543,7 +538,7 @@ install() {
         bring_in "$url" "$branch"
     fi
     move_old_folder
-    remember_source
+    printf '%s\n' "$url" "$branch" | remember source
     make_launcher
     make_env
     if [ "$current" = "$previous" ]; then
@@ -559,7 +554,7 @@ update() {
     [ -n "$url" ] || die "there is no k8r in $home to update"
     lock
     bring_in "$url" "$branch"
-    remember_source
+    printf '%s\n' "$url" "$branch" | remember source
     make_env
     if [ "$current" = "$previous" ]; then
         say "$name is up to date"
@@ -594,12 +589,11 @@ remove_home() {
     made=$(cat "$home/made" 2>/dev/null) || return 0
     ! is_our_link "$launcher" || rm -f "$launcher"
     # clean_up goes on without the first, should this be interrupted.
-    rm -f "$home/launcher" "$home/current" "$home/current.new"
+    rm -f "$home/launcher" "$home/current"
     rm -rf "$home/versions" "$home/uv"
     # The rest is short, and cut off it could not be taken up again.
     trap '' HUP INT TERM
-    rm -f "$home/source" "$home/source.new" "$home/env" "$home/env.new" \
-        "$home/rc" "$home/lock" "$home/made"
+    rm -f "$home/source" "$home/env" "$home/rc" "$home"/*.new "$home/lock" "$home/made"
     printf '%s\n' "$made" | sort -r | while IFS= read -r dir; do
         [ -z "$dir" ] || rmdir "$dir" 2>/dev/null || :
     done
