@@ -147,6 +147,8 @@ USER_CONFIG = "k8r/config.yaml"
 MIB = 1 << 20
 SECRET_LIMIT = MIB
 CONFIG_LIMIT = 1 << 14
+YAML_DEPTH = 100
+"""Deeper nesting, some tens of thousands, ends libyaml's loader and Python with it."""
 YAML_ALIASES = 10
 """With so many (`*name`) a YAML file grows to its fortyfold at most, written out."""
 RETRY_TIME = 300.0
@@ -855,7 +857,7 @@ def unknown_source_error(text: str) -> UsageError:
 
 def check_git_url(url: str) -> None:
     """Raise UsageError for a URL with a password that git would not take from it, or whose
-    end nobody knows.
+    end cannot be told.
     """
     if re.match(r"(?i)[^:]*(?:ssh|git)[^:]*://[^/]*:[^/]*@", url):
         raise UsageError(
@@ -1076,15 +1078,17 @@ def list_secret_variables(use: SecretUse) -> Dict[str, str]:
     return {name: key for name, key in names.items() if re.match(r"[A-Z_]", name)}
 
 
-def check_collisions(uses: Iterable[SecretUse]) -> None:
-    """Raise UsageError if two secrets want the same variable."""
+def check_collisions(uses: Iterable[SecretUse], remedy: str) -> None:
+    """Raise UsageError if two secrets want the same variable; ``remedy`` is the command that
+    removes a secret, but for its name.
+    """
     owners: Dict[str, str] = {}
     for use in uses:
         for name in list_secret_variables(use):
             if owners.setdefault(name, use.name) != use.name:
                 raise UsageError(
                     f"the secrets '{owners[name]}' and '{use.name}' both make the variable {name}",
-                    f"remove one: k8r secret --delete {use.name}",
+                    f"remove one: {remedy} {use.name}",
                 )
 
 
@@ -1187,14 +1191,13 @@ for file in "$secret"/*; do
   [ -f "$file" ] || continue
   case ${{file##*/}} in
   known_hosts) hosts=$file ;;
-  username) cp "$file" "$home/username" ;;
+  username) cat "$file" > "$home/username" ;;
   *)
     if grep -q "PRIVATE KEY-----" "$file"; then
       {{ cat "$file"; echo; }} > "$home/key"
-      chmod 400 "$home/key"
       ssh="$ssh -o IdentitiesOnly=yes -i $home/key"
     else
-      cp "$file" "$home/password"
+      cat "$file" > "$home/password"
     fi ;;
   esac
 done
@@ -1214,7 +1217,7 @@ Username*) {username} ;;
 *) {password} ;;
 esac
 END
-chmod 500 "$home/askpass"
+chmod 700 "$home/askpass"
 umask 022
 """
 """git asks it for a login, naming the scheme and host, and so does git-lfs; only those of
@@ -1236,6 +1239,7 @@ esac
 start() {{
   git init -q "$@" .
   git remote add origin "$K8R_GIT_URL"
+  : > .git/k8r
 }}
 fetch() {{
   git fetch -q "$@" 2> "$home/error" && return
@@ -1243,6 +1247,11 @@ fetch() {{
   [ -n "$format" ] && rm -rf .git && start --object-format="$format" &&
     git fetch -q "$@" 2> "$home/error"
 }}
+force=
+if [ -e .git/k8r ]; then
+  rm -rf .git
+  force=-f
+fi
 start
 commit=FETCH_HEAD
 if ! fetch --depth "$K8R_GIT_DEPTH" origin "$K8R_GIT_REF"; then
@@ -1259,7 +1268,7 @@ lfs="git config --get-regexp filter[.]lfs[.](smudge|process)"
 if ! $lfs > "$home/lfs" && git lfs version > "$home/lfs" 2>&1; then
   git lfs install --local --skip-repo > "$home/lfs"
 fi
-git checkout -q --detach "$commit"
+git checkout -q $force --detach "$commit"
 if ! $lfs > "$home/lfs" && [ -n "$(git ls-files ':(attr:filter=lfs)' | tee "$home/lfs")" ]; then
   echo "the image that clones lacks git lfs: of $(wc -l < "$home/lfs") files only pointers are" \
     "here, such as $(head -n 1 "$home/lfs")" > {note}
@@ -1275,7 +1284,8 @@ chmod -R a+rwX . 2> /dev/null || :
 server knows only names and full ids; so is a submodule's commit, where the
 server gives away named ones only. Credentials reach git and ssh by files
 that nobody else reads, and never by an argument, a variable or .git/config.
-The command may run as another user than the clone, hence the last line."""
+The command may run as another user than the clone, hence the last line. A node
+that restarts runs it again, hence the mark in .git and files that can be rewritten."""
 
 LOCAL_CLONE = """\
 set -eu
@@ -1601,13 +1611,6 @@ def build_pod_template(work: Workload, restart: str) -> Object:
     return merged
 
 
-def is_named_list(value: Any) -> bool:
-    """Whether this is a list of objects that have names, such as containers."""
-    return isinstance(value, list) and all(
-        isinstance(item, dict) and "name" in item for item in value
-    )
-
-
 MERGE_KEYS = {
     "hostAliases": ["ip"],
     "ownerReferences": ["uid"],
@@ -1852,6 +1855,11 @@ def get_run_id(item: Object) -> str:
 def get_clone_note(pod: Object) -> str:
     """What the container that cloned has to say although it succeeded."""
     return str(get_state(find_status(pod, CLONE_NAME), "terminated").get("message") or "")
+
+
+def get_completions(job: Object) -> int:
+    """How many pods of a Job are to succeed."""
+    return int(job["spec"].get("completions") or 1)
 
 
 def get_base_name(root: Object) -> str:
@@ -2113,6 +2121,11 @@ def is_finished(job: Object) -> bool:
     return bool(find_condition(job, "Complete") or find_condition(job, "Failed"))
 
 
+def is_held(root: Object) -> bool:
+    """Whether a Job is suspended: a queue has it, or somebody holds it."""
+    return bool(root["spec"].get("suspend"))
+
+
 def is_deployment(root: Object) -> bool:
     """Whether this is a Deployment rather than a Job. The items of a list lack a kind."""
     return "replicas" in root["spec"]
@@ -2137,7 +2150,7 @@ def count_pods(root: Object, pods: Iterable[Object]) -> str:
             counts["failed" if outcome.code else "done"] += 1
         else:
             counts["running" if has_started(pod) else "pending"] += 1
-    total = int(root["spec"].get("completions") or 1)
+    total = get_completions(root)
     words = {"done": f"of {total} done"} if total > 1 else {}
     parts = [f"{number} {words.get(word, word)}" for word, number in counts.items() if number]
     return ", ".join(parts) or "no pod yet"
@@ -2165,11 +2178,7 @@ def may_be_over(root: Object, ended: int) -> bool:
     """Whether `judge_job`, which looks at every pod, may give a verdict once so many have
     ended: each index needs one of them, unless the Job itself has ended.
     """
-    return (
-        is_deployment(root)
-        or find_end(root) != ""
-        or ended >= int(root["spec"].get("completions") or 1)
-    )
+    return is_deployment(root) or find_end(root) != "" or ended >= get_completions(root)
 
 
 def judge_job(job: Object, pods: Sequence[Object]) -> Optional[Verdict]:
@@ -2181,7 +2190,7 @@ def judge_job(job: Object, pods: Sequence[Object]) -> Optional[Verdict]:
     """
     name = job["metadata"]["name"]
     spec = job["spec"]
-    count = int(spec.get("completions") or 1)
+    count = get_completions(job)
     retry, failure = get_retries(job), find_failure(job)
     reason = str(failure.get("reason") or "")
     decided = decide_indexes(pods, retry, bool(failure))
@@ -2208,7 +2217,8 @@ def get_retries(job: Object) -> int:
 def measure_run(job: Object, pods: Iterable[Object]) -> Optional[float]:
     """Seconds from a Job's start to its last command's end, or its own; None if not known."""
     status = job.get("status") or {}
-    ends = [(get_main_state(pod).get("terminated") or {}).get("finishedAt") for pod in pods]
+    mains = [find_status(pod, CONTAINER_NAME) for pod in pods]
+    ends = [get_state(status, "terminated").get("finishedAt") for status in mains]
     own = [status.get("completionTime"), find_failure(job).get("lastTransitionTime")]
     start = parse_timestamp(status.get("startTime") or "")
     end = max(map(parse_timestamp, filter(None, ends if any(ends) else own)), default=0.0)
@@ -2299,7 +2309,7 @@ def build_job_row(job: Object) -> Object:
         job,
         "job",
         describe_status(job),
-        desired=int(job["spec"].get("completions") or 1),
+        desired=get_completions(job),
         running=int(status.get("ready", status.get("active")) or 0),
         complete=int(status.get("succeeded") or 0),
         failed=int(status.get("failed") or 0),
@@ -2356,7 +2366,7 @@ def describe_status(job: Object) -> str:
         return "Complete"
     if job["metadata"].get("deletionTimestamp"):
         return "Terminating"
-    if job["spec"].get("suspend"):
+    if is_held(job):
         return "Suspended"
     return "Running"
 
@@ -2416,11 +2426,6 @@ def is_idle(pod: Object) -> bool:
 def is_under_way(root: Object) -> bool:
     """Whether a Deployment has been rolled out; then its troubles are its own."""
     return is_deployment(root) and is_rolled_out(root)
-
-
-def is_held(root: Object) -> bool:
-    """Whether a Job is suspended: a queue has it, or somebody holds it."""
-    return bool(root["spec"].get("suspend"))
 
 
 def explain_root(
@@ -3423,17 +3428,32 @@ def read_text(path: str, what: str, theirs: bool = False) -> str:
         raise UsageError(f"{what} {path} cannot be read: {reason}", "check the file") from error
 
 
+def load_yaml(text: Union[str, bytes], aliases: int = sys.maxsize) -> Any:
+    """The content of YAML. Raises yaml.YAMLError, whatever the conversion of a value raises, and
+    ValueError for more aliases, or deeper nesting, by which libyaml's loader would crash.
+    """
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    depth = 0
+    for event in yaml.parse(text, loader):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        aliases -= isinstance(event, yaml.AliasEvent)
+        if depth > YAML_DEPTH:
+            raise ValueError(f"it is nested more than {YAML_DEPTH} deep")
+        if aliases < 0:
+            raise ValueError(f"it has more than {YAML_ALIASES} aliases")
+    return yaml.load(text, loader)
+
+
 def read_yaml(path: str, what: str, theirs: bool = False) -> Any:
     """The content of a YAML file, as JSON has it. Raises UsageError."""
     import yaml
 
     text = read_text(path, what, theirs)
     try:
-        tokens = yaml.scan(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        if sum(isinstance(token, yaml.AliasToken) for token in tokens) > YAML_ALIASES:
-            raise ValueError(f"it has more than {YAML_ALIASES} aliases")
-        # Not with the loader of C, which crashes where YAML is nested deeply.
-        return json.loads(json.dumps(yaml.safe_load(text), default=str))
+        return json.loads(json.dumps(load_yaml(text, YAML_ALIASES), default=str))
     except (yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError) as error:
         reason = f"{what} {path} is not valid YAML: {error}"
         raise UsageError(" ".join(reason.split()), "check the file") from error
@@ -4071,12 +4091,16 @@ def parse_server(text: str) -> str:
     import urllib.parse
 
     with contextlib.suppress(ValueError):
-        parts = urllib.parse.urlsplit(text)
+        parts, good = urllib.parse.urlsplit(text), True
         if not parts.scheme or not parts.netloc:
             parts = urllib.parse.urlsplit(f"http://{text}")
-            text += "@" * (parts.path not in ("", "/"))  # kubectl takes none with a path
-        good = parts.hostname and parts.port != 0 and parts.scheme in ("http", "https")
-        if good and not re.search(r"[\s\x00-\x1f\x7f@]", text):
+            good = parts.path in ("", "/")  # without a scheme kubectl takes no path
+        good = good and bool(parts.hostname) and parts.port != 0
+        if (
+            good
+            and parts.scheme in ("http", "https")
+            and not re.search(r"[\s\x00-\x1f\x7f@]", text)
+        ):
             return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
     raise K8rError("the kubeconfig's server is not a URL such as https://HOST:6443", REPAIR)
 
@@ -4343,12 +4367,10 @@ class Kubeconfig:
         """The directory and content of a file; None if it is empty, or missing where others
         may be. No words of the YAML reader are shown, since these quote a file's content.
         """
-        import yaml
-
         full = os.path.join(self._cwd, os.path.expanduser(path))
         try:
             with open(full, "rb") as file:
-                content = yaml.load(file, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+                content = load_yaml(file.read())
         except FileNotFoundError:
             if self.target.kubeconfig:
                 raise UsageError(f"there is no kubeconfig {path}", "check --kubeconfig") from None
@@ -5563,7 +5585,8 @@ class Subject(NamedTuple):
     """What is followed, and how its kind differs.
 
     ``judge`` gives the verdict, or None; ``mine`` distinguishes its pods from others
-    with the same label; ``label`` is what stands before a line of a pod's log.
+    with the same label; ``label`` is what stands before a line of a pod's log; ``hint``
+    makes a command line to paste of a command and a name.
     """
 
     group: ApiGroup
@@ -5573,6 +5596,7 @@ class Subject(NamedTuple):
     mine: Callable[[Object], bool]
     label: Callable[[Object], str]
     prefixed: bool
+    hint: Callable[[str, str], str]
 
     @property
     def name(self) -> str:
@@ -5585,7 +5609,7 @@ class Subject(NamedTuple):
         return {"labelSelector": f"{LABEL_JOB}={self.name}"}
 
 
-def make_job_subject(batch: ApiGroup, root: Object) -> Subject:
+def make_job_subject(batch: ApiGroup, root: Object, hint: Callable[[str, str], str]) -> Subject:
     """A Job, judged by its containers and conditions."""
     uid = root["metadata"]["uid"]
     return Subject(
@@ -5595,11 +5619,14 @@ def make_job_subject(batch: ApiGroup, root: Object) -> Subject:
         judge_job,
         lambda pod: belongs_to(pod, uid),
         lambda pod: str(get_pod_index(pod)),
-        int(root["spec"].get("completions") or 1) > 1,
+        get_completions(root) > 1,
+        hint,
     )
 
 
-def make_deployment_subject(apps: ApiGroup, root: Object, rollout_only: bool) -> Subject:
+def make_deployment_subject(
+    apps: ApiGroup, root: Object, hint: Callable[[str, str], str], rollout_only: bool = False
+) -> Subject:
     """A Deployment. It has no end of its own, but its rollout has."""
 
     def judge(item: Object, pods: Sequence[Object]) -> Optional[Verdict]:
@@ -5611,7 +5638,7 @@ def make_deployment_subject(apps: ApiGroup, root: Object, rollout_only: bool) ->
         return get_run_id(pod) == get_run_id(root)
 
     many = int(root["spec"].get("replicas", 1)) > 1
-    return Subject(apps, "deployments", root, judge, mine, get_pod_suffix, many)
+    return Subject(apps, "deployments", root, judge, mine, get_pod_suffix, many, hint)
 
 
 class Tails:
@@ -5772,7 +5799,7 @@ class Run:
         """Raise UnreadLog, with the command's own code if it failed, if a log has no end."""
         if self._tails.unread:
             text = f"{verdict.text}, but its log could not be read to its end"
-            error = UnreadLog(text, f"try again: k8r logs {self._subject.name}")
+            error = UnreadLog(text, f"try again: {self._subject.hint('logs', self._subject.name)}")
             error.exit_code = verdict.code or ExitCode.FAILED
             raise error
 
@@ -5860,7 +5887,7 @@ class Run:
         if uid in self._ended:
             return
         self._ended[uid] = index if outcome.code and not outcome.disrupted else None
-        if self._ended[uid] is not None and int(self._root["spec"].get("completions") or 1) > 1:
+        if self._ended[uid] is not None and get_completions(self._root) > 1:
             if list(self._ended.values()).count(index) == get_retries(self._root) + 1:
                 self._console.warn(f"index {index} has failed: {outcome}")
 
@@ -5910,7 +5937,7 @@ class Run:
         if deadline is not None and self._clock() > deadline:
             raise TimedOut(
                 f"{self._subject.name} did not end in time, and the cluster does not stop it",
-                f"remove it: k8r rm -f {self._subject.name}",
+                f"remove it: {self._subject.hint('rm -f', self._subject.name)}",
             )
 
     def _stop(self, readers: Sequence[Reader]) -> None:
@@ -6002,7 +6029,7 @@ class Bystanders:
             self._say(
                 f"the command has ended with {outcome.code}; the container "
                 f"{list_keepers(pod)[0]}, which k8r has not added, keeps the pod running; "
-                f"k8r rm {self._subject.name} removes it"
+                f"{self._subject.hint('rm', self._subject.name)} removes it"
             )
         if outcome.code and tails is not None and not tails.has_log_of(pod["metadata"]["uid"]):
             self._end(pod)
@@ -6561,7 +6588,7 @@ class Launcher:
                     made = self._group.patch(self._resource, name, patch)
                 return made
             except BaseException as error:
-                # A refusal leaves nothing; of a request without an answer nobody knows.
+                # A refusal leaves nothing; a request without an answer may have left something.
                 uncertain = bool(made) or not isinstance(error, ApiError)
                 self._roll_back(name, {self._resource: None}, uncertain)
                 raise
@@ -6855,7 +6882,7 @@ class K8sRun:
             uses = self.get_job_secrets(asked or source.name, bool(asked))
             if source.kind != DIRECTORY and not (asked or options.job_name):
                 uses = [use for use in uses if use.given]  # not a directory's of that name
-            check_collisions(uses)
+            check_collisions(uses, self.command_hint("secret --delete"))
         create = {
             DIRECTORY: self.create_directory_container,
             GITHUB: self.create_github_container,
@@ -7178,7 +7205,7 @@ class K8sRun:
 
     def _drop_archives(self, root: Object, code: int) -> None:
         """After a success its archive is of no use; after a failure, for a new try, only that
-        of the latest run of a name. Nobody is troubled with what cannot be removed.
+        of the latest run of a name. What cannot be removed goes with its Job.
         """
         base, stale = get_base_name(root), [get_run_id(root)]
         with contextlib.suppress(K8rError):
@@ -7246,7 +7273,7 @@ class K8sRun:
 
     def _follow_job(self, root: Object, options: FollowOptions, logs: LogQuery) -> int:
         """Follow a Job, and clean up after it as the options say."""
-        subject = make_job_subject(self.batch_v1, root)
+        subject = make_job_subject(self.batch_v1, root, self.command_hint)
         try:
             code = self._follow(subject, options, logs).code
         except CannotStart:
@@ -7275,7 +7302,7 @@ class K8sRun:
     ) -> int:
         """Wait for a rollout, tidy up after the one before, then follow the logs."""
         name = root["metadata"]["name"]
-        rollout = make_deployment_subject(self.apps_v1, root, True)
+        rollout = make_deployment_subject(self.apps_v1, root, self.command_hint, True)
         try:
             self._follow(rollout, options, LogQuery(quiet=True))
         except CannotStart:
@@ -7293,7 +7320,7 @@ class K8sRun:
             self.console.text(name)
             return ExitCode.OK
         return self._follow(
-            make_deployment_subject(self.apps_v1, root, False), options, LogQuery()
+            make_deployment_subject(self.apps_v1, root, self.command_hint), options, LogQuery()
         ).code
 
     def _find(self, name: str) -> Optional[Subject]:
@@ -7303,12 +7330,18 @@ class K8sRun:
             return subject
         root = self.apps_v1.get("deployments", name)
         return (
-            make_deployment_subject(self.apps_v1, root, False) if root and is_ours(root) else None
+            make_deployment_subject(self.apps_v1, root, self.command_hint)
+            if root and is_ours(root)
+            else None
         )
 
     def _find_job(self, name: str) -> Optional[Subject]:
         root = self.batch_v1.get("jobs", name)
-        return make_job_subject(self.batch_v1, root) if root and is_ours(root) else None
+        return (
+            make_job_subject(self.batch_v1, root, self.command_hint)
+            if root and is_ours(root)
+            else None
+        )
 
     def _subject(self, name: str) -> Subject:
         subject = self._find(name)
@@ -8224,7 +8257,8 @@ def cmd_secret(k8s: K8sRun, args: argparse.Namespace) -> int:
     job_name = parse_job_name(args.job_name, 1) if args.job_name else k8s.get_directory_name()
     if args.delete:
         if not k8s.delete_secret(name, job_name):
-            raise K8rError(f"there is no secret '{name}' for {job_name}", "see k8r secret --list")
+            remedy = f"see {k8s.command_hint('secret --list')}"
+            raise K8rError(f"there is no secret '{name}' for {job_name}", remedy)
         console.say(f"removed the secret {name} of {job_name}")
         return ExitCode.OK
     value = args.value

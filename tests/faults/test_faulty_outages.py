@@ -189,6 +189,15 @@ def test_a_log_that_is_not_read_to_its_end(k8r: Cli, serve: Serve, name: str, co
     assert text(10).startswith(result.out) and len(left(cluster)) == 2
 
 
+def test_what_is_to_be_typed_names_the_namespace(k8r: Cli, serve: Serve) -> None:
+    """A hint leads to the run that was followed, not to one of that name elsewhere."""
+    cluster = serve(PodScript(numbered(10), run=0.2))
+    cluster.fault(LOG, Respond(404), times=None)
+    result = k8r("alpine", "-n", "default", "--", "true")
+    assert result.code == 125
+    assert "try again: k8r logs alpine -n default" in result.err
+
+
 def test_a_log_that_is_never_opened(k8r: Cli, serve: Serve) -> None:
     """The pod has gone before: nothing of its log was seen."""
     cluster = serve(PodScript(numbered(10), run=0.2))

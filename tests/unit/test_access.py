@@ -218,6 +218,8 @@ def test_malformed_parts(
         ("a: !!int secret", "not valid YAML"),
         ("a: !!bool secret", "not valid YAML"),
         ("a: !!timestamp secret", "not valid YAML"),
+        ("[" * 100_000, "not valid YAML"),
+        ("{a: " * 100_000, "not valid YAML"),
     ],
 )
 def test_malformed_files(tmp_path: Path, content: str, words: str) -> None:

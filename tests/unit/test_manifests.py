@@ -973,11 +973,35 @@ def test_credentials_reach_git_by_files(repository: Repository, shell: List[str]
         told = ask(repository.home / "askpass", repository.origin.as_uri(), question)
         assert told == answer
     assert (repository.home / "key").read_text() == key + "\n"
-    assert (repository.home / "key").stat().st_mode & 0o777 == 0o400
+    assert (repository.home / "key").stat().st_mode & 0o777 == 0o600
     for name in ("askpass", "key", "password", "username"):
         assert (repository.home / name).stat().st_mode & 0o077 == 0, name
     for path in repository.workspace.rglob("*"):
         assert path.is_dir() or b"swordfish" not in path.read_bytes()
+
+
+@pytest.mark.parametrize("ref", ["main", "v1"])
+def test_clone_once_more(repository: Repository, shell: List[str], ref: str) -> None:
+    """A node that restarts runs the container again, over what it left in whatever state."""
+    repository.secret.mkdir()
+    for name, text in {"username": "me", "id": "-----BEGIN PRIVATE KEY-----", "token": "t"}.items():
+        (repository.secret / name).write_text(text)
+        (repository.secret / name).chmod(0o400)
+    assert repository.clone(shell, ref=ref).returncode == 0
+    (repository.workspace / "file").write_text("half")
+    for lock in ("index.lock", "shallow.lock", "config.lock"):
+        (repository.workspace / ".git" / lock).touch()
+    done = repository.clone(shell, ref=ref)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (repository.workspace / "file").read_text() == {"main": "three", "v1": "one"}[ref]
+
+
+def test_clone_over_the_work_of_others(repository: Repository) -> None:
+    """What has not been cloned by k8r, such as a volume's, is left as it is."""
+    subprocess.run(["git", "clone", "-q", str(repository.origin), "."], cwd=repository.workspace)
+    (repository.workspace / "file").write_text("theirs")
+    assert repository.clone(["sh"]).returncode != 0
+    assert (repository.workspace / "file").read_text() == "theirs"
 
 
 @pytest.mark.parametrize("default", ["sha1", "sha256"])

@@ -647,8 +647,8 @@ def test_variables_of_a_secret(given_use: k8r.SecretUse, variables: Dict[str, st
 
 def test_secrets_that_collide() -> None:
     """Two secrets for one variable are an error, not a question of order."""
-    k8r.check_collisions([use("a", "b"), use("a-c", "b"), use("b", "b")])
-    error = refused(k8r.check_collisions, [use("a-b", "c"), use("a", "b-c")])
+    k8r.check_collisions([use("a", "b"), use("a-c", "b"), use("b", "b")], "rm")
+    error = refused(k8r.check_collisions, [use("a-b", "c"), use("a", "b-c")], "k8r secret --delete")
     assert "A_B_C" in error.message and "'a-b'" in error.message and "'a'" in error.message
 
 
