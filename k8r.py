@@ -6497,27 +6497,19 @@ class Plan(NamedTuple):
             self.archive.close()
 
 
-class Launcher:
-    """Creates a Job or Deployment and what it needs: all of it, or nothing."""
+class Launcher(NamedTuple):
+    """Creates a Job or Deployment and what it needs: all of it, or nothing.
 
-    def __init__(
-        self,
-        cluster: Cluster,
-        group: ApiGroup,
-        resource: str,
-        core: ApiGroup,
-        run: str,
-        console: Console,
-        hint: Callable[[str, str], str],
-    ) -> None:
-        self._console = console
-        self._hint = hint
-        self._cluster = cluster
-        self._group = group
-        self._resource = resource
-        self._core = core
-        self._run = run
-        self._queued = False
+    ``run`` is the run's id; ``hint`` makes a command line to paste of a command and a name.
+    """
+
+    cluster: Cluster
+    group: ApiGroup
+    resource: str
+    core: ApiGroup
+    run: str
+    console: Console
+    hint: Callable[[str, str], str]
 
     def launch(self, plan: Plan, replace: bool = False) -> Object:
         """Create it under the first free name, or update a Deployment, by ``replace`` also one
@@ -6526,7 +6518,7 @@ class Launcher:
         if not plan.work.as_deployment:
             return self._create(plan, generate_names(plan.work.name, plan.work.num))
         name = plan.work.name
-        old = self._group.get(self._resource, name)
+        old = self.group.get(self.resource, name)
         if old is None:
             return self._create(plan, [name])
         if not is_ours(old):
@@ -6535,22 +6527,22 @@ class Launcher:
         if origin and origin != plan.work.origin and not replace:
             what = f"the Deployment {name} is of {origin}, not of {plan.work.origin}"
             raise K8rError(what, "choose a --job-name, or add --replace")
-        return self._update(plan, plan.named(name, self._run), old)
+        return self._update(plan, plan.named(name, self.run), old)
 
     def _update(self, plan: Plan, work: Workload, old: Object) -> Object:
         """Renew a Deployment, and its Service only when that has been accepted. Whatever
         goes wrong, both are put back, and no part of this run stays.
         """
-        before: Dict[str, Optional[Object]] = {self._resource: old}
+        before: Dict[str, Optional[Object]] = {self.resource: old}
         if work.port:
-            before["services"] = service = self._core.get("services", work.name)
+            before["services"] = service = self.core.get("services", work.name)
             if service and not is_ours(service):
                 raise name_taken_error("Service", work.name)
         try:
             self._create_children(plan, work._replace(port=None), old)
             root = build_deployment(work)
             made: Object = self._carry_out(
-                lambda: self._group.replace(self._resource, work.name, root)
+                lambda: self.group.replace(self.resource, work.name, root)
             )
             if work.port:
                 service = set_owner(build_service(work), old)
@@ -6568,29 +6560,30 @@ class Launcher:
         taken: Set[str] = set()
         for number, name in enumerate(names):
             if number == NAMES_TRIED:
-                taken = {item["metadata"]["name"] for item in self._group.metadata("jobs", {})}
+                taken = {item["metadata"]["name"] for item in self.group.metadata("jobs", {})}
             if name in taken:
                 continue
-            work, made = plan.named(name, self._run), None
+            work, made = plan.named(name, self.run), None
             root = build_root(work)
             try:
                 try:
                     first = suspend_root(root) if plan.has_children else root
-                    made = self._carry_out(lambda: self._group.create(self._resource, first))
+                    made = self._carry_out(lambda: self.group.create(self.resource, first))
                 except Conflict:
                     continue
                 self._check_labels(work, made)
                 if plan.has_children:
+                    held: List[bool] = []
                     self._create_children(
-                        plan, work, made, lambda: self._look_for_queue(root, made)
+                        plan, work, made, lambda: held.append(self._is_queued(root, made))
                     )
-                    patch = build_resumption(root, self._queued)
-                    made = self._group.patch(self._resource, name, patch)
+                    patch = build_resumption(root, any(held))
+                    made = self.group.patch(self.resource, name, patch)
                 return made
             except BaseException as error:
                 # A refusal leaves nothing; a request without an answer may have left something.
                 uncertain = bool(made) or not isinstance(error, ApiError)
-                self._roll_back(name, {self._resource: None}, uncertain)
+                self._roll_back(name, {self.resource: None}, uncertain)
                 raise
         raise name_taken_error("Job", plan.work.name)
 
@@ -6600,47 +6593,44 @@ class Launcher:
             if not build_labels(work).items() <= get_labels(item).items():
                 what = f"a policy of the cluster has changed the labels of {work.name}"
                 remedy = f"kubectl delete {made['kind'].lower()} {work.name} removes it"
-                self._console.warn(f"{what}: k8r ls, logs and rm may not find it; {remedy}")
+                self.console.warn(f"{what}: k8r ls, logs and rm may not find it; {remedy}")
                 return
 
-    def _look_for_queue(self, root: Object, made: Object) -> None:
-        """Find out whether it is not k8r that is to start a Job: it names a queue or a manager,
-        or the cluster suspends any such Job by itself, which a dry run tells.
+    def _is_queued(self, root: Object, made: Object) -> bool:
+        """Whether it is not k8r that is to start a Job: it names a queue or a manager, or the
+        cluster suspends any such Job by itself, which a dry run tells.
         """
-        self._queued = QUEUE_LABEL in get_labels(made) or bool(made["spec"].get("managedBy"))
-        if root["kind"] == "Job" and not self._queued:
-            probe = dict(root, metadata=dict(root["metadata"], name=f"k8r-{self._run}"))
+        if QUEUE_LABEL in get_labels(made) or made["spec"].get("managedBy"):
+            return True
+        if root["kind"] == "Job":
+            probe = dict(root, metadata=dict(root["metadata"], name=f"k8r-{self.run}"))
             with contextlib.suppress(K8rError):  # what cannot be asked is not so
-                self._queued = is_held(self._group.create(self._resource, probe, dry_run=True))
+                return is_held(self.group.create(self.resource, probe, dry_run=True))
+        return False
 
     def _carry_out(self, ask: Callable[[], Any]) -> Any:
         """Ask for it in a thread: a signal must not leave a request under way that
         the server carries out later, when k8r is not there to undo it.
         """
-        made: List[Any] = []
-        failures: List[BaseException] = []
-        # No Thread.join: cut short by a signal, it takes the thread for ended
-        # (python/cpython#90882).
-        done = threading.Event()
+        answers: queue.Queue[Tuple[Any, Optional[Exception]]] = queue.Queue()
 
         def run() -> None:
             try:
-                made.append(ask())
+                answers.put((ask(), None))
             except Exception as error:
-                failures.append(error)
-            finally:
-                done.set()
+                answers.put((None, error))
 
         try:
             threading.Thread(target=run, daemon=True).start()
-            done.wait()
+            made, failure = answers.get()
         except BaseException:
-            self._cluster.retry_time = HURRIED_RETRY_TIME
-            done.wait(HURRIED_RETRY_TIME)
+            self.cluster.retry_time = HURRIED_RETRY_TIME
+            with contextlib.suppress(queue.Empty):
+                answers.get(timeout=HURRIED_RETRY_TIME)
             raise
-        if failures:
-            raise failures[0]
-        return made[0]
+        if failure:
+            raise failure
+        return made
 
     def _create_children(self, plan: Plan, work: Workload, owner: Object, *also: Any) -> None:
         """Create what the owner needs, some at a time; call functions that raise nothing, too."""
@@ -6667,7 +6657,7 @@ class Launcher:
         try:
             for thread in threads:
                 thread.start()
-            advance = self._console.meter("sending", max(work.chunks, 1))
+            advance = self.console.meter("sending", max(work.chunks, 1))
             for thread in threads:
                 while thread.is_alive():
                     thread.join(REDRAW_EVERY)
@@ -6683,38 +6673,38 @@ class Launcher:
         """Create one, or renew the Service of a Deployment that is updated."""
         resource, name = CHILD_RESOURCES[child["kind"]], child["metadata"]["name"]
         try:
-            self._core.create(resource, child)
+            self.core.create(resource, child)
         except Conflict:
-            if resource != "services" or not is_ours(self._core.get(resource, name)):
+            if resource != "services" or not is_ours(self.core.get(resource, name)):
                 raise name_taken_error(child["kind"], name) from None
-            self._core.patch(resource, name, child)
+            self.core.patch(resource, name, child)
 
     def _roll_back(self, name: str, before: Dict[str, Optional[Object]], uncertain: bool) -> None:
         """Undo in a short time what this run has made of the objects of that name: ``before``
         has what there was of each resource. If it fails, that is told where ``uncertain``.
         """
-        self._cluster.retry_time = HURRIED_RETRY_TIME
+        self.cluster.retry_time = HURRIED_RETRY_TIME
         try:
             for resource, old in before.items():
-                group = self._core if resource == "services" else self._group
+                group = self.core if resource == "services" else self.group
                 found = group.get(resource, name)
-                if not found or get_run_id(found) != self._run:
+                if not found or get_run_id(found) != self.run:
                     continue
                 if old:
                     del old["metadata"]["resourceVersion"]
-                    put = group.patch if group is self._core else group.replace
+                    put = group.patch if group is self.core else group.replace
                     put(resource, name, old)
                 else:
                     uid = {"uid": found["metadata"]["uid"]}
                     group.delete(resource, name, {"preconditions": uid})
-            if before[self._resource]:
+            if before[self.resource]:
                 labels, parts = f"{LABEL_JOB}={name}", CHILD_RESOURCES.values()
-                remove_parts(self._core, parts, labels, lambda run: run == self._run)
+                remove_parts(self.core, parts, labels, lambda run: run == self.run)
         except K8rError as error:
             if uncertain:
-                remedy = f"look, and remove it: {self._hint('rm -f', name)}"
-                self._console.warn(f"{name} may be left, half made: {error.message}; {remedy}")
-        self._cluster.retry_time = RETRY_TIME
+                remedy = f"look, and remove it: {self.hint('rm -f', name)}"
+                self.console.warn(f"{name} may be left, half made: {error.message}; {remedy}")
+        self.cluster.retry_time = RETRY_TIME
 
 
 def name_taken_error(kind: str, name: str) -> K8rError:
@@ -7228,7 +7218,7 @@ class K8sRun:
 
     def _remove_old(self, name: str) -> None:
         """For --replace: remove a Job, and wait for the end of its pods and of its name."""
-        subject = self._find_job(name)  # not a Deployment, whose name does not stand in the way
+        subject = self._find(name, False)  # a Deployment of that name does not stand in the way
         if subject is None:
             return
         self._delete(subject, True, "Foreground")
@@ -7323,25 +7313,15 @@ class K8sRun:
             make_deployment_subject(self.apps_v1, root, self.command_hint), options, LogQuery()
         ).code
 
-    def _find(self, name: str) -> Optional[Subject]:
-        """A Job or Deployment that k8r has made."""
-        subject = self._find_job(name)
-        if subject:
-            return subject
-        root = self.apps_v1.get("deployments", name)
-        return (
-            make_deployment_subject(self.apps_v1, root, self.command_hint)
-            if root and is_ours(root)
-            else None
-        )
-
-    def _find_job(self, name: str) -> Optional[Subject]:
+    def _find(self, name: str, deployments: bool = True) -> Optional[Subject]:
+        """A Job that k8r has made, or such a Deployment."""
         root = self.batch_v1.get("jobs", name)
-        return (
-            make_job_subject(self.batch_v1, root, self.command_hint)
-            if root and is_ours(root)
-            else None
-        )
+        if root and is_ours(root):
+            return make_job_subject(self.batch_v1, root, self.command_hint)
+        root = self.apps_v1.get("deployments", name) if deployments else None
+        if root and is_ours(root):
+            return make_deployment_subject(self.apps_v1, root, self.command_hint)
+        return None
 
     def _subject(self, name: str) -> Subject:
         subject = self._find(name)
