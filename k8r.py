@@ -136,6 +136,14 @@ CONTAINER = "container"
 DEPLOYMENT = "deployment"
 
 DEFAULT_IMAGE = "alpine:latest"
+RUNTIME_IMAGES = {
+    **dict.fromkeys(("python", "python3", "pip"), "python:3-slim"),
+    **dict.fromkeys(("uv", "uvx"), "ghcr.io/astral-sh/uv:python3.13-bookworm-slim"),
+    **dict.fromkeys(("node", "npm", "npx"), "node:lts-slim"),
+    **{"go": "golang:1", "ruby": "ruby:slim", "php": "php:cli", "perl": "perl:slim"},
+    **{"java": "eclipse-temurin", "julia": "julia", "Rscript": "r-base"},
+}
+"""The images for commands whose runtime DEFAULT_IMAGE lacks."""
 DEFAULT_GIT_IMAGE = "alpine/git:latest"
 CONTAINER_NAME = "main"
 CLONE_NAME = "clone"
@@ -375,7 +383,7 @@ class RunOptions(NamedTuple):
     timeout: Optional[int] = None
     keep: int = DEFAULT_KEEP
     retry: int = 0
-    base_image: str = DEFAULT_IMAGE
+    base_image: Optional[str] = None
     job_name: Optional[str] = None
     env: Tuple[Tuple[str, str], ...] = ()
     resources: Resources = Resources()
@@ -6811,7 +6819,7 @@ class K8sRun:
         archive = pack_directory(source.path, self.console.meter)
         for note in archive.notes:
             self.console.warn(escape_unprintable(note))
-        work = self._workload(options, source, options.base_image)
+        work = self._workload(options, source, self._choose_base_image(options))
         setup = build_unpack_script(archive.chunks)
         return Plan(work._replace(setup=setup, chunks=archive.chunks), archive)
 
@@ -6825,7 +6833,7 @@ class K8sRun:
                 self.console.warn(warning)
         if secret and not options.offline:
             secret = self._find_secret(secret, source.name)
-        work = self._workload(options, source, options.base_image)
+        work = self._workload(options, source, self._choose_base_image(options))
         work = work._replace(setup=build_cloned_script(), clone=Clone(url, options.git, secret))
         return Plan(work, None, (user, password))
 
@@ -6936,9 +6944,11 @@ class K8sRun:
             self.console.say(f"follow it: {self.command_hint('logs -f', name)}")
             return ExitCode.OK
         code = self._follow_job(root, follow, LogQuery())
-        if get_labels(root).get(LABEL_SOURCE_TYPE) == DIRECTORY and not options.remove:
+        kind = get_labels(root).get(LABEL_SOURCE_TYPE)
+        if kind == DIRECTORY and not options.remove:
             self._drop_archives(root, code)
-        self._hint(code, options.command)
+        image = build_container_row(root)["image"] if kind in (DIRECTORY, GITHUB) else ""
+        self._hint(code, options, image)
         return code
 
     def run_locally(self, options: RunOptions) -> int:
@@ -6954,7 +6964,7 @@ class K8sRun:
                 self.console.warn(f"{work.name} was stopped, and nothing of it goes on")
                 raise
         self._tell_end(ended, started)
-        self._hint(ended.code, options.command)
+        self._hint(ended.code, options)
         return ended.code
 
     def monitor_job(self, name: str, logs: LogQuery = LogQuery()) -> int:
@@ -7143,6 +7153,14 @@ class K8sRun:
             lasting=bool(options.timeout),
             **{field: getattr(options, field) for field in same + also},
         )
+
+    def _choose_base_image(self, options: RunOptions) -> str:
+        """The image for a directory or repository, by the command's first word if none is set."""
+        word = os.path.basename(options.command[0]) if options.command else ""
+        image = options.base_image or RUNTIME_IMAGES.get(word, DEFAULT_IMAGE)
+        if not options.base_image and not options.local and image != DEFAULT_IMAGE:
+            self.console.say(f"{word} runs in {image}; --base-image NAME for another")
+        return image
 
     def _find_secret(self, name: str, job_name: str) -> str:
         """The object behind --git-secret: of that very name, or k8r's own."""
@@ -7416,13 +7434,15 @@ class K8sRun:
             if deleted and parse_timestamp(deleted) < self.env.now():
                 self.core_v1.delete("pods", pod["metadata"]["name"], {"gracePeriodSeconds": 0})
 
-    def _hint(self, code: int, command: Sequence[str]) -> None:
-        """What exit codes of a shell mean that a command line may have caused."""
-        if code in (126, 127) and len(command) == 1 and " " in command[0]:
-            self.console.warn(
-                "the command is a single word; for shell syntax write: -- sh -c "
-                + json.dumps(command[0])
-            )
+    def _hint(self, code: int, options: RunOptions, image: str = "") -> None:
+        """What exit codes mean that a command line, or the ``image``, may have caused."""
+        word = options.command[0] if options.command else ""
+        if code in (126, 127) and len(options.command) == 1 and " " in word:
+            how = f"for shell syntax write: -- sh -c {json.dumps(word)}"
+            self.console.warn(f"the command is a single word; {how}")
+        elif code == 127 and word and image:
+            what = f"if it was '{word}' that was not found: the image {image} lacks it"
+            self.console.warn(f"{what}; --base-image NAME sets another")
 
 
 # ==============================================================================
@@ -7615,8 +7635,9 @@ def add_job_options(parser: argparse.ArgumentParser) -> None:
 def add_container_options(parser: argparse.ArgumentParser) -> None:
     """What the container is made of, and which secrets it sees."""
     add = open_group(parser, "the container")
-    base = f"the image that a directory runs in; it needs sh and tar (default: {DEFAULT_IMAGE})"
-    add("--base-image", "IMAGE", base, parse_image, default=DEFAULT_IMAGE)
+    base = f"the image that a directory runs in; it needs sh and tar (default: {DEFAULT_IMAGE}, or "
+    base += f"what the command's first word wants: {RUNTIME_IMAGES['python']} for python)"
+    add("--base-image", "IMAGE", base, parse_image)
     env = "set a variable; without VALUE to what it is here"
     add("--env", "KEY[=VALUE]", env, **REPEATED)
     file = "set the variables in FILE, one KEY=VALUE on each line"

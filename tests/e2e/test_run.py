@@ -51,6 +51,18 @@ def project(workdir: Path) -> Path:
     return workdir
 
 
+@pytest.mark.parametrize("words, hinted", [(["gone", "x"], True), (["sh", "-c", "gone"], True)])
+def test_a_word_that_the_image_lacks(
+    run: Cli, project: Path, words: List[str], hinted: bool
+) -> None:
+    """Exit code 127 names it and the image, and how to set another one."""
+    ended = run("./", "--", *words)
+    assert ended.code == 127
+    hint = f"if it was '{words[0]}' that was not found: the image alpine:latest lacks it"
+    assert (hint in ended.err) is hinted and "--base-image NAME" in ended.err
+    assert "lacks" not in run("./", "--", "sh", "-c", "exit 3").err
+
+
 @pytest.mark.case(1)
 @pytest.mark.clean
 def test_a_run_from_beginning_to_end(run: Cli, kubectl: Kubectl, project: Path) -> None:
@@ -60,7 +72,7 @@ def test_a_run_from_beginning_to_end(run: Cli, kubectl: Kubectl, project: Path) 
     command = ["python3", "hello.py", "a b", "$X"]
     here = subprocess.run([sys.executable, *command[1:]], cwd=project, stdout=subprocess.PIPE)
     assert here.returncode == 7
-    there = run("./", "--base-image", PYTHON, "--", *command)
+    there = run("./", "--", *command)
     assert there.out == here.stdout
     assert there.code == 7
     assert "exit code 7" in there.err

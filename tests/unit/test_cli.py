@@ -620,6 +620,34 @@ def test_show_yaml_of_a_directory(k8r: Any, prepared: Path) -> None:
     assert k8r("full", "--show-yaml", "--", "true").out == done.out
 
 
+@pytest.mark.parametrize(
+    "command, image",
+    [
+        (["python", "train.py"], "python:3-slim"),
+        (["/usr/bin/python3", "-c", ""], "python:3-slim"),
+        (["npx", "x"], "node:lts-slim"),
+        (["uv", "run", "x"], "ghcr.io/astral-sh/uv:python3.13-bookworm-slim"),
+        (["Rscript", "x.R"], "r-base"),
+        (["sh", "-c", "python3"], "alpine:latest"),
+        (["./python.sh"], "alpine:latest"),
+    ],
+)
+def test_the_command_chooses_the_image(
+    k8r: Any, prepared: Path, command: List[str], image: str
+) -> None:
+    """Where none is set, and it is said; an image that is set stays."""
+    done = k8r("full", "--show-yaml", "--", *command)
+    _, job = yaml.safe_load_all(done.out)
+    assert job["spec"]["template"]["spec"]["containers"][0]["image"] == image
+    word = os.path.basename(command[0])
+    said = f"k8r: {word} runs in {image}; --base-image NAME for another\n"
+    assert done.err == ("" if image == "alpine:latest" else said)
+    done = k8r("full", "--show-yaml", "--base-image", "own:1", "--", *command)
+    _, job = yaml.safe_load_all(done.out)
+    assert job["spec"]["template"]["spec"]["containers"][0]["image"] == "own:1"
+    assert done.err == ""
+
+
 def test_show_yaml_says_what_is_left_out(k8r: Any, prepared: Path) -> None:
     """On stderr, with no byte that a terminal would obey."""
     (prepared / "full" / "li\x1bnk").symlink_to("/etc")

@@ -170,7 +170,7 @@ def test_show(configured: Any) -> None:
         ["restricted", "true", here],
     ]
     shown = k8r("config", "--show").text
-    assert "base-image   alpine:latest" in shown and "A=1, B=2" in shown
+    assert "git-image    alpine/git:latest" in shown and "A=1, B=2" in shown
 
 
 def test_nothing_to_show(k8r: Cli) -> None:

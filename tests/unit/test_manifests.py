@@ -919,6 +919,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
     for name in [name for name in os.environ if name.startswith("GIT_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     return Repository(tmp_path, monkeypatch)
 
 
@@ -1073,7 +1074,10 @@ def test_clone_with_pointers(
     if configured:
         text = '[filter "lfs"]\nsmudge = echo REAL CONTENT\nrequired = true\n'
         (image / ".gitconfig").write_text(text)
-    repository.variables = {"HOME": str(image)}
+    lfs = image / "git-lfs"  # in place of that of this machine
+    lfs.write_text("#!/bin/sh\nexit 1\n")
+    lfs.chmod(0o755)
+    repository.variables = {"HOME": str(image), "PATH": f"{image}:{os.environ['PATH']}"}
     done = repository.clone(["sh"])
     assert done.returncode == 0, done.stderr
     content = (repository.workspace / "model.bin").read_text()
