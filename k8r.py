@@ -115,6 +115,7 @@ CREATED_BY = "k8r"
 SELECTOR = f"{LABEL_CREATED_BY}={CREATED_BY}"
 
 INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
+UID_LABEL = "batch.kubernetes.io/controller-uid"
 
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 PRIORITY_LABEL = "kueue.x-k8s.io/priority-class"
@@ -2357,6 +2358,20 @@ def correct_by_pods(row: Object, job: Object, pods: Sequence[Object]) -> Object:
     return changes
 
 
+def build_row_by_pods(root: Object, pods: Iterable[Object]) -> Object:
+    """The row of a Job or Deployment, with what its pods say where they know more."""
+    if is_deployment(root):
+        row, waiting = build_deployment_row(root), [pod for pod in pods if not has_started(pod)]
+        if waiting and row["status"] == "Running" and not row["running"]:
+            row["status"] = f"Pending ({explain_pending(waiting[0])[1]})"
+        return row
+    row, job = build_row_and_job(root)
+    if job:
+        mine = [pod for pod in pods if belongs_to(pod, job["metadata"]["uid"])]
+        row.update(correct_by_pods(row, job, mine))
+    return row
+
+
 def build_container_row(root: Object) -> Object:
     """What a Job or Deployment runs: the image and the user's command."""
     containers = root["spec"]["template"]["spec"].get("containers") or []
@@ -4446,7 +4461,8 @@ def make_api_error(status: int, body: bytes, method: str, namespace: str) -> Api
     if webhook:
         text = f"it has to ask the webhook {webhook.group(1)}, and cannot: {webhook.group(2)}"
     if status in (408, 429) or status >= 500:
-        return Overloaded(f"the API server cannot serve k8r now: {text}", "try again later", status)
+        remedy = "k8r rm --done makes room" if "space exceeded" in text else "try again later"
+        return Overloaded(f"the API server cannot serve k8r now: {text}", remedy, status)
     kinds: Dict[int, Type[ApiError]] = {409: Conflict, 410: Gone}
     return kinds.get(status, ApiError)(f"the API server refused to {method}: {text}", "", status)
 
@@ -4615,6 +4631,14 @@ class Cluster:
         self._access: Optional[Access] = None
         self._answered = False
         self._renew_at = 0.0
+        self._date = ""
+
+    def get_time(self) -> float:
+        """When the API server gave its last answer, by its own clock; 0 if it did not say."""
+        import email.utils
+
+        parsed = email.utils.parsedate_tz(self._date)
+        return email.utils.mktime_tz(parsed) if parsed else 0.0
 
     def _connect(self) -> Access:
         """The way to the API server; made at the first request, and when credentials expire."""
@@ -4733,6 +4757,7 @@ class Cluster:
             response = access.pool.urlopen(
                 method, url, headers=sent, timeout=timeout, retries=False, **options
             )
+            self._date = response.headers.get("Date") or ""
             if response.status >= 300 or "html" in response.headers.get("Content-Type", ""):
                 self._refuse(response, method)
         except (urllib3.exceptions.HTTPError, OSError) as error:
@@ -4824,6 +4849,8 @@ class ApiGroup:
             try:
                 answer = self._cluster.request("GET", self.path(resource), page, patient=patient)
             except Gone:  # the list's snapshot has expired between two pages
+                if "continue" not in page:
+                    raise
                 items, page = [], dict(query)
                 continue
             items.extend(convert(item) for item in answer.get("items") or [])
@@ -5248,34 +5275,58 @@ def decode_events(stream: Iterable[bytes]) -> Iterator[Tuple[str, str, Object]]:
             yield found
 
 
+class Board:
+    """The Jobs and Deployments of a namespace and their pods, as watches tell of them."""
+
+    def __init__(self) -> None:
+        self._unlisted = {"jobs", "deployments", "pods"}
+        self._items: Dict[Tuple[str, str], Dict[str, Object]] = {}  # by resource and run, by uid
+
+    def note(self, message: Message) -> List[Tuple[str, str]]:
+        """Take what a watch has told; the resources and names of what that may change, once
+        all has been listed. Raises the error that a watch has ended with.
+        """
+        resource, item = message.reader.name, message.item
+        if message.kind == "error":
+            raise item
+        if message.kind == "synced":
+            self._unlisted.discard(resource)
+            changed = list(self._items)
+        else:
+            own = item["metadata"]
+            name = get_labels(item).get(LABEL_JOB, "") if resource == "pods" else own["name"]
+            items = self._items.setdefault((resource, name), {})
+            items[own["uid"]] = item
+            if message.kind == "deleted":
+                del items[own["uid"]]
+            changed = [("jobs", name), ("deployments", name)]
+        return [] if self._unlisted else changed
+
+    def build_row(self, resource: str, name: str) -> Optional[Object]:
+        """The row of a Job or Deployment, None if there is none."""
+        roots = list(self._items.get((resource, name), {}).values())
+        pods = self._items.get(("pods", name), {}).values()
+        return build_row_by_pods(roots[-1], pods) if roots and resource != "pods" else None
+
+
 def watch_rows(
-    batch: ApiGroup,
-    apps: ApiGroup,
-    known: Iterable[Object],
-    convert_job: Callable[[Object], Object],
+    watched: Iterable[Tuple[ApiGroup, str]], known: Iterable[Object]
 ) -> Iterator[Object]:
-    """The rows of Jobs and Deployments that are new or have changed, as they do."""
+    """The rows of Jobs and Deployments that are new or have changed, as these or their pods do."""
     messages: queue.Queue[Message] = queue.Queue(maxsize=64)
     query = {"labelSelector": SELECTOR}
-    watched = (batch, "jobs"), (apps, "deployments")
     readers = [Reflector(messages, group, resource, query) for group, resource in watched]
-    convert = {"jobs": convert_job, "deployments": build_deployment_row}
-    last = {(row["type"], row["name"]): row for row in known}
+    board, last = Board(), {(row["type"] + "s", row["name"]): row for row in known}
     try:
         for reader in readers:
             reader.start()
         while True:
-            message = messages.get()
-            if message.kind == "error":
-                raise message.item
-            if message.kind == "synced":
-                continue
-            row = convert[message.reader.name](message.item)
-            if message.kind == "deleted":  # its pods, which told more than it, are gone as well
-                row = dict(last.get((row["type"], row["name"]), row), status="Deleted")
-            if last.get((row["type"], row["name"])) != row:
-                last[row["type"], row["name"]] = row
-                yield row
+            for key in board.note(messages.get()):
+                # The pods of what is gone told more than it, and are gone as well.
+                row = board.build_row(*key) or dict(last.get(key, {}), status="Deleted")
+                if "name" in row and last.get(key) != row:
+                    last[key] = row
+                    yield row
     finally:
         for reader in readers:
             reader.stop()
@@ -5613,8 +5664,11 @@ class Subject(NamedTuple):
 
     @property
     def pods_query(self) -> Dict[str, str]:
-        """The query for its pods; `mine` distinguishes them from others that it finds."""
-        return {"labelSelector": f"{LABEL_JOB}={self.name}"}
+        """The query for its pods; `mine` distinguishes them from others that it finds. A policy
+        may change the labels that k8r gives, but not those that the cluster itself goes by.
+        """
+        labels = self.root["spec"]["selector"]["matchLabels"]
+        return {"labelSelector": ",".join(f"{key}={labels[key]}" for key in labels)}
 
 
 def make_job_subject(batch: ApiGroup, root: Object, hint: Callable[[str, str], str]) -> Subject:
@@ -5905,11 +5959,9 @@ class Run:
             return
         if not (self._gone or may_be_over(self._root, len(self._ended))):
             return
+        if not self._catch_up("gone" if self._gone else find_end(self._root)):
+            return
         self._changed = False
-        end = "gone" if self._gone else find_end(self._root)
-        if end != self._caught_up:
-            self._caught_up = end
-            self._catch_up()
         pods = list(self._pods.values())
         verdict = self._subject.judge(self._root, pods)
         self._verdict = verdict and verdict._replace(seconds=measure_run(self._root, pods))
@@ -5918,13 +5970,20 @@ class Run:
             self._verdict = Verdict(ExitCode.FAILED, text)
         self._decided_at = self._clock()
 
-    def _catch_up(self) -> None:
-        """Once the object has ended, or is about to, ask for its pods: the news of
-        the last of them, and so their logs and codes, may still be on the way.
+    def _catch_up(self, end: str) -> bool:
+        """Once the object has come to that end, or is about to, ask for its pods: the news of
+        the last of them, and so their logs and codes, may still be on the way. Whether that
+        has been done; the one who prints does not wait for a server that is out of reach.
         """
-        pods, _ = self._core.list("pods", self._subject.pods_query, lambda pod: pod)
-        for pod in sorted(pods, key=get_age_key):
-            self._note_pod(Message("added", None, pod))
+        if end != self._caught_up:
+            try:
+                pods, _ = self._core.list("pods", self._subject.pods_query, lambda pod: pod, False)
+            except (Unauthorized, Overloaded, ConnectionTrouble):
+                return False  # the watches give up on it in time
+            self._caught_up = end
+            for pod in sorted(pods, key=get_age_key):
+                self._note_pod(Message("added", None, pod))
+        return True
 
     def _is_over(self) -> bool:
         """Decided, and every log read. Pods that the cluster stops, because of a
@@ -7010,7 +7069,8 @@ class K8sRun:
         without end.
         """
         self._cluster.followed = True
-        return watch_rows(self.batch_v1, self.apps_v1, known, self._build_row)
+        groups = (self.batch_v1, "jobs"), (self.apps_v1, "deployments"), (self.core_v1, "pods")
+        return watch_rows(groups, known)
 
     def get_job_logs(self, name: str, logs: LogQuery = LogQuery(follow=False)) -> int:
         """`k8r logs`: print what the pods wrote; the exit code."""
@@ -7287,6 +7347,10 @@ class K8sRun:
         except CannotStart:
             self._clean_up(subject, FollowOptions(remove=True))
             raise
+        except TimedOut as error:
+            if options.remove and self._clean_up(subject, options):
+                error.hint = ""
+            raise
         self._clean_up(subject, options)
         return code
 
@@ -7364,7 +7428,7 @@ class K8sRun:
             return found
         selector = f"{SELECTOR},{LABEL_JOB}"
         if len(jobs) <= JOBS_LOOKED_INTO:
-            selector += f" in ({','.join(job['metadata']['name'] for job in jobs)})"
+            selector = f"{UID_LABEL} in ({','.join(found)})"
         pods, _ = self.core_v1.list("pods", {"labelSelector": selector}, lambda pod: pod)
         for pod in pods:
             for uid in found:
@@ -7401,12 +7465,6 @@ class K8sRun:
             if job and row["type"] == "job":
                 row.update(correct_by_pods(row, job, pods[job["metadata"]["uid"]]))
 
-    def _build_row(self, job: Object) -> Object:
-        """The row of one Job, as `list_jobs` has it."""
-        row, known = build_row_and_job(job)
-        self._look_at_pods([row], [known] if known else [])
-        return row
-
     def _check_namespace(self) -> None:
         """Raise K8rError if the namespace does not exist; not everybody may know."""
         try:
@@ -7431,7 +7489,7 @@ class K8sRun:
         pods, _ = self.core_v1.list("pods", query, lambda pod: pod)
         for pod in pods:
             deleted = pod["metadata"].get("deletionTimestamp")
-            if deleted and parse_timestamp(deleted) < self.env.now():
+            if deleted and parse_timestamp(deleted) < self._cluster.get_time():
                 self.core_v1.delete("pods", pod["metadata"]["name"], {"gracePeriodSeconds": 0})
 
     def _hint(self, code: int, options: RunOptions, image: str = "") -> None:

@@ -94,9 +94,12 @@ def test_watching_a_pod_without_its_image(run: Cli, kubectl: Kubectl) -> None:
         return bool({"ErrImagePull", "ImagePullBackOff"} & set(states))
 
     until(probe, "the kubelet's failure")
-    kubectl("annotate", "job", "stuck", "some=thing")
+    shown = read_until(process.stdout, b'"Pending (')  # by its pod alone: the Job does not change
+    while b"ErrImagePull" not in shown and b"ImagePullBackOff" not in shown:
+        shown += read_until(process.stdout, b'"Pending (')
+        shown += read_until(process.stdout, b"\n")
     kubectl("delete", "job", "stuck", "--wait=false")
-    shown = read_until(process.stdout, b'"Deleted"')
+    shown += read_until(process.stdout, b'"Deleted"')
     process.terminate()
     statuses = [json.loads(line)["status"] for line in shown.decode().splitlines() if line]
     assert "Running" not in statuses and statuses[-1] == "Deleted"

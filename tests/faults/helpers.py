@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, List, Sequence, Tuple
 
 from apiserver import FakeCluster, Match, Obj, Request
-from common import by_index, patched  # noqa: F401
+from common import by_index, patched, tomorrow  # noqa: F401
 
 
 def text(count: int, line: str = "line {}") -> bytes:

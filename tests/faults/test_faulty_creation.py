@@ -54,6 +54,39 @@ def test_a_step_goes_wrong(
     assert len({part["name"] for part in sent(cluster)}) == 3
 
 
+FULL = "etcdserver: mvcc: database space exceeded"
+
+
+@pytest.mark.parametrize("step", list(STEPS))
+def test_the_database_is_full(k8r: Cli, cluster: FakeCluster, project: Path, step: str) -> None:
+    """What etcd says when its quota is used up; it still deletes, and so does k8r."""
+    cluster.fault(STEPS[step], Respond(500, FULL), times=None)
+    result = k8r("./", "--", "true", timeout=60)
+    assert result.code == 125 and FULL in result.err, result.err
+    assert "k8r rm --done makes room" in result.err
+    assert gone(cluster), left(cluster)
+
+
+def test_the_database_is_full_for_a_while(k8r: Cli, cluster: FakeCluster, project: Path) -> None:
+    """The run goes on as soon as somebody has made room."""
+    cluster.fault(UPLOAD, Respond(500, FULL), times=2)
+    result = k8r("./", "--", "true")
+    assert (result.code, result.out) == (0, b"line 1\nline 2\nline 3\n"), result.err
+
+
+@pytest.mark.parametrize("nth", [2, 3])
+def test_a_list_that_is_compacted_away(k8r: Cli, cluster: FakeCluster, nth: int) -> None:
+    """etcd forgets the moment that a list's pages are of: all of it is asked for again."""
+    for number in range(5):
+        cluster.create("jobs", foreign_job(f"job-{number}", suspend=True))
+    expired = "The provided continue parameter is too old to display a consistent list result."
+    cluster.fault(Match("GET", "/jobs$"), Respond(410, expired), nth=nth)
+    process = k8r.start("ls", "-o", "name", prefix=patched(LIST_PAGE=2))
+    listed = k8r.finish(process)
+    assert listed.out.decode().split() == [f"job-{number}" for number in range(5)], listed.err
+    assert cluster.count("GET", "/jobs$") == nth + 1
+
+
 def test_case_12_every_answer_is_lost(k8r: Cli, cluster: FakeCluster, large_project: Path) -> None:
     """The Job's and each ConfigMap's creation take effect, but no first answer arrives."""
     cluster.fault(CREATE, Reset(applied=True))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, Callable, List
+import signal
+import threading
+from typing import TYPE_CHECKING, Any, Callable, List, Tuple
 
 import pytest
 
-from apiserver import FakeCluster, Line, Match, PodScript, Request, Timing, numbered
+from apiserver import FakeCluster, Line, Match, PodScript, Request, Respond, Stall, Timing, numbered
 from helpers import by_index, foreign_job, gone, job, left, patched, resume_when_watched, text
+from helpers import tomorrow
 
 if TYPE_CHECKING:
     from tests.conftest import Cli
@@ -205,6 +208,62 @@ def test_a_pod_that_a_lost_node_keeps(k8r: Cli, serve: Serve) -> None:
     cluster.patch("pods", pod, past)
     assert k8r("rm", "-f", "alpine").code == 0
     assert gone(cluster), left(cluster)
+
+
+def test_a_pod_that_has_time_left(k8r: Cli, serve: Serve) -> None:
+    """Whether a pod should have ended is the cluster's to say: k8r's own clock may be wrong."""
+    cluster = serve(PodScript(run=600, stuck=True))
+    assert k8r("alpine", "-d", "--", "true").code == 0
+    cluster.wait(lambda: cluster.objects("pods"))
+    cluster.wait(lambda: cluster.objects("pods")[0]["status"]["phase"] == "Running")
+    cluster.delete("pods", cluster.objects("pods")[0]["metadata"]["name"])
+    result = k8r.finish(k8r.start("rm", "-f", "alpine", prefix=tomorrow()))
+    assert result.code == 0, result.err
+    assert cluster.count("DELETE", "/pods/") == 0
+    assert cluster.objects("pods")
+
+
+@pytest.mark.parametrize("more, kept", [((), 1), (("--rm",), 0)])
+def test_a_cluster_that_knows_no_deadline(
+    k8r: Cli, serve: Serve, more: Tuple[str, ...], kept: int
+) -> None:
+    """k8r itself ends a run that has taken too long, and --rm holds for it, too."""
+    cluster = serve(PodScript(run=600))
+    options = ("--timeout", "10", *more)
+    process = k8r.start("alpine", *options, "--", "true", prefix=patched(DEADLINE_SLACK=-9))
+    result = k8r.finish(process, timeout=30)
+    assert result.code == 124 and "the cluster does not stop it" in result.err, result.err
+    assert ("remove it: k8r rm -f alpine" in result.err) is bool(kept)
+    assert gone(cluster) is not bool(kept), left(cluster)
+
+
+def test_an_end_that_nobody_can_look_up(k8r: Cli, serve: Serve) -> None:
+    """While the last list of pods cannot be had, k8r goes on: its time runs out as always."""
+    cluster = serve(PodScript(["begun"], run=600))
+    pods = Match("GET", "/pods$", watch=None)
+    cluster.fault(pods, Respond(503), nth=2, times=None)
+    prefix = patched(DEADLINE_SLACK=-55)
+    process = k8r.start("alpine", "--timeout", "60", "--", "true", prefix=prefix)
+    assert process.stdout is not None and process.stdout.readline() == b"begun\n"
+    cluster.delete("jobs", "alpine")
+    result = k8r.finish(process, timeout=30)
+    assert result.code == 124, result.err
+    assert cluster.count("GET", "/pods$") > 3
+
+
+@pytest.mark.parametrize("answer", [Respond(503), Stall(600)], ids=["503", "silence"])
+def test_a_signal_while_an_end_is_looked_up(k8r: Cli, serve: Serve, answer: Any) -> None:
+    """It ends k8r at once, as at any other time."""
+    cluster = serve(PodScript(["begun"], run=600))
+    pods, asked = Match("GET", "/pods$", watch=None), threading.Event()
+    cluster.fault(pods, answer, nth=2, times=None)
+    process = k8r.start("alpine", "--", "true")
+    assert process.stdout is not None and process.stdout.readline() == b"begun\n"
+    cluster.hook(lambda request: asked.set() if pods.accepts(request) else None)
+    cluster.delete("jobs", "alpine")
+    assert asked.wait(10)
+    process.send_signal(signal.SIGINT)
+    assert k8r.finish(process, timeout=10).code == 130
 
 
 @pytest.mark.parametrize("num", [60, 150])

@@ -64,8 +64,8 @@ PACKAGES = {
 """Where other people's packages may be imported."""
 
 SELDOM = set(
-    "datetime difflib getpass gzip hashlib ipaddress logging select shutil socket ssl tarfile "
-    "tempfile traceback urllib".split()
+    "datetime difflib email getpass gzip hashlib ipaddress logging select shutil socket ssl "
+    "tarfile tempfile traceback urllib".split()
 )
 """Modules that cost a start noticeable time, and that few commands need."""
 

@@ -278,6 +278,16 @@ def test_parallelism(num: int, parallel: Optional[int], expected: int) -> None:
     assert k8r.build_job(work(num=num, parallel=parallel))["spec"]["parallelism"] == expected
 
 
+@pytest.mark.parametrize("num", [1, 2, 3, 100_000])
+@pytest.mark.parametrize("retry", [0, 1, 999_999_999])
+def test_retries_are_numbers_of_the_api(num: int, retry: int) -> None:
+    """Its numbers have 32 bits, and each index has as many retries as were asked for."""
+    spec = k8r.build_job(work(num=num, retry=retry))["spec"]
+    limits = [spec[key] for key in ("backoffLimit", "backoffLimitPerIndex") if key in spec]
+    assert all(0 <= limit < 1 << 31 for limit in limits)
+    assert spec.get("backoffLimitPerIndex", spec["backoffLimit"]) == retry
+
+
 @pytest.mark.parametrize("retry", [0, 1, 5])
 def test_retries(retry: int) -> None:
     """Exactly that many for a pod, and for each index of several."""
