@@ -604,14 +604,17 @@ def clip(text: str, columns: int) -> Tuple[str, int]:
     return text, width
 
 
-UNITS = {unit: 1000.0**power for power, unit in enumerate("num kMGTPE", -3)}
+UNITS = {unit: 1000.0**power for power, unit in enumerate(["n", "u", "m", "", *"kMGTPE"], -3)}
 UNITS.update({f"{unit}i": 1024.0**power for power, unit in enumerate("KMGTPE", 1)})
 
 
 def convert_quantity(text: str) -> float:
-    """The number that a Kubernetes quantity stands for; 0 for any other text."""
-    match = re.fullmatch(r"([0-9.]+)([A-Za-z]*)", text)
-    return float(match.group(1)) * UNITS.get(match.group(2) or " ", 0.0) if match else 0.0
+    """The number that a Kubernetes quantity stands for, 0 for any other text and for negative
+    ones. As in Go (apimachinery, pkg/api/resource) it has an end, that of 64 bits.
+    """
+    number, unit = r"\+?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+(?!\w))?", "[numkMGTPE]|[KMGTPE]i|"
+    match = re.fullmatch(f"({number})({unit})", text, re.ASCII)
+    return min(float(match[1]) * UNITS[match[2]], 2.0**63) if match else 0.0
 
 
 # ==============================================================================
@@ -787,21 +790,20 @@ def parse_resources(mem: Optional[str], cpu: Optional[str], gpu: Optional[int]) 
 _DOMAIN_PART = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
 _DOMAIN = rf"(?:{_DOMAIN_PART}(?:\.{_DOMAIN_PART})*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?"
 _PATH_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+DIGEST_LENGTHS = {"sha256": 64, "sha384": 96, "sha512": 128}
+_DIGEST = "|".join(f"{name}:[0-9a-f]{{{size}}}" for name, size in DIGEST_LENGTHS.items())
 IMAGE = re.compile(
-    rf"(?:{_DOMAIN}/)?(?P<path>{_PATH_PART}(?:/{_PATH_PART})*)"
-    r"(?::\w[\w.-]{0,127})?"
-    r"(?:@[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,})?",
+    rf"(?![0-9a-f]{{64}}\Z)(?:{_DOMAIN}/)?(?P<path>{_PATH_PART}(?:/{_PATH_PART})*)"
+    rf"(?::\w[\w.-]{{0,127}})?(?:@(?:{_DIGEST}))?",
     re.ASCII,
 )
-
-DIGEST_LENGTHS = {"sha256": 64, "sha384": 96, "sha512": 128}
 
 _SEEN = r"[^\0-\x20\x7f\ud800-\udfff]"
 _HOST = rf"(?:(?![-@/:?#\[])(?:(?![@/:?#\[\]]){_SEEN})+|\[[\w.:%-]+\])"
 GIT_URL = re.compile(
-    r"(?i:https?|ssh|git|git\+ssh|ssh\+git)://(?!-)"
+    r"(?i:https?://|(?:ssh|git|git\+ssh|ssh\+git)://(?=[^/]+/))(?!-)"
     rf"(?:(?:(?!/){_SEEN})*@)?{_HOST}(?::\d*)?(?:/{_SEEN}*)?"
-    r"|(?:(?!\S*@sha\d+:)[A-Za-z0-9_][\w.+-]*@"
+    r"|(?:(?!\S*@(?:sha\d+|md5|blake\w+):)[A-Za-z0-9_][\w.+-]*@"
     r"|(?!.*@|.*:\d+/|[^/:]*://)(?=[^/:]*\.|\[|[^/:]*:[/~]|.*\.git/?$))"
     rf"{_HOST}:(?![:-]){_SEEN}+",
     re.ASCII,
@@ -3257,6 +3259,9 @@ def pack_directory(folder: str, meter: Meter = ignore_progress) -> Archive:
     except OSError as error:
         file.close()
         raise unreadable_error(error) from error
+    for path in packer.pointers[:1]:
+        count = pluralize(len(packer.pointers), "file")
+        listing.notes.append(f"{count}, such as {path}, are pointers of git LFS: git lfs pull")
     return Archive(file, len(listing.paths), writer.written, listing.notes)
 
 
@@ -3274,6 +3279,7 @@ class Packer:
         self._opened = os.open(self._folder, os.O_RDONLY)
         self._first: Dict[Tuple[int, int], str] = {}
         self._holes = 0
+        self.pointers: List[str] = []
 
     def close(self) -> None:
         """Close the directory that is open."""
@@ -3319,7 +3325,7 @@ class Packer:
                 error.strerror = "it, or a directory above it, was replaced meanwhile"
             raise
 
-    def _add_file(self, info: Any, content: IO[bytes]) -> None:
+    def _add_file(self, info: Any, content: io.BufferedReader) -> None:
         """Add a regular file; a further name of one as a link to the first."""
         import tarfile
 
@@ -3336,6 +3342,8 @@ class Packer:
             size = format_size(status.st_size)
             what = f"it is sparse, and would arrive with all of {size}"
             raise OSError(errno.EFBIG, what, info.name)
+        if status.st_size < 1024 and content.peek().startswith(b"version https://git-lfs."):
+            self.pointers.append(info.name)  # git-lfs, docs/spec.md
         info.size, info.mode = status.st_size, 0o755 if status.st_mode & 0o100 else 0o644
         self._tar.addfile(info, Metered(content, self._read))
 
@@ -3555,9 +3563,9 @@ LOOKUP_SIZE = 32 * MIB
 
 
 def fetch_refs(url: str, user: str, password: str, answers: queue.Queue[Any]) -> None:
-    """Put an HTTP git server's answer to the question for its refs into a queue: the status
-    and the content, or an exception. A login goes to no other host that the server redirects
-    to, and none is taken from ~/.netrc.
+    """Put an HTTP git server's answer to the question for its refs into a queue: the status, the
+    content and who gave it, or an exception. A login goes to no other host that the server
+    redirects to, and none is taken from ~/.netrc.
     """
     import requests
 
@@ -3582,7 +3590,7 @@ def fetch_refs(url: str, user: str, password: str, answers: queue.Queue[Any]) ->
                 content += chunk
                 if len(content) > LOOKUP_SIZE:
                     raise ValueError("its answer is too long")
-        answers.put((answer.status_code, bytes(content)))
+        answers.put((answer.status_code, bytes(content), get_origin(answer.url)))
     except (OSError, ValueError) as error:  # those of requests are among them
         answers.put(error)
 
@@ -3602,16 +3610,15 @@ def look_up_repository(url: str, ref: Optional[str], user: str, password: str) -
         answer = answers.get(timeout=LOOKUP_TIME)
     if isinstance(answer, Exception):
         return f"{url} cannot be checked from here: {find_root_cause(answer)}"
-    status, content = answer
+    status, content, origin = answer
+    if status in (401, 403) and origin != get_origin(url):
+        words = f"{url} leads to {origin}, which asks for a login of its own"
+        raise UsageError(words, "give the URL that the repository has there")
+    if status in (401, 403) and (user or password):
+        raise UsageError(f"{url} refuses the credentials in the URL", "check the token")
     if status in (401, 403):
-        raise UsageError(
-            (
-                f"{url} refuses the credentials in the URL"
-                if user
-                else f"{url} is private, or does not exist"
-            ),
-            "check the token" if user else "check the spelling, or give --git-secret NAME",
-        )
+        hint = "check the spelling, or give --git-secret NAME"
+        raise UsageError(f"{url} is private, or does not exist", hint)
     if status in (404, 410):
         raise UsageError(f"there is no repository {url}", "check the spelling")
     try:
@@ -3641,6 +3648,87 @@ def find_root_cause(error: BaseException) -> str:
 
 DEFAULT_REGISTRY = "gcr.io"
 DEFAULT_PROJECT = "default-project"
+
+
+class IgnoreRule(NamedTuple):
+    """A line of a .dockerignore: what it is for, how that begins, and whether that is kept."""
+
+    pattern: Any
+    start: str
+    kept: bool
+
+
+def parse_dockerignore(text: str) -> Iterator[IgnoreRule]:
+    """The lines of a .dockerignore, as docker's client reads them. Raises UsageError."""
+    of_set = r"(?:\\.|[^\\\]-])"
+    valid = rf"(?:\\.|[^\\\[]|\[\^?(?:{of_set}(?:-{of_set})?)+\])+"
+    for line in text.split("\n"):
+        words, matches = line.strip(), None
+        if not words or line.startswith("#"):
+            continue
+        kept = words.startswith("!")
+        pattern = posixpath.normpath(words[kept:].strip()).lstrip("/").strip()
+        with warnings.catch_warnings(), contextlib.suppress(re.error):
+            warnings.simplefilter("ignore")  # of brackets in brackets
+            if words != "!" and re.fullmatch(valid, pattern or "/"[kept:]):
+                matches = re.compile(translate_ignored(pattern), re.DOTALL)
+        if not matches:
+            words = f"'{escape_unprintable(words)}' is not valid in a .dockerignore"
+            raise UsageError(words, "correct that line")
+        yield IgnoreRule(matches, re.split(r"[*?\\[]", pattern)[0], kept)
+
+
+def translate_ignored(pattern: str) -> str:
+    """The regular expression of a .dockerignore's pattern (github.com/moby/patternmatcher)."""
+    any_end = re.fullmatch(r"\*\*[^/*?\\[\]][^*?\\[\]]*", pattern)
+
+    def translate(match: Any) -> str:
+        token, last = match.group(), match.end() == len(pattern)
+        if token.startswith("**"):
+            return ".*" if last or any_end else "(.*/)?"
+        return {"*": "[^/]*", "?": "[^/]"}.get(token) or re.escape(token[-1])
+
+    return re.sub(r"(?:\*\*/?)+|[*?]|\\.|[.+()|{}$]|(?<!\[)\^", translate, pattern)
+
+
+def is_sent(path: str, rules: Iterable[IgnoreRule]) -> bool:
+    """Whether a build is sent a path: the last rule for it, or a directory above, counts."""
+    sent, places = True, list_parents([path]) - {""} | {path}
+    for rule in rules:
+        if rule.kept != sent and any(map(rule.pattern.fullmatch, places)):
+            sent = rule.kept
+    return sent
+
+
+def list_build_context(folder: str, rules: Sequence[IgnoreRule]) -> Iterator[str]:
+    """The files and directories that a build is sent. Raises OSError."""
+    starts = [rule.start for rule in rules if rule.kept]
+    for top, folders, files in os.walk(folder, onerror=raise_error):
+        for name in [*files, *folders]:
+            path = os.path.relpath(os.path.join(top, name), folder)
+            if is_sent(path, rules):
+                yield path
+            elif name in folders and not any(
+                f"{start}/".startswith(f"{path}/") or f"{path}/".startswith(start)
+                for start in starts
+            ):
+                folders.remove(name)  # nothing below is kept
+
+
+def open_build_context(dockerfile: str) -> Any:
+    """What a build is sent, as a tar: the Dockerfile's directory, without what is taken out by
+    the Dockerfile's own .dockerignore, as docker's client has it, or by the directory's.
+    """
+    import docker
+
+    folder, name = os.path.split(dockerfile)
+    paths = (f"{dockerfile}.dockerignore", os.path.join(folder, ".dockerignore"))
+    path = next(filter(os.path.lexists, paths), "")
+    text = read_text(path, "the file") if path else ""
+    sent = list_build_context(folder, list(parse_dockerignore(f"{text}\n!{name}\n!.dockerignore")))
+    own = "" if os.path.lexists(paths[1]) else ".dockerignore"
+    extra = [(".dockerignore", f"{text}\n{own}")] if path else []  # the daemon reads it there
+    return docker.utils.create_archive(folder, sorted(sent), extra_files=extra)
 
 
 @contextlib.contextmanager
@@ -3686,13 +3774,13 @@ class Docker:
             return docker.from_env(version="auto", environment=settings).api
 
     def build(self, dockerfile: str, options: BuildOptions) -> str:
-        """Build an image; its id. .dockerignore counts. Raises K8rError."""
-        folder, name = os.path.split(dockerfile)
-        image = ""
+        """Build an image; its id. Raises K8rError."""
+        name, image = os.path.basename(dockerfile), ""
         with explain_docker_errors(f"the build of {name} failed"):
             for event in self._events(
                 "build",
-                path=folder,
+                fileobj=open_build_context(dockerfile),
+                custom_context=True,
                 dockerfile=name,
                 buildargs=dict(options.args),
                 target=options.target,
@@ -6886,6 +6974,9 @@ class K8sRun:
         """Check a repository and plan its run in the base image."""
         url, user, password = split_credentials(source.path)
         secret = options.git.secret
+        if secret and (user or password):
+            hint = "leave it out of the URL; a secret of a directory may have a file `username`"
+            raise UsageError(f"{url} has a login in the URL, and --git-secret is another", hint)
         if url.lower().startswith("http") and not secret and not options.offline:
             warning = look_up_repository(url, options.git.ref, user, password)
             if warning:

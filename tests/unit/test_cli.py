@@ -234,6 +234,11 @@ def test_log_query() -> None:
 
 BAD = [
     # argv, words of the message, words of the hint
+    (
+        ["https://me@host/x.git", "--git-secret", "x", "--show-yaml", "--", "true"],
+        "https://host/x.git has a login in the URL, and --git-secret is another",
+        "leave it out of the URL",
+    ),
     ([], "give a SOURCE", "k8r ./ -- COMMAND"),
     (["--insecure"], "give a SOURCE", "--help"),
     (["run"], "SOURCE", "k8r run --help"),

@@ -1081,6 +1081,9 @@ def test_clone_with_pointers(
     repository.commit("lfs")
     image = tmp_path / "image"
     image.mkdir()
+    (image / "git-lfs").write_text("#!/bin/sh\nexit 1\n")  # though this machine may have it
+    (image / "git-lfs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{image}:{os.environ['PATH']}")
     if configured:
         text = '[filter "lfs"]\nsmudge = echo REAL CONTENT\nrequired = true\n'
         (image / ".gitconfig").write_text(text)
@@ -1097,6 +1100,38 @@ def test_clone_with_pointers(
     else:
         pod = {"status": {"initContainerStatuses": [ended_clone(note.read_text())]}}
         assert "lacks git lfs" in k8r.get_clone_note(pod) and "model.bin" in k8r.get_clone_note(pod)
+
+
+@pytest.fixture
+def git_lfs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put git lfs on PATH, from this machine or from the tests' cache, where tests/run has it."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    cache = Path(os.environ.get("K8R_TEST_CACHE") or home / "k8r-tests")
+    monkeypatch.setenv("PATH", f"{os.environ['PATH']}:{cache / 'git-lfs/usr/bin'}")
+    if not shutil.which("git-lfs"):
+        reason = "there is no git lfs; install git-lfs, or have tests/run get it (Debian)"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+
+
+@pytest.mark.usefixtures("git_lfs")
+def test_clone_with_git_lfs(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An image with git lfs, but no configuration for it, has the files themselves."""
+    monkeypatch.setattr(k8r, "CLONE_NOTE", str(tmp_path / "note"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    repository.variables = {"HOME": str(tmp_path)}
+    repository.git("lfs", "install", "--local")
+    (repository.origin / ".gitattributes").write_text("*.bin filter=lfs -text\n")
+    (repository.origin / "model.bin").write_bytes(b"REAL\0CONTENT")
+    repository.commit("lfs")
+    assert POINTER[:40] in repository.git("cat-file", "blob", "HEAD:model.bin")
+    done = repository.clone(["sh"])
+    assert done.returncode == 0, done.stderr
+    assert (repository.workspace / "model.bin").read_bytes() == b"REAL\0CONTENT"
+    assert not (tmp_path / "note").exists()
 
 
 def ended_clone(message: str) -> Dict[str, Any]:

@@ -932,6 +932,21 @@ def test_holes(folder: Path) -> None:
 # Bytes
 
 
+def test_pointers_of_git_lfs(folder: Path) -> None:
+    """Files that wait for `git lfs pull` are said in one line, and sent as they are."""
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+    put(folder, {"b/model.bin": pointer, "c.bin": pointer, "notes": f"see {pointer}"})
+    put(folder, {"long": pointer + "x" * 1000})
+    with contextlib.closing(k8r.pack_directory(str(folder))) as archive:
+        [said] = archive.notes
+    assert said == "2 files, such as b/model.bin, are pointers of git LFS: git lfs pull"
+    assert contents(packed(folder))["c.bin"].decode() == pointer
+    (folder / "c.bin").unlink()
+    (folder / "b/model.bin").unlink()
+    with contextlib.closing(k8r.pack_directory(str(folder))) as archive:
+        assert archive.notes == []
+
+
 def test_equal_directories_give_equal_bytes(folder: Path, tmp_path: Path) -> None:
     """Whenever, wherever, by whomever and in whatever order they were made."""
     put(folder, {"b": "1", "a/c": "2", "a.c": "3", "Z": "4", "ä": "5"})

@@ -315,6 +315,17 @@ def test_no_cpu(text: str) -> None:
     assert "is not a valid number of CPUs" in refused(k8r.parse_cpu, text).message
 
 
+@pytest.mark.parametrize(
+    "text, number",
+    [("1.5Gi", 1.5 * 2**30), ("100m", 0.1), ("1e3", 1000.0), ("12E-1", 1.2), ("+.5k", 500.0)]
+    + [("2E", 2e18), ("5.", 5.0), ("9" * 400, 2.0**63), ("1e999", 2.0**63)]
+    + [(text, 0.0) for text in ("", ".", "1.1.M", "1e", "1e3M", "1 Gi", "Gi", "-1", "\u0663")],
+)
+def test_quantity(text: str, number: float) -> None:
+    """What the API server may say; no text ends in a traceback."""
+    assert k8r.convert_quantity(text) == pytest.approx(number)
+
+
 def test_range() -> None:
     """One value is both ends."""
     assert k8r.parse_range("2gb-8gb", k8r.parse_memory) == ("2Gi", "8Gi")
@@ -471,6 +482,7 @@ def test_git_url(text: str, name: str) -> None:
     ["ftp://host/x", "ftps://host/x", "https://", "https://a b", "file:///x", "-u@host:x"]
     + ["@host:x", "git@host", "git@host:", "git@host:-x", "-host.xz:x/y", "ssh:///x", "ssh://-h/x"]
     + ["ssh://-oProxyCommand=x@h/x", "ext::sh", "https://u:p\x1b@h/x", "https://u:p%0A@h/x"]
+    + ["alpine@md5:x", "alpine@blake3:ab/c", "ssh://host", "git://host:22", "git+ssh://me@host"]
     + ["C:\\x", "git+https://host/x", "ssh://u:p@host/x", "git+ssh://u:p@host/x", "a.b:c@d/e"],
 )
 def test_no_git_url(text: str) -> None:

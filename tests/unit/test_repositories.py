@@ -188,6 +188,22 @@ def test_redirect_on_the_host(host: GitHost) -> None:
     assert [login for _, login in host.asked] == [BASIC, BASIC]
 
 
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("login", [LOGIN, ("", "")], ids=["login", "anonymous"])
+def test_refusal_of_another_host(
+    make_host: Callable[[], GitHost], status: int, login: Tuple[str, str]
+) -> None:
+    """The login, which that host has not seen, is not blamed."""
+    first, second = make_host(), make_host()
+    first.answer = send(b"", 302, {"Location": second.url() + "/info/refs"})
+    second.answer = send(b"", status)
+    said = refused(first.url(), None, login)
+    assert f"leads to {k8r.get_origin(second.url())}, which asks for a login of its own" in said
+    second.answer = send(b"", status)
+    said = refused(second.url(), None, login)
+    assert ("refuses the credentials" in said) == (login is LOGIN)
+
+
 @pytest.mark.parametrize("redirected", [False, True])
 def test_netrc(
     make_host: Callable[[], GitHost],
