@@ -685,26 +685,24 @@ def generate_names(base: str, num: int) -> Iterator[str]:
 
 def parse_count(text: str) -> int:
     """A whole number of at least 1. Raises UsageError."""
-    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < 1:
-        raise UsageError(
-            f"'{text}' is not a valid count", "give a whole number from 1 to 999999999"
-        )
-    return int(text)
+    return parse_whole(text, "count", 1, 999_999_999)
 
 
 def parse_port(text: str) -> int:
     """A TCP port. Raises UsageError."""
-    if not re.fullmatch(r"[0-9]{1,5}", text) or not 0 < int(text) < 65_536:
-        raise UsageError(f"'{text}' is not a valid port", "give a number from 1 to 65535")
-    return int(text)
+    return parse_whole(text, "port", 1, 65_535)
 
 
 def parse_number(text: str) -> int:
     """A whole number of at least 0. Raises UsageError."""
-    if not re.fullmatch(r"[0-9]{1,9}", text):
-        raise UsageError(
-            f"'{text}' is not a valid number", "give a whole number from 0 to 999999999"
-        )
+    return parse_whole(text, "number", 0, 999_999_999)
+
+
+def parse_whole(text: str, what: str, least: int, most: int) -> int:
+    """A whole number within limits. Raises UsageError."""
+    if not re.fullmatch(r"[0-9]{1,9}", text) or not least <= int(text) <= most:
+        hint = f"give a whole number from {least} to {most}"
+        raise UsageError(f"'{text}' is not a valid {what}", hint)
     return int(text)
 
 
@@ -989,19 +987,12 @@ def parse_refs(answer: bytes) -> Dict[str, str]:
     each with its length in four hexadecimal digits, "0000" between parts.
     Raises ValueError if it is something else.
     """
-    refs: Dict[str, str] = {}
-    position = 0
     if answer[4:30] != b"# service=git-upload-pack\n" or answer[-4:] != b"0000":
         raise ValueError("not git's answer")
-    while position < len(answer):
-        length = int(answer[position : position + 4], 16)
-        line = answer[position + 4 : position + max(length, 4)]
-        position += max(length, 4)
-        match = re.match(rb"([0-9a-f]{40,64}) ([^\0\n]+)", line)
-        if match:
-            refs[match.group(2).decode("utf-8", "replace")] = match.group(1).decode()
-        elif line.startswith(b"ERR "):
-            raise ValueError("the server refuses")
+    if re.search(rb"[0-9a-f]{4}ERR ", answer):
+        raise ValueError("the server refuses")
+    lines = re.findall(rb"[0-9a-f]{4}([0-9a-f]{40}|[0-9a-f]{64}) ([^\0\n]+)", answer)
+    refs = {name.decode("utf-8", "replace"): commit.decode() for commit, name in lines}
     refs.pop("capabilities^{}", None)  # stands for no ref at all
     return refs
 
@@ -3151,13 +3142,8 @@ def explain_refusal(folder: str, path: str) -> Optional[str]:
         return None
     if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
         return None
-    kinds = {
-        stat.S_IFIFO: "a FIFO",
-        stat.S_IFSOCK: "a socket",
-        stat.S_IFBLK: "a device",
-        stat.S_IFCHR: "a device",
-    }
-    return f"left out {path}: it is {kinds.get(stat.S_IFMT(mode), 'not a file')}"
+    kinds = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+    return f"left out {path}: it is {kinds.get(stat.S_IFMT(mode), 'a device')}"
 
 
 def resolve_link(folder: str, path: str, target: str) -> Optional[str]:
@@ -3337,7 +3323,11 @@ class Packer:
             info.type, info.linkname = tarfile.LNKTYPE, first
             self._tar.addfile(info)
             return
-        self._holes += measure_holes(content.fileno(), status)
+        unkept = status.st_size - status.st_blocks * 512
+        # A file that its file system compresses takes less room as well, but has no hole.
+        if unkept > 0 and os.lseek(content.fileno(), 0, os.SEEK_HOLE) < status.st_size:
+            self._holes += unkept
+            os.lseek(content.fileno(), 0, os.SEEK_SET)
         if self._holes > ARCHIVE_LIMIT:
             size = format_size(status.st_size)
             what = f"it is sparse, and would arrive with all of {size}"
@@ -3346,22 +3336,6 @@ class Packer:
             self.pointers.append(info.name)  # git-lfs, docs/spec.md
         info.size, info.mode = status.st_size, 0o755 if status.st_mode & 0o100 else 0o644
         self._tar.addfile(info, Metered(content, self._read))
-
-
-def measure_holes(opened: int, status: os.stat_result) -> int:
-    """The bytes of a file that are on no disk, and read as zeros. A file that its file
-    system compresses takes less room as well, but has none.
-    """
-    size, position, data = status.st_size, 0, 0
-    if status.st_blocks * 512 >= size:
-        return 0
-    with contextlib.suppress(OSError):  # ENXIO behind the last data
-        while position < size:
-            start = os.lseek(opened, position, os.SEEK_DATA)
-            position = os.lseek(opened, start, os.SEEK_HOLE)
-            data += position - start
-    os.lseek(opened, 0, os.SEEK_SET)
-    return size - data
 
 
 def unreadable_error(error: OSError) -> UsageError:
@@ -3569,22 +3543,22 @@ def fetch_refs(url: str, user: str, password: str, answers: queue.Queue[Any]) ->
     """
     import requests
 
-    login = base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
     headers = {"User-Agent": f"git/2.0 (k8r/{__version__})", "Accept-Encoding": "identity"}
+    if user or password:
+        login = base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
+        headers["Authorization"] = f"Basic {login}"
 
-    def authorize(request: Any, response: Any = None) -> Any:
-        if response is not None and get_origin(request.url) != get_origin(url):
+    def keep_login(request: Any, response: Any) -> None:
+        if get_origin(request.url) != get_origin(url):
             request.headers.pop("Authorization", None)
-        elif user or password:
-            request.headers["Authorization"] = f"Basic {login}"
-        return request
 
     try:
         with requests.Session() as session:
-            setattr(session, "rebuild_auth", authorize)  # what requests calls after a redirect
+            setattr(session, "rebuild_auth", keep_login)  # what requests calls after a redirect
             place, query = url.rstrip("/") + "/info/refs", {"service": "git-upload-pack"}
             options: Object = {"params": query, "headers": headers, "timeout": LOOKUP_TIMEOUT}
-            answer = session.get(place, auth=authorize, stream=True, **options)
+            # With a function for auth, even if that does nothing, ~/.netrc is not read.
+            answer = session.get(place, auth=lambda request: request, stream=True, **options)
             content = bytearray()
             for chunk in answer.iter_content(STREAM_CHUNK):
                 content += chunk
@@ -3611,14 +3585,8 @@ def look_up_repository(url: str, ref: Optional[str], user: str, password: str) -
     if isinstance(answer, Exception):
         return f"{url} cannot be checked from here: {find_root_cause(answer)}"
     status, content, origin = answer
-    if status in (401, 403) and origin != get_origin(url):
-        words = f"{url} leads to {origin}, which asks for a login of its own"
-        raise UsageError(words, "give the URL that the repository has there")
-    if status in (401, 403) and (user or password):
-        raise UsageError(f"{url} refuses the credentials in the URL", "check the token")
     if status in (401, 403):
-        hint = "check the spelling, or give --git-secret NAME"
-        raise UsageError(f"{url} is private, or does not exist", hint)
+        raise no_entry_error(url, origin, bool(user or password))
     if status in (404, 410):
         raise UsageError(f"there is no repository {url}", "check the spelling")
     try:
@@ -3629,6 +3597,17 @@ def look_up_repository(url: str, ref: Optional[str], user: str, password: str) -
         raise UsageError(f"the repository {url} is empty", "push a commit to it")
     check_ref(url, refs, ref or "HEAD")
     return ""
+
+
+def no_entry_error(url: str, origin: str, login: bool) -> UsageError:
+    """The error for a repository that its host, or one that this leads to, does not show."""
+    if origin != get_origin(url):
+        words = f"{url} leads to {origin}, which asks for a login of its own"
+        return UsageError(words, "give the URL that the repository has there")
+    if login:
+        return UsageError(f"{url} refuses the credentials in the URL", "check the token")
+    hint = "check the spelling, or give --git-secret NAME"
+    return UsageError(f"{url} is private, or does not exist", hint)
 
 
 def find_root_cause(error: BaseException) -> str:
@@ -4199,20 +4178,10 @@ def parse_server(text: str) -> str:
     """The URL of a server as kubectl takes it: what has no scheme is http. Raises K8rError,
     which does not show it, since passwords are put into URLs.
     """
-    import urllib.parse
-
-    with contextlib.suppress(ValueError):
-        parts, good = urllib.parse.urlsplit(text), True
-        if not parts.scheme or not parts.netloc:
-            parts = urllib.parse.urlsplit(f"http://{text}")
-            good = parts.path in ("", "/")  # without a scheme kubectl takes no path
-        good = good and bool(parts.hostname) and parts.port != 0
-        if (
-            good
-            and parts.scheme in ("http", "https")
-            and not re.search(r"[\s\x00-\x1f\x7f@]", text)
-        ):
-            return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+    host = r"((?:[^][\s@/?#:]+|\[[\da-f:.]+\])(?::0*[1-9]\d{0,4})?)"
+    match = re.fullmatch(rf"(?:(https?)://)?{host}(/[^\s@?#]*)?([?#][^\s@]*)?", text, re.I)
+    if match and (match[1] or match[3] in (None, "/")):  # without a scheme kubectl takes no path
+        return f"{(match[1] or 'http').lower()}://{match[2]}{(match[3] or '').rstrip('/')}"
     raise K8rError("the kubeconfig's server is not a URL such as https://HOST:6443", REPAIR)
 
 
