@@ -531,7 +531,7 @@ def redact(text: str) -> str:
     """What stands for a URL, without the credentials that it may have: a password with an
     odd character may reach as far as the last `@`.
     """
-    return re.sub(r"(?s)(^[^@]*://|^[^@:/]*:).*@", r"\1***@", text)
+    return re.sub(r"(?s)^([^@:/]*:(?://)?).*@", r"\1***@", text)
 
 
 def format_size(size: int) -> str:
@@ -849,17 +849,17 @@ def detect_source_type(text: str, path_type: str) -> str:
 
 def unknown_source_error(text: str) -> UsageError:
     """What is wrong with a SOURCE that is not there, or is nothing that k8r can run."""
-    if is_dockerfile(text):
-        return UsageError(f"there is no file '{text}'", "check the spelling")
-    if is_path_like(text):
-        return UsageError(f"there is no directory '{text}'", "check the spelling")
+    shown = redact(text)
     if "://" in text:
         return UsageError(
-            f"'{redact(text)}' is not a URL that k8r clones",
+            f"'{shown}' is not a URL that k8r clones",
             "write https://, ssh://, git:// or USER@HOST:PATH, and %2F for '/' in a password",
         )
+    if is_dockerfile(text) or is_path_like(text):
+        kind = "file" if is_dockerfile(text) else "directory"
+        return UsageError(f"there is no {kind} '{shown}'", "check the spelling")
     return UsageError(
-        f"'{redact(text)}' is not a directory, git URL, Dockerfile or container image",
+        f"'{shown}' is not a directory, git URL, Dockerfile or container image",
         explain_image(text) or "a directory is ./ or a path, an image is NAME[:TAG]",
     )
 
@@ -4537,7 +4537,8 @@ def parse_status(status: int, body: bytes) -> Tuple[str, str]:
     """The text of an error answer, and the kind of object that it is about, if it says so."""
     answer = parse_object(body) or {}
     text = str(answer.get("message") or "") or " ".join(body.decode("utf-8", "replace").split())
-    about = (answer.get("details") or {}).get("kind")
+    details = answer.get("details")
+    about = details.get("kind") if isinstance(details, dict) else None
     return text or f"HTTP status {status}", str(about)
 
 
@@ -8153,6 +8154,8 @@ class Defaults:
             for item in values:
                 if not own and not re.match(DIRECTORY_OPTIONS[name], item):
                     raise UsageError(f"a directory must not say '{item}'", DIRECTORY_FORMS)
+                if name in ("env", "build-arg") and "=" in item:
+                    parse_variable(item, {})
             self._run.parse_args([*format_words(self.known[name], values), "SOURCE"])
         except UsageError as error:
             message = error.message.replace(f"argument --{name}: ", "")
