@@ -8151,12 +8151,7 @@ class Defaults:
             )
         try:
             values = list_values(self.known[name], value)
-            for item in values:
-                if not own and not re.match(DIRECTORY_OPTIONS[name], item):
-                    raise UsageError(f"a directory must not say '{item}'", DIRECTORY_FORMS)
-                if name in ("env", "build-arg") and "=" in item:
-                    parse_variable(item, {})
-            self._run.parse_args([*format_words(self.known[name], values), "SOURCE"])
+            self._try(name, values, own)
         except UsageError as error:
             message = error.message.replace(f"argument --{name}: ", "")
             hint = error.hint if message == error.message else ""
@@ -8166,6 +8161,14 @@ class Defaults:
             folder = os.path.dirname(origin)  # "" of a variable
             values = [os.path.join(folder, os.path.expanduser(item)) for item in values]
         return Setting(name, values, origin)
+
+    def _try(self, name: str, values: List[str], own: bool) -> None:
+        for item in values:
+            if not own and not re.match(DIRECTORY_OPTIONS[name], item):
+                raise UsageError(f"a directory must not say '{item}'", DIRECTORY_FORMS)
+            if name in ("env", "build-arg") and "=" in item:
+                parse_variable(item, {})
+        self._run.parse_args([*format_words(self.known[name], values), "SOURCE"])
 
     def merge(self, found: Iterable[Setting]) -> Dict[str, List[str]]:
         """The values that count of each option; of lists, all there are."""

@@ -35,7 +35,7 @@ from support import Kubectl  # noqa: E402
 OUTPUT = Path(__file__).with_name("k8r.svg")
 CONTEXT, NAMESPACE = "kind-demo", "demo"
 COMMANDS = (
-    "k8r ./ --base-image python:3-slim -- python3 train.py",
+    "k8r ./ -- python3 train.py",
     "k8r ./ --num 3 -- sh -c 'echo part $K8R_INDEX of $K8R_COUNT'",
     "k8r ls",
     "k8r rm work work-1",
@@ -48,7 +48,7 @@ for epoch in range(1, 4):
     print(f"epoch {epoch}/3  loss {0.4 + 1.2 / epoch**2:.3f}", flush=True)
 """
 DESCRIPTION = """\
-In a directory with train.py, k8r runs it as a Job in the image python:3-slim: a line tells how the
+In a directory with train.py, k8r runs it as a Job in an image that has Python: a line tells how the
 pod starts, then its output appears as it is printed. A second command runs three pods at once, each
 line of output preceded by its pod's index. k8r ls lists both Jobs, k8r rm removes them."""
 

@@ -51,7 +51,7 @@ def test_references(picture: ElementTree.Element) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["k8r ./ --base-image python:3-slim -- python3 train.py", "k8r ls", "k8r rm work"],
+    ["k8r ./ -- python3 train.py", "k8r ls", "k8r rm work"],
 )
 def test_commands(lines: List[str], command: str) -> None:
     """The commands of README's first minute are typed to their end."""
