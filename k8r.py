@@ -1936,14 +1936,6 @@ def has_logs(pod: Object) -> bool:
     return restarted or has_started(pod)
 
 
-def list_init_names(pod: Object) -> List[str]:
-    """The containers that run, and end, before the command does. Those that are to be
-    restarted always are sidecars, and stay.
-    """
-    every = pod["spec"].get("initContainers") or []
-    return [item["name"] for item in every if item.get("restartPolicy") != "Always"]
-
-
 def list_beside(pod: Object) -> List[Object]:
     """The statuses of containers of others that a pod cannot end without."""
     every = (pod.get("status") or {}).get("containerStatuses") or []
@@ -1952,12 +1944,12 @@ def list_beside(pod: Object) -> List[Object]:
 
 def list_bystanders(pod: Object) -> List[Object]:
     """The statuses of containers that others have added, and that do not decide how a pod
-    ends: native sidecars, and whatever runs beside the command.
+    ends: native sidecars, which are restarted always, and whatever runs beside the command.
     """
-    natives = {item["name"] for item in pod["spec"].get("initContainers") or []}
-    natives -= set(list_init_names(pod))
-    inits = (pod.get("status") or {}).get("initContainerStatuses") or []
-    return [item for item in inits if item["name"] in natives] + list_beside(pod)
+    inits = pod["spec"].get("initContainers") or []
+    natives = {item["name"] for item in inits if item.get("restartPolicy") == "Always"}
+    found = list_container_statuses(pod)
+    return [item for item in found if item["name"] in natives or item in list_beside(pod)]
 
 
 def judge_pod(pod: Object) -> Optional[Outcome]:
@@ -2030,12 +2022,11 @@ def list_failures(pod: Object) -> List[Tuple[str, Outcome]]:
     """The containers of others that have failed. Native sidecars are told to end after the
     command; how they end then is not a failure.
     """
-    found: List[Tuple[str, Outcome]] = []
-    beside, over = list_beside(pod), "terminated" in get_main_state(pod)
-    for status in list_bystanders(pod) if not pod["metadata"].get("deletionTimestamp") else []:
-        told = over and status not in beside
-        ended = {} if told else get_state(status, "terminated")
-        code = (ended or get_state(status, "terminated", "lastState")).get("exitCode")
+    over, found = "terminated" in get_main_state(pod), []
+    for status in [] if pod["metadata"].get("deletionTimestamp") else list_bystanders(pod):
+        ends = [get_state(status, "terminated"), get_state(status, "terminated", "lastState")]
+        told = over and status not in list_beside(pod)
+        code = next((end["exitCode"] for end in ends[told:] if end), 0)
         found += [(status["name"], Outcome(int(code)))] if code else []
     return found
 
@@ -2118,11 +2109,6 @@ def get_creation(item: Object) -> str:
     return str(item["metadata"].get("creationTimestamp") or "")
 
 
-def is_finished(job: Object) -> bool:
-    """Whether a Job has ended; only these two conditions say so."""
-    return bool(find_condition(job, "Complete") or find_condition(job, "Failed"))
-
-
 def is_held(root: Object) -> bool:
     """Whether a Job is suspended: a queue has it, or somebody holds it."""
     return bool(root["spec"].get("suspend"))
@@ -2147,11 +2133,8 @@ def count_pods(root: Object, pods: Iterable[Object]) -> str:
     """How far a run is: `1 pending, 2 running, 3 of 8 done, 1 failed`."""
     counts = {"pending": 0, "running": 0, "done": 0, "failed": 0}
     for pod in pods:
-        outcome = judge_pod(pod)
-        if outcome:
-            counts["failed" if outcome.code else "done"] += 1
-        else:
-            counts["running" if has_started(pod) else "pending"] += 1
+        outcome, state = judge_pod(pod), "running" if has_started(pod) else "pending"
+        counts[("failed" if outcome.code else "done") if outcome else state] += 1
     total = get_completions(root)
     words = {"done": f"of {total} done"} if total > 1 else {}
     parts = [f"{number} {words.get(word, word)}" for word, number in counts.items() if number]
@@ -2190,15 +2173,13 @@ def judge_job(job: Object, pods: Sequence[Object]) -> Optional[Verdict]:
     used up its retries. The Job's own condition follows some two seconds later
     and decides the rest: deadlines, pods that were deleted, quotas.
     """
-    name = job["metadata"]["name"]
-    spec = job["spec"]
-    count = get_completions(job)
+    name, count = job["metadata"]["name"], get_completions(job)
     retry, failure = get_retries(job), find_failure(job)
     reason = str(failure.get("reason") or "")
     decided = decide_indexes(pods, retry, bool(failure))
     verdict = summarize(name, count, decided, reason)
     if reason == "DeadlineExceeded" and verdict.code:
-        return make_timeout_verdict(name, spec.get("activeDeadlineSeconds"))
+        return make_timeout_verdict(name, job["spec"].get("activeDeadlineSeconds"))
     # After FailureTarget alone the pods' own words may still be on their way.
     if len(decided) == count or failure.get("type") == "Failed":
         return verdict
@@ -2212,8 +2193,7 @@ def judge_job(job: Object, pods: Sequence[Object]) -> Optional[Verdict]:
 
 def get_retries(job: Object) -> int:
     """How many failures of an index are followed by another attempt."""
-    spec = job["spec"]
-    return int(spec.get("backoffLimitPerIndex", spec.get("backoffLimit", 6)))
+    return int(job["spec"].get("backoffLimitPerIndex", job["spec"].get("backoffLimit", 6)))
 
 
 def measure_run(job: Object, pods: Iterable[Object]) -> Optional[float]:
@@ -2255,13 +2235,9 @@ def summarize(name: str, count: int, decided: Mapping[int, Outcome], reason: str
 
 def format_indexes(indexes: Iterable[int]) -> str:
     """Sorted indexes as people write them: `indexes 1, 3, 5-9`."""
-    ranges: List[List[int]] = []
-    for index in indexes:
-        if ranges and index == ranges[-1][-1] + 1:
-            ranges[-1][1:] = [index]
-        else:
-            ranges.append([index])
-    words = ", ".join("-".join(map(str, ends)) for ends in ranges)
+    groups = itertools.groupby(enumerate(indexes), lambda pair: pair[1] - pair[0])
+    ranges = [[index for _, index in group] for _, group in groups]
+    words = ", ".join("-".join(map(str, sorted({it[0], it[-1]}))) for it in ranges)
     return f"index{'es' if len(ranges) > 1 or len(ranges[0]) > 1 else ''} {words}"
 
 
@@ -2426,11 +2402,8 @@ ORDINARY_REASONS = ("", "ContainerCreating", "PodInitializing", "CrashLoopBackOf
 """All other reasons of a waiting container are troubles that time alone does not mend."""
 VOLUME_TROUBLES = ("FailedMount", "FailedAttachVolume", "FailedMapVolume")
 NODE_TROUBLES = (
-    "FailedCreatePodSandBox",
-    "NetworkNotReady",
-    "FailedPrepareDynamicResources",
-    "FailedCreatePodContainer",
-    "InspectFailed",
+    "FailedCreatePodSandBox NetworkNotReady FailedPrepareDynamicResources "
+    "FailedCreatePodContainer InspectFailed".split()
 )
 
 
@@ -2484,17 +2457,16 @@ def explain_pod(
         wait = explain_container(pod, status)
         if wait:
             return wait
-    refusal = get_scheduler_message(pod)
-    claim = re.search(r'persistentvolumeclaim "([^"]*)" not found', refusal)
+    held = find_condition(pod, "PodScheduled", "False")
+    reason, said = held.get("reason"), str(held.get("message", ""))
+    if not reason:
+        return explain_events(events)
+    if reason != "Unschedulable":
+        return Wait(f"it is not scheduled ({reason}): {said}", False)
+    claim = re.search(r'persistentvolumeclaim "([^"]*)" not found', said)
     if claim:
         return Wait(f'the volume claim "{claim.group(1)}" does not exist', True)
-    if refusal:
-        return Wait(explain_unschedulable(pod, refusal, nodes), False)
-    held = find_condition(pod, "PodScheduled", "False")
-    if held.get("reason"):
-        text = f"it is not scheduled ({held['reason']}): {held.get('message', '')}"
-        return Wait(text, False)
-    return explain_events(events)
+    return Wait(explain_unschedulable(pod, said, nodes), False)
 
 
 def explain_events(events: Sequence[Object]) -> Optional[Wait]:
@@ -2528,7 +2500,7 @@ def explain_container(pod: Object, status: Object) -> Optional[Wait]:
     if ended and not running:
         what = "its command" if own else f"init container {name}"
         return Wait(explain_restarts(ended, what), True)
-    if running and name in list_init_names(pod):
+    if running and not own and status not in list_bystanders(pod):
         return Wait(f"init container {name} runs", False)
     reason = waiting.get("reason", "")
     if reason in ORDINARY_REASONS:
@@ -2551,12 +2523,6 @@ def explain_restarts(ended: Object, what: str) -> str:
     return text if code else text + "; a Deployment's command must not end"
 
 
-def get_scheduler_message(pod: Object) -> str:
-    """The scheduler's words for why no node takes a pod, "" if it has said none."""
-    refusal = find_condition(pod, "PodScheduled", "False")
-    return str(refusal.get("message", "")) if refusal.get("reason") == "Unschedulable" else ""
-
-
 INSUFFICIENT = re.compile(r"Insufficient ([^\s,]+[^\s,.])")
 
 
@@ -2564,62 +2530,53 @@ def explain_unschedulable(pod: Object, refusal: str, nodes: Sequence[Object] = (
     """What a pod asks of a node beside what the nodes have, and the scheduler's words."""
     words = re.sub(r"( no new claims to deallocate,)? preemption: .*", "", refusal).rstrip(". ")
     lacking = list(dict.fromkeys(INSUFFICIENT.findall(words)))
-    wanted, facts = requested_resources(pod), []
-    short = list_short(lacking, nodes, wanted)
+    wanted, most = requested_resources(pod), {it: find_largest(nodes, it) for it in lacking}
+    short = [it for it in lacking if not nodes or is_less(most[it], wanted.get(it, "0"))]
     what = f"no node has enough {' and '.join(short)}" if short else "no node can take it"
     if len(short) < len(lacking) and "taint" in words:
         what += ", as a rule because of a taint"
-    if wanted:
-        parts = [f"{name} {format_amount(name, wanted[name])}" for name in sorted(wanted)]
-        facts.append(f"requested: {', '.join(parts)}")
-    if nodes and lacking:
-        have = ", ".join(f"{it} {format_amount(it, find_largest(nodes, it))}" for it in lacking)
-        facts.append(f"the largest node: {have}")
-    if not lacking:
-        facts.extend(describe_selector(pod))
-    return f"{what}: {words}" + (f" ({'; '.join(facts)})" if facts else "")
+    facts = {
+        "requested": format_amounts(dict(sorted(wanted.items()))),
+        "the largest node": format_amounts(most if nodes else {}),
+        "wanted": "" if lacking else describe_selector(pod),
+    }
+    told = "; ".join(f"{key}: {facts[key]}" for key in filter(facts.get, facts))
+    return f"{what}: {words}" + (f" ({told})" if told else "")
 
 
-def describe_selector(pod: Object) -> List[str]:
-    """What a pod wants of a node's labels, in one phrase, if it wants anything."""
-    pairs = sorted((pod["spec"].get("nodeSelector") or {}).items())
-    return ["wanted: " + ", ".join(f"{key}={value}" for key, value in pairs)] if pairs else []
-
-
-def list_short(names: Iterable[str], nodes: Sequence[Object], wanted: Object) -> List[str]:
-    """Those resources of which even the largest node has less than is wanted, all if no node
-    is known.
-    """
-    number = convert_quantity
-    return [
-        name
-        for name in names
-        if not nodes or number(find_largest(nodes, name)) < number(wanted.get(name, "0"))
-    ]
+def describe_selector(pod: Object) -> str:
+    """What a pod wants of a node's labels."""
+    selector = pod["spec"].get("nodeSelector") or {}
+    return ", ".join(f"{key}={selector[key]}" for key in sorted(selector))
 
 
 def requested_resources(pod: Object) -> Dict[str, str]:
     """What a pod requests of a node, by resource."""
     wanted: Dict[str, str] = {}
     for container in pod["spec"].get("containers") or []:
-        wanted.update((container.get("resources") or {}).get("limits") or {})
-        wanted.update((container.get("resources") or {}).get("requests") or {})
+        asked = container.get("resources") or {}
+        wanted.update({**(asked.get("limits") or {}), **(asked.get("requests") or {})})
     return wanted
 
 
 def find_largest(nodes: Iterable[Object], resource: str) -> str:
     """The most of a resource that a node has for pods, "0" if none has any."""
-    amounts = [
-        str(((node.get("status") or {}).get("allocatable") or {}).get(resource, "0"))
-        for node in nodes
-    ]
-    return max(amounts, key=convert_quantity)
+    rooms = [(node.get("status") or {}).get("allocatable") or {} for node in nodes]
+    return max((str(room.get(resource, "0")) for room in rooms), key=convert_quantity, default="0")
 
 
-def format_amount(resource: str, text: str) -> str:
-    """A quantity for people; the API server has made 5k of 5000 CPUs."""
-    number = convert_quantity(text)
-    return format_size(int(number)) if resource == "memory" else f"{number:.12g}"
+def is_less(amount: str, other: str) -> bool:
+    """Whether one quantity is smaller than another."""
+    return convert_quantity(amount) < convert_quantity(other)
+
+
+def format_amounts(amounts: Mapping[str, str]) -> str:
+    """Quantities by resource, for people; the API server has made 5k of 5000 CPUs."""
+    numbers = {name: convert_quantity(text) for name, text in amounts.items()}
+    texts = {name: f"{number:.12g}" for name, number in numbers.items()}
+    if "memory" in numbers:
+        texts["memory"] = format_size(int(numbers["memory"]))
+    return ", ".join(f"{name} {text}" for name, text in texts.items())
 
 
 # ==============================================================================
@@ -5701,16 +5658,14 @@ JOIN_TIMEOUT = 2.0
 class Subject(NamedTuple):
     """What is followed, and how its kind differs.
 
-    ``judge`` gives the verdict, or None; ``mine`` distinguishes its pods from others
-    with the same label; ``label`` is what stands before a line of a pod's log; ``hint``
-    makes a command line to paste of a command and a name.
+    ``judge`` gives the verdict, or None; ``label`` is what stands before a line of a pod's
+    log; ``hint`` makes a command line to paste of a command and a name.
     """
 
     group: ApiGroup
     resource: str
     root: Object
     judge: Callable[[Object, Sequence[Object]], Optional[Verdict]]
-    mine: Callable[[Object], bool]
     label: Callable[[Object], str]
     prefixed: bool
     hint: Callable[[str, str], str]
@@ -5722,26 +5677,26 @@ class Subject(NamedTuple):
 
     @property
     def pods_query(self) -> Dict[str, str]:
-        """The query for its pods; `mine` distinguishes them from others that it finds. A policy
+        """The query for its pods; `owns` distinguishes them from others that it finds. A policy
         may change the labels that k8r gives, but not those that the cluster itself goes by.
         """
         labels = self.root["spec"]["selector"]["matchLabels"]
         return {"labelSelector": ",".join(f"{key}={labels[key]}" for key in labels)}
 
+    def owns(self, pod: Object) -> bool:
+        """Whether that is one of its pods, and not of an earlier shape of a Deployment."""
+        if self.resource == "jobs":
+            return belongs_to(pod, self.root["metadata"]["uid"])
+        return get_run_id(pod) == get_run_id(self.root)
+
 
 def make_job_subject(batch: ApiGroup, root: Object, hint: Callable[[str, str], str]) -> Subject:
     """A Job, judged by its containers and conditions."""
-    uid = root["metadata"]["uid"]
-    return Subject(
-        batch,
-        "jobs",
-        root,
-        judge_job,
-        lambda pod: belongs_to(pod, uid),
-        lambda pod: str(get_pod_index(pod)),
-        get_completions(root) > 1,
-        hint,
-    )
+
+    def label(pod: Object) -> str:
+        return str(get_pod_index(pod))
+
+    return Subject(batch, "jobs", root, judge_job, label, get_completions(root) > 1, hint)
 
 
 def make_deployment_subject(
@@ -5749,16 +5704,13 @@ def make_deployment_subject(
 ) -> Subject:
     """A Deployment. It has no end of its own, but its rollout has."""
 
-    def judge(item: Object, pods: Sequence[Object]) -> Optional[Verdict]:
+    def judge(item: Object, _: Sequence[Object]) -> Optional[Verdict]:
         if rollout_only and is_rolled_out(item):
             return Verdict(ExitCode.OK, f"{item['metadata']['name']} is rolled out")
         return None
 
-    def mine(pod: Object) -> bool:
-        return get_run_id(pod) == get_run_id(root)
-
     many = int(root["spec"].get("replicas", 1)) > 1
-    return Subject(apps, "deployments", root, judge, mine, get_pod_suffix, many, hint)
+    return Subject(apps, "deployments", root, judge, get_pod_suffix, many, hint)
 
 
 class Tails:
@@ -5982,7 +5934,7 @@ class Run:
             self._listed = True
             return
         pod, deleted = message.item, message.kind == "deleted"
-        if not self._subject.mine(pod):
+        if not self._subject.owns(pod):
             return
         uid, note = pod["metadata"]["uid"], get_clone_note(pod)
         if note and not any(map(get_clone_note, self._pods.values())):
@@ -6100,7 +6052,7 @@ def print_logs(
 ) -> Optional[Verdict]:
     """Print the logs that there are, one pod after the other; returns how the run has ended."""
     pods, _ = core.list("pods", subject.pods_query, lambda pod: pod)
-    mine = sorted((pod for pod in pods if subject.mine(pod)), key=get_age_key)
+    mine = sorted((pod for pod in pods if subject.owns(pod)), key=get_age_key)
     wanted = [pod for pod in mine if logs.wants(pod) and has_logs(pod)]
     if not wanted:
         console.warn(f"{subject.name} has no logs (yet): no pod has started")
@@ -6202,20 +6154,17 @@ class StartupWatch:
             self._hopeless_since, self.reason = None, ""
         elif now >= self._next_question:
             self._next_question = now + EXPLAIN_EVERY
-            wait = self._explain(root, idle)
-            self._announce(wait)
-            self._count_grace(now, wait if len(idle) == len(alive) else None)
+            self._announce(now, self._explain(root, idle), len(idle) == len(alive))
 
-    def _announce(self, wait: Optional[Wait]) -> None:
-        """Warn of a reason once; it stays in the status line."""
+    def _announce(self, now: float, wait: Optional[Wait], alone: bool) -> None:
+        """Warn of a reason once; it stays in the status line. Give up when nothing but waits
+        that cannot get better were seen for too long.
+        """
         self.reason = wait.text if wait else ""
         if wait and wait.text not in self._said:
             self._said.add(wait.text)
             self._console.warn(f"waiting: {wait.text}")
-
-    def _count_grace(self, now: float, wait: Optional[Wait]) -> None:
-        """Give up when nothing but waits that cannot get better were seen for too long."""
-        if not wait or not wait.fatal:
+        if not wait or not wait.fatal or not alone:
             self._hopeless_since = None
         elif self._hopeless_since is None:
             self._hopeless_since = now
@@ -6233,7 +6182,8 @@ class StartupWatch:
 
     def _look_up_nodes(self, pod: Object) -> List[Object]:
         """The nodes, asked for once, if a pod finds none with room for it."""
-        if self._nodes is None and INSUFFICIENT.search(get_scheduler_message(pod)):
+        said = find_condition(pod, "PodScheduled", "False").get("message", "")
+        if self._nodes is None and INSUFFICIENT.search(said):
             self._nodes = self._core.nodes()
         return self._nodes or []
 
@@ -7107,7 +7057,8 @@ class K8sRun:
         rows += deployments
         if not rows:
             self._check_namespace()
-        self._correct(rows, [job for _, job in found if job])
+        self._correct([(row, job) for row, job in found if job])
+        self._explain_pending(rows)
         return sorted(rows, key=lambda row: (row["created"], row["name"]))
 
     def names(self) -> List[str]:
@@ -7476,11 +7427,10 @@ class K8sRun:
         """The names of those that have ended, by their pods where the Job's own
         status has yet to say so: a run's end is known two seconds earlier.
         """
-        going = [root for root in roots if not is_finished(root) and not is_deployment(root)]
-        pods = self._list_pods_of(going)
-        ended = [root for root in roots if is_finished(root)]
-        ended += [root for root in going if judge_job(root, pods[root["metadata"]["uid"]])]
-        return [root["metadata"]["name"] for root in ended]
+        jobs = [root for root in roots if not is_deployment(root)]
+        pods = self._list_pods_of([job for job in jobs if not judge_job(job, [])])
+        ended = [job for job in jobs if judge_job(job, pods.get(job["metadata"]["uid"], []))]
+        return [job["metadata"]["name"] for job in ended]
 
     def _list_pods_of(self, jobs: Sequence[Object]) -> Dict[str, List[Object]]:
         """The pods of Jobs, by the Job's uid."""
@@ -7497,34 +7447,27 @@ class K8sRun:
                     found[uid].append(pod)
         return found
 
-    def _explain_pending(self, rows: List[Object]) -> None:
-        """Put the reason for which pods wait into the rows that have none running."""
-        query = {"labelSelector": SELECTOR, "fieldSelector": "status.phase=Pending"}
-        found, _ = self.core_v1.list("pods", query, explain_pending)
-        reasons = dict(found)
-        for row in rows:
-            if row["name"] in reasons and row["running"] == 0:
-                row["status"] = f"Pending ({reasons[row['name']]})"
-
-    def _correct(self, rows: List[Object], jobs: Sequence[Object]) -> None:
+    def _correct(self, found: Sequence[Tuple[Object, Object]]) -> None:
         """Put into rows what the pods of some Jobs say: of those that go on, then of the latest
         that have failed, as far as they are not too many.
         """
-        going = [job for job in jobs if not find_end(job)]
+        going = [job for _, job in found if not find_end(job)]
         going = going if len(going) <= JOBS_LOOKED_INTO else []
-        ended = sorted(filter(find_end, jobs), key=get_creation, reverse=True)
-        self._look_at_pods(rows, going + ended[: JOBS_LOOKED_INTO - len(going)])
-        if any(row["status"] == "Running" and row["running"] == 0 for row in rows):
-            self._explain_pending(rows)
-
-    def _look_at_pods(self, rows: Sequence[Object], jobs: Sequence[Object]) -> None:
-        """Put into the rows of some Jobs what their pods say."""
-        pods = self._list_pods_of(jobs)
-        by_name = {job["metadata"]["name"]: job for job in jobs}
-        for row in rows:
-            job = by_name.get(row["name"])
-            if job and row["type"] == "job":
+        ended = [job for _, job in found if find_end(job)]
+        ended.sort(key=get_creation, reverse=True)
+        pods = self._list_pods_of(going + ended[: JOBS_LOOKED_INTO - len(going)])
+        for row, job in found:
+            if job["metadata"]["uid"] in pods:
                 row.update(correct_by_pods(row, job, pods[job["metadata"]["uid"]]))
+
+    def _explain_pending(self, rows: Sequence[Object]) -> None:
+        """Put the reason for which pods wait into the rows that have none running."""
+        idle = [row for row in rows if row["status"] == "Running" and not row["running"]]
+        if idle:
+            query = {"labelSelector": SELECTOR, "fieldSelector": "status.phase=Pending"}
+            reasons = dict(self.core_v1.list("pods", query, explain_pending)[0])
+            for row in filter(lambda row: row["name"] in reasons, idle):
+                row["status"] = f"Pending ({reasons[row['name']]})"
 
     def _check_namespace(self) -> None:
         """Raise K8rError if the namespace does not exist; not everybody may know."""

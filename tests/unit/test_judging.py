@@ -391,11 +391,11 @@ def test_summary_names_the_reason_of_a_job_without_pods() -> None:
         ([condition("Complete", "Unknown")], False),
     ],
 )
-def test_is_finished(conditions: Any, ended: bool) -> None:
-    """Only Complete and Failed, and only if they are true."""
+def test_ended_without_a_pod(conditions: Any, ended: bool) -> None:
+    """Only by Complete and Failed, and only if they are true."""
     some = job()
     some["status"]["conditions"] = conditions
-    assert k8r.is_finished(some) is ended
+    assert (k8r.judge_job(some, []) is not None) is ended
 
 
 # Waiting
