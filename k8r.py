@@ -5990,9 +5990,12 @@ class Run:
                 pods, _ = self._core.list("pods", self._subject.pods_query, lambda pod: pod, False)
             except (Unauthorized, Overloaded, ConnectionTrouble):
                 return False  # the watches give up on it in time
-            self._caught_up = end
             for pod in sorted(pods, key=get_age_key):
                 self._note_pod(Message("added", None, pod))
+            # The watch has yet to say how those ended that are not there any more.
+            if self._pods.keys() - self._ended.keys() - {pod["metadata"]["uid"] for pod in pods}:
+                return False
+            self._caught_up = end
         return True
 
     def _is_over(self) -> bool:
