@@ -803,7 +803,7 @@ GIT_URL = re.compile(
     rf"(?:(?:(?!/){_SEEN})*@)?{_HOST}(?::\d*)?(?:/{_SEEN}*)?"
     r"|(?:(?!\S*@(?:sha\d+|md5|blake\w+):)[A-Za-z0-9_][\w.+-]*@"
     r"|(?!.*@|.*:\d+/|[^/:]*://)(?=[^/:]*\.|\[|[^/:]*:[/~]|.*\.git/?$))"
-    rf"{_HOST}:(?![:-]){_SEEN}+",
+    rf"{_HOST}:(?![:-]|//){_SEEN}+",
     re.ASCII,
 )
 """A URL, or the form `[user@]host:path` of scp(1) that git takes too (git-clone(1)). Without
