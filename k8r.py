@@ -3586,12 +3586,8 @@ DEFAULT_REGISTRY = "gcr.io"
 DEFAULT_PROJECT = "default-project"
 
 
-class IgnoreRule(NamedTuple):
-    """A line of a .dockerignore: what it is for, how that begins, and whether that is kept."""
-
-    pattern: Any
-    start: str
-    kept: bool
+IgnoreRule = Tuple[Any, bool]
+"""A line of a .dockerignore: the regular expression of paths, and whether these are kept."""
 
 
 def parse_dockerignore(text: str) -> Iterator[IgnoreRule]:
@@ -3599,19 +3595,20 @@ def parse_dockerignore(text: str) -> Iterator[IgnoreRule]:
     of_set = r"(?:\\.|[^\\\]-])"
     valid = rf"(?:\\.|[^\\\[]|\[\^?(?:{of_set}(?:-{of_set})?)+\])+"
     for line in text.split("\n"):
-        words, matches = line.strip(), None
+        words = line.strip()
+        kept = words.startswith("!")
         if not words or line.startswith("#"):
             continue
-        kept = words.startswith("!")
         pattern = posixpath.normpath(words[kept:].strip()).lstrip("/").strip()
-        with warnings.catch_warnings(), contextlib.suppress(re.error):
-            warnings.simplefilter("ignore")  # of brackets in brackets
-            if words != "!" and re.fullmatch(valid, pattern or "/"[kept:]):
-                matches = re.compile(translate_ignored(pattern), re.DOTALL)
-        if not matches:
-            words = f"'{escape_unprintable(words)}' is not valid in a .dockerignore"
-            raise UsageError(words, "correct that line")
-        yield IgnoreRule(matches, re.split(r"[*?\\[]", pattern)[0], kept)
+        try:
+            if words == "!" or not re.fullmatch(valid, pattern or "/"[kept:]):
+                raise re.error("neither a name nor a pattern")
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of brackets in brackets
+                yield re.compile(translate_ignored(pattern), re.DOTALL), kept
+        except re.error as error:
+            words = f"'{escape_unprintable(words)}' is not valid in a .dockerignore: {error}"
+            raise UsageError(words, "correct that line") from error
 
 
 def translate_ignored(pattern: str) -> str:
@@ -3630,24 +3627,22 @@ def translate_ignored(pattern: str) -> str:
 def is_sent(path: str, rules: Iterable[IgnoreRule]) -> bool:
     """Whether a build is sent a path: the last rule for it, or a directory above, counts."""
     sent, places = True, list_parents([path]) - {""} | {path}
-    for rule in rules:
-        if rule.kept != sent and any(map(rule.pattern.fullmatch, places)):
-            sent = rule.kept
+    for pattern, kept in rules:
+        if kept != sent and any(map(pattern.fullmatch, places)):
+            sent = kept
     return sent
 
 
-def list_build_context(folder: str, rules: Sequence[IgnoreRule]) -> Iterator[str]:
-    """The files and directories that a build is sent. Raises OSError."""
-    starts = [rule.start for rule in rules if rule.kept]
+def list_build_context(
+    folder: str, rules: Sequence[IgnoreRule], own: Iterable[str] = ()
+) -> Iterator[str]:
+    """The files and directories that a build is sent, its ``own`` in any case. Raises OSError."""
     for top, folders, files in os.walk(folder, onerror=raise_error):
         for name in [*files, *folders]:
             path = os.path.relpath(os.path.join(top, name), folder)
-            if is_sent(path, rules):
+            if path in own or is_sent(path, rules):
                 yield path
-            elif name in folders and not any(
-                f"{start}/".startswith(f"{path}/") or f"{path}/".startswith(start)
-                for start in starts
-            ):
+            elif name in folders and not any(kept for _, kept in rules):
                 folders.remove(name)  # nothing below is kept
 
 
@@ -3661,9 +3656,9 @@ def open_build_context(dockerfile: str) -> Any:
     paths = (f"{dockerfile}.dockerignore", os.path.join(folder, ".dockerignore"))
     path = next(filter(os.path.lexists, paths), "")
     text = read_text(path, "the file") if path else ""
-    sent = list_build_context(folder, list(parse_dockerignore(f"{text}\n!{name}\n!.dockerignore")))
-    own = "" if os.path.lexists(paths[1]) else ".dockerignore"
-    extra = [(".dockerignore", f"{text}\n{own}")] if path else []  # the daemon reads it there
+    sent = list_build_context(folder, list(parse_dockerignore(text)), (name, ".dockerignore"))
+    added = "" if os.path.lexists(paths[1]) else ".dockerignore"
+    extra = [(".dockerignore", f"{text}\n{added}")] if path else []  # the daemon reads it there
     return docker.utils.create_archive(folder, sorted(sent), extra_files=extra)
 
 
@@ -3868,22 +3863,19 @@ def build_load_command(context: str, image: str) -> Optional[List[str]]:
     """The command that loads an image into a local cluster's nodes, None if the
     context is none of kind, k3d or minikube.
     """
-    if context.startswith("kind-"):
-        return ["kind", "load", "docker-image", image, "--name", context[5:]]
-    if context.startswith("k3d-"):
-        return ["k3d", "image", "import", image, "--cluster", context[4:]]
-    if context == "minikube":
-        return ["minikube", "image", "load", image]
-    return None
+    kind, _, name = context.partition("-")
+    commands = {
+        "kind": ["kind", "load", "docker-image", image, "--name", name],
+        "k3d": ["k3d", "image", "import", image, "--cluster", name],
+        "minikube": ["minikube", "image", "load", image],
+    }
+    return commands.get(kind) if bool(name) != (kind == "minikube") else None
 
 
 def is_local_node(context: str, node: str) -> bool:
     """Whether a node's name fits the local cluster that a context's name means."""
-    if context.startswith("kind-"):
-        return node.startswith(context[5:] + "-")
-    if context.startswith("k3d-"):
-        return node.startswith(context + "-")
-    return node == "minikube" or node.startswith("minikube-")
+    start = context[5:] if context.startswith("kind-") else context
+    return node.startswith(f"{start}-") or node == context == "minikube"
 
 
 def load_image(command: Sequence[str]) -> None:
@@ -4121,14 +4113,10 @@ def list_keepalive_options() -> List[Tuple[int, int, int]]:
     """Socket options that notice a peer that is gone after some 25 seconds."""
     import socket
 
-    options = [
-        (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
-        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    ]
-    for name, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
-        if hasattr(socket, name):
-            options.append((socket.IPPROTO_TCP, getattr(socket, name), value))
-    return options
+    wanted = {"TCP_NODELAY": 1, "TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
+    known = {name: value for name, value in wanted.items() if hasattr(socket, name)}
+    options = [(socket.IPPROTO_TCP, getattr(socket, name), known[name]) for name in known]
+    return [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), *options]
 
 
 def parse_server(text: str) -> str:
@@ -7991,18 +7979,12 @@ def list_configurable(parser: argparse.ArgumentParser) -> Dict[str, argparse.Act
     return found
 
 
-def parse_boolean(value: Any) -> bool:
-    """What YAML or a variable says of a flag. Raises UsageError."""
-    truth = BOOLEANS.get(str(value).lower())
-    if truth is None:
-        raise UsageError(f"'{value}' is neither true nor false", "write true or false")
-    return truth
-
-
 def list_values(action: argparse.Action, value: Any) -> List[str]:
-    """What YAML holds, as values of an option. Raises UsageError."""
+    """What YAML or a variable holds, as values of an option. Raises UsageError."""
     if isinstance(action, argparse._StoreTrueAction):
-        return ["true"] if parse_boolean(value) else []
+        if str(value).lower() not in BOOLEANS:
+            raise UsageError(f"'{value}' is neither true nor false", "write true or false")
+        return ["true"] if BOOLEANS[str(value).lower()] else []
     many = isinstance(action, argparse._AppendAction)
     if many and isinstance(value, dict):
         pairs = value.items()
