@@ -816,9 +816,9 @@ def is_path_like(text: str) -> bool:
 
 
 def is_dockerfile(path: str) -> bool:
-    """Whether a file's name is that of a Dockerfile."""
-    name = posixpath.basename(path)
-    return name == "Dockerfile" or name.endswith(".Dockerfile") or name.startswith("Dockerfile.")
+    """Whether a file's name is that of a Dockerfile, in any case."""
+    names = r"(.+\.)?dockerfile|dockerfile\..+|containerfile"
+    return bool(re.fullmatch(names, posixpath.basename(path), re.IGNORECASE))
 
 
 def detect_source_type(text: str, path_type: str) -> str:

@@ -553,7 +553,9 @@ def test_digest_is_not_scp(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["Dockerfile", "./Dockerfile", "x/Dockerfile.dev", "gpu.Dockerfile", "/a/Dockerfile"]
+    "text",
+    ["Dockerfile", "./Dockerfile", "x/Dockerfile.dev", "gpu.Dockerfile", "/a/Dockerfile"]
+    + ["dockerfile", "x.dockerfile", "DOCKERFILE.gpu", "Containerfile", "x/containerfile"],
 )
 def test_dockerfile(text: str) -> None:
     """A Dockerfile is known by its name, and must be there."""
@@ -561,7 +563,7 @@ def test_dockerfile(text: str) -> None:
     assert refused(k8r.detect_source_type, text, "").message == f"there is no file '{text}'"
 
 
-@pytest.mark.parametrize("text", ["dockerfile", "MyDockerfile", "Dockerfile-x", "x.dockerfile"])
+@pytest.mark.parametrize("text", ["MyDockerfile", "Dockerfile-x", "x.Containerfile", ".dockerfile"])
 def test_no_dockerfile(text: str) -> None:
     """Another name does not make a file one."""
     assert not k8r.is_dockerfile(text)
