@@ -356,8 +356,9 @@ def test_case_12_lost_answers_to_the_archive(
     proxy, env = faulty([Fault("lost", UP, 1_000_000)] * 6)
     data = os.urandom(4 * MIB - 100_000)
     (workdir / "data").write_bytes(data)
-    ended = run("./", *shell("sha256sum <data"), env=env)
-    assert (ended.code, ended.text) == (0, hashlib.sha256(data).hexdigest() + "  -\n"), ended.err
+    # A failed run keeps its archive.
+    ended = run("./", *shell("sha256sum <data; exit 3"), env=env)
+    assert (ended.code, ended.text) == (3, hashlib.sha256(data).hexdigest() + "  -\n"), ended.err
     assert proxy.faults["lost"] == 6
     assert kubectl.names("jobs") == ["work"]
     assert len(objects_of(kubectl, "configmaps", "work")) == 4
