@@ -88,6 +88,7 @@ __version__ = "0.1.0"
 #   Images         building, pushing, loading, containers here          docker, kind, k3d, minikube
 #   Access         kubeconfig, credentials, TLS                         files, credential plugins
 #   Cluster        requests and answers of the API server               the network
+#   Channels       bytes to and from a container or a port of it        (Cluster)
 #   Log lines      a place in a log from which to go on                 nothing
 #   Streams        threads that read watches and logs                   (Cluster)
 #   Following      a run from its start to its verdict                  (Streams, Output)
@@ -4693,6 +4694,17 @@ class Cluster:
         answer = self._patiently(lambda: self._send("GET", path, query, {}, **options), patient)
         return ByteStream(answer, self._trouble)
 
+    def upgrade(self, path: str, query: Mapping[str, Any], headers: Mapping[str, str]) -> Any:
+        """Turn a connection into one of another protocol; the answer to that has its socket.
+        Sent once, lest a command be started twice. Raises as `request` does.
+        """
+        generation = self._generation
+        try:
+            return self._send("GET", path, query, headers, preload_content=False)
+        except Unauthorized:
+            self._reconnect(generation)
+            return self._send("GET", path, query, headers, preload_content=False)
+
     def _patiently(self, once: Callable[[], Any], patient: bool) -> Any:
         """Retry what another try can mend, for a bounded time.
 
@@ -4752,7 +4764,7 @@ class Cluster:
         access = self._connect()
         url = access.host + path
         if query:
-            url += "?" + urllib.parse.urlencode(query)
+            url += "?" + urllib.parse.urlencode(query, doseq=True)
         sent = access.headers.copy()
         sent.update({"User-Agent": f"k8r/{__version__}", **headers})
         timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT, read=READ_TIMEOUT)
@@ -4905,6 +4917,227 @@ class ApiGroup:
     def log(self, pod: str, query: Mapping[str, Any], patient: bool = True) -> ByteStream:
         """Start a pod's log."""
         return self._cluster.open(self.path("pods", pod, "log"), query, patient)
+
+    def upgrade(
+        self, pod_name: str, part: str, query: Mapping[str, Any], headers: Mapping[str, str]
+    ) -> Any:
+        """Turn a connection into a channel to a part of a pod."""
+        return self._cluster.upgrade(self.path("pods", pod_name, part), query, headers)
+
+
+# ==============================================================================
+# Channels
+# ==============================================================================
+
+STDIN, STDOUT, STDERR, STATUS, RESIZE = range(5)
+"""The channels of an exec or attach (KEP-4006). A port has 0 for data and 1 for an error."""
+CHANNEL_FRAME = 1 << 15
+"""The most bytes in one frame: larger ones are slower, and some servers refuse them."""
+PING_EVERY = 20.0
+"""Seconds between two pings: load balancers drop connections that are silent."""
+SILENCE_LIMIT = 60.0
+"""Seconds without a byte, be it an answer to a ping, after which a connection is lost."""
+WOULD_BLOCK = (errno.EAGAIN, errno.EWOULDBLOCK, 2, 3)
+"""The errno of a socket that has to wait; 2 and 3 are ssl's WANT_READ and WANT_WRITE."""
+
+
+class Channel:
+    """A connection to a command in a container (exec, attach) or to a port of a pod.
+
+    Iterating does all the work: it gives ``(channel, bytes)`` as they come, and sends what
+    `send` was given and what the descriptor ``source`` has, until the command or the
+    connection has ended. Raises ConnectionTrouble for a connection that broke.
+    """
+
+    def __init__(self, response: Any, source: Optional[int]) -> None:
+        from websocket._abnf import frame_buffer
+
+        self._response = response
+        self._sock = response.connection.sock
+        self._source = source
+        self._frames = frame_buffer(self._read, True)
+        self._queue: List[Tuple[int, bytes]] = []  # to be sent: opcodes and payloads
+        self._unsent = memoryview(b"")  # of the frame that is being sent
+        self._status = b""
+        self._pushed = False  # whether input was sent since something last came
+        self._ping_at = time.monotonic() + PING_EVERY
+        self.closed = False
+        """Set, from any thread, to end it soon."""
+        self.heard_at = time.monotonic()
+        self.can_end_input = response.headers["Sec-WebSocket-Protocol"].startswith("v5")
+        self._sock.settimeout(0)
+        self._received = io.BytesIO()
+        with contextlib.suppress(OSError):  # the first frames may have come with the answer
+            self._received = io.BytesIO(response._fp.fp.peek())
+
+    def __iter__(self) -> Iterator[Tuple[int, bytes]]:
+        from websocket import WebSocketException
+
+        channel = STATUS
+        try:
+            while True:
+                frame: Any = self._frames.recv_frame()
+                data = frame.data
+                if frame.opcode == frame.OPCODE_CLOSE:
+                    return
+                if frame.opcode == frame.OPCODE_PING:
+                    self._queue.append((frame.OPCODE_PONG, data))
+                if not data or frame.opcode > frame.OPCODE_BINARY:
+                    continue
+                if frame.opcode != frame.OPCODE_CONT:
+                    channel, data = data[0], data[1:]
+                if channel != STATUS and data:
+                    yield channel, data
+                elif data:
+                    self._status += data
+                    if frame.fin:
+                        return
+        except (OSError, WebSocketException) as error:
+            text = f"the connection to the container was lost: {error}"
+            raise ConnectionTrouble(text) from error
+        finally:
+            self._response.close()
+
+    def get_exit_code(self) -> int:
+        """The command's exit code, when iterating has ended. Raises ConnectionTrouble where no
+        end was seen, and K8rError for a command that could not be started.
+        """
+        try:
+            status = json.loads(self._status)
+        except ValueError:
+            text = "the connection was lost before the command had ended"
+            raise ConnectionTrouble(text) from None
+        if status.get("status") == "Success":
+            return ExitCode.OK
+        for cause in (status.get("details") or {}).get("causes") or []:
+            if cause.get("reason") == "ExitCode":
+                return int(cause["message"])
+        error = K8rError(f"the command does not start: {extract_cause(str(status['message']))}")
+        if "executable file not found" in error.message or "no such file" in error.message:
+            error.exit_code = 127  # as shells have it
+        raise error
+
+    def send(self, channel: int, data: bytes) -> None:
+        """Have bytes sent, from any thread. They are kept until then: more than a few should
+        come from the source.
+        """
+        for start in range(0, len(data), CHANNEL_FRAME):
+            self._queue.append((0x2, bytes([channel]) + data[start : start + CHANNEL_FRAME]))
+
+    def close_stdin(self) -> None:
+        """Let the command see the end of its input, as the source's end does. Where v5 is not
+        spoken, there is only the end of all.
+        """
+        self._queue.append((0x2, bytes([255, STDIN])) if self.can_end_input else (0x8, b""))
+
+    def _read(self, size: int) -> bytes:
+        """The next bytes, at most that many."""
+        data = self._received.read(size)
+        while not data:
+            self._take_turn()
+            data = self._received.read(size)
+        return data
+
+    def _take_turn(self) -> None:
+        """Send and receive what can be; wait a little where that is nothing."""
+        import select
+
+        self._send_queued()
+        fresh = self._attempt(self._sock.recv, STREAM_CHUNK)
+        if fresh:
+            self._received, self._pushed = io.BytesIO(fresh), False
+            self.heard_at = time.monotonic()
+            return
+        if fresh is not None or self.closed:
+            raise OSError("it was closed")
+        poll, idle = select.poll(), not (self._queue or self._unsent)
+        poll.register(self._sock, select.POLLIN | (0 if idle else select.POLLOUT))
+        if idle and self._source is not None:
+            poll.register(self._source, select.POLLIN)
+        ready = dict(poll.poll(250))
+        if self._source in ready:
+            self._take_input(self._source)
+        elif not ready:
+            self._check_silence(time.monotonic())
+
+    def _send_queued(self) -> None:
+        from websocket import ABNF
+
+        if self._queue and not self._unsent:
+            opcode, payload = self._queue.pop(0)
+            self._unsent = memoryview(ABNF.create_frame(payload, opcode).format())
+        if self._unsent:
+            try:
+                self._unsent = self._unsent[self._attempt(self._sock.send, self._unsent) or 0 :]
+            except OSError:  # what was received before says more
+                self._unsent, self._source = memoryview(b""), None
+                self._queue.clear()
+
+    @staticmethod
+    def _attempt(call: Callable[[Any], Any], argument: Any) -> Any:
+        """Call a method of the socket; None if it would have to wait."""
+        try:
+            return call(argument)
+        except OSError as error:
+            if error.errno not in WOULD_BLOCK:
+                raise
+            return None
+
+    def _take_input(self, source: int) -> None:
+        data = b""
+        with contextlib.suppress(OSError):  # a terminal or a connection that is gone
+            data = os.read(source, CHANNEL_FRAME)
+        if data:
+            self._pushed = True
+            self.send(STDIN, data)
+        else:
+            self._source = None
+            self.close_stdin()
+
+    def _check_silence(self, now: float) -> None:
+        # A server that waits for the command to take its input answers no ping.
+        if now - self.heard_at > SILENCE_LIMIT and not self._pushed:
+            raise OSError(f"silence for {SILENCE_LIMIT:.0f} s")
+        if now > self._ping_at:
+            self._ping_at = now + PING_EVERY
+            self._queue.append((0x9, b""))
+
+
+def open_channel(
+    core: ApiGroup,
+    pod_name: str,
+    part: str,
+    source: Optional[int] = None,
+    tty: bool = False,
+    **query: Any,
+) -> Channel:
+    """Connect to a part of a pod: "exec" with a ``command`` (a list), "attach", or
+    "portforward" with its ``ports``.
+
+    ``source`` is a descriptor from which the input is read, if it has any; with ``tty`` both
+    outputs are one. The ``query`` may name the ``container``. Raises ApiError and
+    ConnectionTrouble.
+    """
+    headers = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": base64.b64encode(os.urandom(16)).decode(),
+        "Sec-WebSocket-Protocol": "v5.channel.k8s.io, v4.channel.k8s.io",
+    }
+    flags = {"stdin": source is not None, "stdout": True, "stderr": not tty, "tty": tty}
+    query = {"container": CONTAINER_NAME, **flags, **query}
+    try:
+        response = core.upgrade(pod_name, part, query, headers)
+    except ApiError as error:
+        if error.status != 403 or not error.message.endswith(" is forbidden:"):
+            raise
+        # Kubernetes 1.35 and newer want `create` beside `get`, and give no reason without it.
+        raise make_forbidden_error(f'cannot create resource "pods/{part}"') from error
+    if response.status != 101 or "Sec-WebSocket-Protocol" not in response.headers:
+        text = f"the cluster opens no channel for {part} (HTTP status {response.status})"
+        raise ConnectionTrouble(text, "a proxy on the way may not let websockets through")
+    return Channel(response, source)
 
 
 # ==============================================================================

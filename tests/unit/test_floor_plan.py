@@ -34,6 +34,7 @@ ROOMS = [
     "Images",
     "Access",
     "Cluster",
+    "Channels",
     "Log lines",
     "Streams",
     "Following",
@@ -59,6 +60,7 @@ PACKAGES = {
     "urllib3": {"Access", "Cluster"},
     "docker": {"Images"},
     "requests": {"Repositories"},
+    "websocket": {"Channels"},
     "yaml": {"Sources", "Output", "Access"},
 }
 """Where other people's packages may be imported."""
