@@ -13,7 +13,7 @@ exit code. `run` may stand before SOURCE; k8r run --help has its options.
   k8r -d alpine -- sleep 60            start an image, return at once
   k8r ./ --show-yaml -- true           print the objects, touch no cluster
 
-  k8r ls                               what runs, what ran
+  k8r ls                               what runs, what ran; also: k8r exec
   k8r logs NAME                        its output again; -f follows
   k8r delete NAME                      remove it with all of its parts (or: rm)
   k8r secret NAME VALUE                a secret for the runs of this directory
@@ -92,6 +92,7 @@ __version__ = "0.1.0"
 #   Log lines      a place in a log from which to go on                 nothing
 #   Streams        threads that read watches and logs                   (Cluster)
 #   Following      a run from its start to its verdict                  (Streams, Output)
+#   Doors          commands in a run's containers, and their terminals  (Channels, Output)
 #   Local runs     a run on this machine                                processes, temporary files
 #   Creating       a Job or Deployment with all that it needs           (Cluster)
 #   K8sRun         the facade: a method for each thing k8r does         (the rooms above)
@@ -307,7 +308,7 @@ class Environment(NamedTuple):
         cwd = os.environ.get("K8R_ORIGINAL_PWD") or os.curdir
         with contextlib.suppress(OSError):  # it may have been removed
             cwd = os.path.join(os.getcwd(), cwd)
-        stdin = sys.stdin.buffer if sys.stdin else io.BytesIO()
+        stdin = sys.stdin.buffer if sys.stdin else open(os.devnull, "rb")
         stdout = sys.stdout.buffer if sys.stdout else io.BytesIO()
         return cls(stdin, stdout, sys.stderr or io.StringIO(), os.environ, cwd)
 
@@ -2647,6 +2648,7 @@ class Console:
 
     def __init__(self, env: Environment, quiet: bool, verbose: bool, color: str) -> None:
         self._out = env.stdout
+        self._err = getattr(env.stderr, "buffer", io.BytesIO())
         self._quiet = quiet
         self._verbose = verbose
         self._clock = env.clock
@@ -2662,6 +2664,13 @@ class Console:
             self._status.make_way(data)
         self._out.write(data)
         self._out.flush()
+
+    def errors(self, data: bytes) -> None:
+        """Write what a command has written to its stderr, at once."""
+        self._status.make_way(data)
+        with contextlib.suppress(OSError):
+            self._err.write(data)
+            self._err.flush()
 
     def abandon(self) -> None:
         """After a BrokenPipeError: drop what Python would still try to write."""
@@ -4937,8 +4946,6 @@ PING_EVERY = 20.0
 """Seconds between two pings: load balancers drop connections that are silent."""
 SILENCE_LIMIT = 60.0
 """Seconds without a byte, be it an answer to a ping, after which a connection is lost."""
-WOULD_BLOCK = (errno.EAGAIN, errno.EWOULDBLOCK, 2, 3)
-"""The errno of a socket that has to wait; 2 and 3 are ssl's WANT_READ and WANT_WRITE."""
 
 
 class Channel:
@@ -4956,14 +4963,13 @@ class Channel:
         self._sock = response.connection.sock
         self._source = source
         self._frames = frame_buffer(self._read, True)
-        self._queue: List[Tuple[int, bytes]] = []  # to be sent: opcodes and payloads
-        self._unsent = memoryview(b"")  # of the frame that is being sent
+        self._queue: List[bytes] = []  # frames to send
         self._status = b""
         self._pushed = False  # whether input was sent since something last came
-        self._ping_at = time.monotonic() + PING_EVERY
+        self._pause = 0  # milliseconds to wait for something to do
+        self._heard_at = self._pinged_at = time.monotonic()
         self.closed = False
         """Set, from any thread, to end it soon."""
-        self.heard_at = time.monotonic()
         self.can_end_input = response.headers["Sec-WebSocket-Protocol"].startswith("v5")
         self._sock.settimeout(0)
         self._received = io.BytesIO()
@@ -4971,20 +4977,20 @@ class Channel:
             self._received = io.BytesIO(response._fp.fp.peek())
 
     def __iter__(self) -> Iterator[Tuple[int, bytes]]:
-        from websocket import WebSocketException
+        from websocket import ABNF, WebSocketException
 
         channel = STATUS
         try:
             while True:
                 frame: Any = self._frames.recv_frame()
                 data = frame.data
-                if frame.opcode == frame.OPCODE_CLOSE:
+                if frame.opcode == ABNF.OPCODE_CLOSE:
                     return
-                if frame.opcode == frame.OPCODE_PING:
-                    self._queue.append((frame.OPCODE_PONG, data))
-                if not data or frame.opcode > frame.OPCODE_BINARY:
+                if frame.opcode == ABNF.OPCODE_PING:
+                    self._post(ABNF.OPCODE_PONG, data)
+                if not data or frame.opcode > ABNF.OPCODE_BINARY:
                     continue
-                if frame.opcode != frame.OPCODE_CONT:
+                if frame.opcode != ABNF.OPCODE_CONT:
                     channel, data = data[0], data[1:]
                 if channel != STATUS and data:
                     yield channel, data
@@ -5015,6 +5021,8 @@ class Channel:
         error = K8rError(f"the command does not start: {extract_cause(str(status['message']))}")
         if "executable file not found" in error.message or "no such file" in error.message:
             error.exit_code = 127  # as shells have it
+        elif "permission denied" in error.message:
+            error.exit_code = 126
         raise error
 
     def send(self, channel: int, data: bytes) -> None:
@@ -5022,13 +5030,18 @@ class Channel:
         come from the source.
         """
         for start in range(0, len(data), CHANNEL_FRAME):
-            self._queue.append((0x2, bytes([channel]) + data[start : start + CHANNEL_FRAME]))
+            self._post(0x2, bytes([channel]) + data[start : start + CHANNEL_FRAME])
 
     def close_stdin(self) -> None:
         """Let the command see the end of its input, as the source's end does. Where v5 is not
-        spoken, there is only the end of all.
+        spoken, only the end of all can be told.
         """
-        self._queue.append((0x2, bytes([255, STDIN])) if self.can_end_input else (0x8, b""))
+        self._post(*((0x2, bytes([255, STDIN])) if self.can_end_input else (0x8, b"")))
+
+    def _post(self, opcode: int, payload: bytes) -> None:
+        from websocket import ABNF
+
+        self._queue.append(ABNF.create_frame(payload, opcode).format())
 
     def _read(self, size: int) -> bytes:
         """The next bytes, at most that many."""
@@ -5039,51 +5052,41 @@ class Channel:
         return data
 
     def _take_turn(self) -> None:
-        """Send and receive what can be; wait a little where that is nothing."""
+        """Take input, send and receive what can be, or wait a little."""
         import select
 
-        self._send_queued()
-        fresh = self._attempt(self._sock.recv, STREAM_CHUNK)
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN | select.POLLOUT * bool(self._queue))
+        if self._source is not None and not self._queue:
+            poll.register(self._source, select.POLLIN)
+        if self._source in dict(poll.poll(self._pause)):
+            self._take_input(self._source)
+        try:
+            if self._queue:
+                rest = self._queue[0][self._attempt("send", self._queue[0]) or 0 :]
+                self._queue[:1] = [rest] if rest else []
+        except OSError:  # what came before says more
+            self._source, self._queue = None, []
+        fresh = self._attempt("recv", STREAM_CHUNK)
+        if fresh == b"" or self.closed:
+            raise OSError("it was closed")
+        self._pause = 0 if fresh else 250
         if fresh:
             self._received, self._pushed = io.BytesIO(fresh), False
-            self.heard_at = time.monotonic()
-            return
-        if fresh is not None or self.closed:
-            raise OSError("it was closed")
-        poll, idle = select.poll(), not (self._queue or self._unsent)
-        poll.register(self._sock, select.POLLIN | (0 if idle else select.POLLOUT))
-        if idle and self._source is not None:
-            poll.register(self._source, select.POLLIN)
-        ready = dict(poll.poll(250))
-        if self._source in ready:
-            self._take_input(self._source)
-        elif not ready:
+            self._heard_at = time.monotonic()
+        else:
             self._check_silence(time.monotonic())
 
-    def _send_queued(self) -> None:
-        from websocket import ABNF
-
-        if self._queue and not self._unsent:
-            opcode, payload = self._queue.pop(0)
-            self._unsent = memoryview(ABNF.create_frame(payload, opcode).format())
-        if self._unsent:
-            try:
-                self._unsent = self._unsent[self._attempt(self._sock.send, self._unsent) or 0 :]
-            except OSError:  # what was received before says more
-                self._unsent, self._source = memoryview(b""), None
-                self._queue.clear()
-
-    @staticmethod
-    def _attempt(call: Callable[[Any], Any], argument: Any) -> Any:
+    def _attempt(self, method: str, argument: Any) -> Any:
         """Call a method of the socket; None if it would have to wait."""
+        import ssl
+
         try:
-            return call(argument)
-        except OSError as error:
-            if error.errno not in WOULD_BLOCK:
-                raise
+            return getattr(self._sock, method)(argument)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return None
 
-    def _take_input(self, source: int) -> None:
+    def _take_input(self, source: Any) -> None:
         data = b""
         with contextlib.suppress(OSError):  # a terminal or a connection that is gone
             data = os.read(source, CHANNEL_FRAME)
@@ -5096,27 +5099,21 @@ class Channel:
 
     def _check_silence(self, now: float) -> None:
         # A server that waits for the command to take its input answers no ping.
-        if now - self.heard_at > SILENCE_LIMIT and not self._pushed:
+        if now - self._heard_at > SILENCE_LIMIT and not self._pushed:
             raise OSError(f"silence for {SILENCE_LIMIT:.0f} s")
-        if now > self._ping_at:
-            self._ping_at = now + PING_EVERY
-            self._queue.append((0x9, b""))
+        if now - self._pinged_at > PING_EVERY:
+            self._pinged_at = now
+            self._post(0x9, b"")
 
 
 def open_channel(
-    core: ApiGroup,
-    pod_name: str,
-    part: str,
-    source: Optional[int] = None,
-    tty: bool = False,
-    **query: Any,
+    core: ApiGroup, pod_name: str, part: str, source: Optional[int] = None, **query: Any
 ) -> Channel:
     """Connect to a part of a pod: "exec" with a ``command`` (a list), "attach", or
-    "portforward" with its ``ports``.
+    "portforward" with its ``ports``. The input is read from the descriptor ``source``.
 
-    ``source`` is a descriptor from which the input is read, if it has any; with ``tty`` both
-    outputs are one. The ``query`` may name the ``container``. Raises ApiError and
-    ConnectionTrouble.
+    The ``query`` may name the ``container``, and ask for a ``tty``, with which both outputs
+    are one. Raises ApiError and ConnectionTrouble.
     """
     headers = {
         "Connection": "Upgrade",
@@ -5125,12 +5122,12 @@ def open_channel(
         "Sec-WebSocket-Key": base64.b64encode(os.urandom(16)).decode(),
         "Sec-WebSocket-Protocol": "v5.channel.k8s.io, v4.channel.k8s.io",
     }
-    flags = {"stdin": source is not None, "stdout": True, "stderr": not tty, "tty": tty}
+    flags = {"stdin": source is not None, "stdout": True, "stderr": not query.get("tty")}
     query = {"container": CONTAINER_NAME, **flags, **query}
     try:
         response = core.upgrade(pod_name, part, query, headers)
     except ApiError as error:
-        if error.status != 403 or not error.message.endswith(" is forbidden:"):
+        if error.status != 403 or not error.message.endswith(" is forbidden: "):
             raise
         # Kubernetes 1.35 and newer want `create` beside `get`, and give no reason without it.
         raise make_forbidden_error(f'cannot create resource "pods/{part}"') from error
@@ -6423,6 +6420,45 @@ class StartupWatch:
 
 
 # ==============================================================================
+# Doors
+# ==============================================================================
+
+SHELL = ("sh", "-c", "command -v bash >/dev/null && exec bash; exec sh")
+"""The best shell of an image."""
+
+
+@contextlib.contextmanager
+def pass_terminal_on(descriptor: int, channel: Channel) -> Iterator[None]:
+    """Have each key of a terminal, and its size, go to the other side; restored at the end."""
+    import termios
+    import tty
+
+    def send_size(*_: Any) -> None:
+        size = os.get_terminal_size(descriptor)
+        channel.send(RESIZE, json.dumps({"Width": size.columns, "Height": size.lines}).encode())
+
+    kept, handler = termios.tcgetattr(descriptor), signal.signal(signal.SIGWINCH, send_size)
+    try:
+        tty.setraw(descriptor)
+        send_size()
+        yield
+    finally:
+        signal.signal(signal.SIGWINCH, handler)
+        with contextlib.suppress(OSError, termios.error):  # the terminal may be gone
+            termios.tcsetattr(descriptor, termios.TCSADRAIN, kept)
+
+
+def converse(channel: Channel, console: Console, terminal: Optional[int] = None) -> int:
+    """Pass on what a command writes until its end; its exit code. Raises K8rError."""
+    with contextlib.ExitStack() as stack:
+        if terminal is not None:
+            stack.enter_context(pass_terminal_on(terminal, channel))
+        for number, data in channel:
+            (console.errors if number == STDERR else console.data)(data)
+    return channel.get_exit_code()
+
+
+# ==============================================================================
 # Local runs
 # ==============================================================================
 
@@ -7317,6 +7353,26 @@ class K8sRun:
             self._tell_end(ended, self.env.clock())
         return ExitCode.OK
 
+    def exec_in_job(
+        self,
+        name: str,
+        command: Sequence[str] = (),
+        index: Optional[int] = None,
+        stdin: bool = False,
+        tty: bool = False,
+    ) -> int:
+        """`k8r exec`: run a command, or a shell, where a Job's own runs; its exit code."""
+        terminal = self.env.stdin.isatty()
+        if tty and not terminal:
+            raise UsageError("-t needs a terminal, and standard input is none", "leave it out")
+        if terminal and self.console.shared and not stdin:
+            tty = True
+        source = self.env.stdin.fileno() if stdin or tty else None
+        pod = self._find_running_pod(self._subject(name), index)["metadata"]["name"]
+        words = list(command or SHELL)
+        channel = open_channel(self.core_v1, pod, "exec", source, tty=tty, command=words)
+        return converse(channel, self.console, source if tty else None)
+
     def delete_job(self, name: str, force: bool = True, secrets: bool = False) -> bool:
         """Delete a Job or Deployment with all that it owns; False if there is none.
 
@@ -7647,6 +7703,21 @@ class K8sRun:
             raise self.no_such_job_error(name)
         return subject
 
+    def _find_running_pod(self, subject: Subject, index: Optional[int] = None) -> Object:
+        """The first of its pods that runs; where there are others, it is said which."""
+        pods, _ = self.core_v1.list("pods", subject.pods_query, lambda pod: pod)
+        running = [pod for pod in pods if subject.mine(pod) and "running" in get_main_state(pod)]
+        if index is not None:
+            running = [pod for pod in running if get_pod_index(pod) == index]
+        if not running:
+            where = "" if index is None else f" with index {index}"
+            hint = f"what it has printed: {self.command_hint('logs', subject.name)}"
+            raise K8rError(f"{subject.name} has no pod{where} that runs", hint)
+        first: Object = min(running, key=get_pod_index)
+        if len(running) > 1:
+            self.console.say(f"{len(running)} pods run; this is {subject.label(first)}")
+        return first
+
     def _ended_jobs(self, roots: List[Object]) -> List[str]:
         """The names of those that have ended, by their pods where the Job's own
         status has yet to say so: a run's end is known two seconds earlier.
@@ -7770,13 +7841,13 @@ def ends_with_option(word: str, valued: Set[str]) -> bool:
     )
 
 
-SUBCOMMANDS = ("run", "ls", "logs", "delete", "rm", "secret", "config", "env", "update")
+SUBCOMMANDS = tuple("run ls logs exec delete rm secret config env update".split())
 FOREIGN_COMMANDS = {
     "help": "--help",
     "version": "--version",
     **dict.fromkeys(("get", "jobs", "list", "ps", "status"), "ls"),
     **dict.fromkeys(("cancel", "kill", "remove", "stop", "uninstall"), "delete"),
-    **dict.fromkeys(("apply", "create", "exec", "launch", "start", "submit"), "run"),
+    **dict.fromkeys(("apply", "create", "launch", "start", "submit"), "run"),
     "upgrade": "update",
 }
 """What other programs call a command, and the one of k8r: `k8r help` means no image."""
@@ -8000,6 +8071,22 @@ def add_logs(subparsers: Any) -> None:
     add("--previous", "", "the container's run before it was restarted")
 
 
+def add_exec(subparsers: Any) -> None:
+    """`k8r exec`."""
+    parser = subparsers.add_parser(
+        "exec",
+        usage="k8r exec NAME [OPTIONS] [-- COMMAND [ARG ...]]",
+        help="run a command in a job's container",
+        description="Run COMMAND, or a shell, in a container of a Job that runs, and end with "
+        "its exit code. On a terminal it has that.",
+    )
+    parser.add_argument("name", metavar="NAME", help="the Job or Deployment")
+    add = open_group(parser)
+    add("--index", "I", "in the pod with this index (default: the first that runs)", parse_number)
+    add("-i --stdin", "", "pass standard input on")
+    add("-t --tty", "", "with a terminal (the default on one)")
+
+
 def add_delete(subparsers: Any) -> None:
     """`k8r delete` and `k8r rm`."""
     parser = subparsers.add_parser(
@@ -8079,8 +8166,9 @@ def build_parser() -> Parser:
     add_global_options(parser, top=True)
     parser.set_defaults(quiet=False)
     subparsers = parser.add_subparsers(parser_class=Parser, dest="subcommand")
-    adders = (add_run, add_ls, add_logs, add_delete, add_secret, add_config, add_env, add_update)
-    for add in adders:
+    for add in (add_run, add_ls, add_logs, add_exec, add_delete, add_secret):
+        add(subparsers)
+    for add in (add_config, add_env, add_update):
         add(subparsers)
     for subparser in set(subparsers.choices.values()):
         add_global_options(subparser)
@@ -8107,7 +8195,7 @@ def parse_args(
         raise unknown_word_error(unknown[0], args.subcommand, parser)
     if args.subcommand is None and not args.version:
         raise UsageError("give a SOURCE, for instance ./", "k8r ./ -- COMMAND; see k8r --help")
-    if command is not None and args.subcommand not in ("run", "secret"):
+    if command is not None and args.subcommand not in ("run", "secret", "exec"):
         raise UsageError(f"k8r {args.subcommand} takes no command", "leave out the --")
     args.command = command
     return args
@@ -8504,6 +8592,13 @@ def cmd_logs(k8s: K8sRun, args: argparse.Namespace) -> int:
     return k8s.get_job_logs(args.name, wanted)
 
 
+def cmd_exec(k8s: K8sRun, args: argparse.Namespace) -> int:
+    """Run a command in a container that runs."""
+    for word in args.command or ():
+        check_argument("an argument of the command", word)
+    return k8s.exec_in_job(args.name, args.command or (), args.index, args.stdin, args.tty)
+
+
 def cmd_delete(k8s: K8sRun, args: argparse.Namespace) -> int:
     """Remove Jobs: all that can be, then complain about those that cannot."""
     if bool(args.names) + args.all + args.done != 1:
@@ -8686,7 +8781,7 @@ def complete_argument(
         return list_options(list_subcommands(parser)[name]) | version
     if at is None:
         return SUBCOMMANDS
-    if name in ("logs", "delete", "rm"):
+    if name in ("logs", "exec", "delete", "rm"):
         return make_lookup(before, env).names()
     if name == "secret":
         return [row["name"] for row in make_lookup(before, env).list_secrets()]
@@ -8741,6 +8836,7 @@ COMMANDS: Dict[str, Callable[[K8sRun, argparse.Namespace], int]] = {
     "run": cmd_run,
     "ls": cmd_ls,
     "logs": cmd_logs,
+    "exec": cmd_exec,
     "delete": cmd_delete,
     "rm": cmd_delete,
     "secret": cmd_secret,

@@ -38,6 +38,7 @@ ROOMS = [
     "Log lines",
     "Streams",
     "Following",
+    "Doors",
     "Local runs",
     "Creating",
     "K8sRun",
@@ -66,8 +67,8 @@ PACKAGES = {
 """Where other people's packages may be imported."""
 
 SELDOM = set(
-    "datetime difflib email getpass gzip hashlib ipaddress logging select shutil socket ssl "
-    "tarfile tempfile traceback urllib".split()
+    "datetime difflib email fcntl getpass gzip hashlib ipaddress logging select shutil socket ssl "
+    "tarfile tempfile termios traceback tty urllib".split()
 )
 """Modules that cost a start noticeable time, and that few commands need."""
 
