@@ -125,6 +125,7 @@ def test_the_commands(reader: Tuple[Path, Dict[str, str]]) -> None:
         "[1] rate 0.01\n",
         "\n42\n",
         "[1] 1 of 2\n",
+        "train.py\n3\n",
         "DB_PASSWORD",
         "\ntest\n",
         "cpu          250m",
