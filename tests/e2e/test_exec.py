@@ -134,11 +134,11 @@ def test_a_shell_on_a_terminal(run: Cli, job: str) -> None:
     child.setwinsize(40, 120)
     child.expect_exact("# ")
     until(lambda: child.sendline("stty size") and not child.expect(["40 120", "24 200"]), "resize")
-    child.sendline("sleep 100; echo slept")
-    child.expect("slept")
+    child.sendline("echo beg$((1))n; sleep 100; echo slept$((1))")
+    child.expect("beg1n")
     child.sendcontrol("c")
     child.sendline("echo $((6 * 7))")
-    assert child.expect([r"\n42", "slept"]) == 0
+    assert child.expect([r"\n42", "slept1"]) == 0
     assert termios.tcgetattr(child.child_fd) != before
     child.sendline("exit 8")
     child.expect(pexpect.EOF)
