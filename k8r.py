@@ -4946,6 +4946,8 @@ PING_EVERY = 20.0
 """Seconds between two pings: load balancers drop connections that are silent."""
 SILENCE_LIMIT = 60.0
 """Seconds without a byte, be it an answer to a ping, after which a connection is lost."""
+UNREAD_LIMIT = 4.0
+"""Seconds without a byte after which it is said that input is not taken."""
 
 
 class Channel:
@@ -4957,7 +4959,7 @@ class Channel:
     """
 
     def __init__(self, response: Any, source: Optional[int]) -> None:
-        from websocket._abnf import frame_buffer
+        from websocket import frame_buffer
 
         self._response = response
         self._sock = response.connection.sock
@@ -4965,11 +4967,14 @@ class Channel:
         self._frames = frame_buffer(self._read, True)
         self._queue: List[bytes] = []  # frames to send
         self._status = b""
-        self._pushed = False  # whether input was sent since something last came
+        self._pushed = self._taken = 0  # frames of input sent, and read by the server
+        self._warned = False
         self._pause = 0  # milliseconds to wait for something to do
         self._heard_at = self._pinged_at = time.monotonic()
         self.closed = False
         """Set, from any thread, to end it soon."""
+        self.warn: Callable[[str], None] = lambda text: None
+        """Told, once, that input is not taken."""
         self.can_end_input = response.headers["Sec-WebSocket-Protocol"].startswith("v5")
         self._sock.settimeout(0)
         self._received = io.BytesIO()
@@ -4988,6 +4993,8 @@ class Channel:
                     return
                 if frame.opcode == ABNF.OPCODE_PING:
                     self._post(ABNF.OPCODE_PONG, data)
+                if frame.opcode == ABNF.OPCODE_PONG:
+                    self._taken = int(data)
                 if not data or frame.opcode > ABNF.OPCODE_BINARY:
                     continue
                 if frame.opcode != ABNF.OPCODE_CONT:
@@ -5072,8 +5079,7 @@ class Channel:
             raise OSError("it was closed")
         self._pause = 0 if fresh else 250
         if fresh:
-            self._received, self._pushed = io.BytesIO(fresh), False
-            self._heard_at = time.monotonic()
+            self._received, self._heard_at = io.BytesIO(fresh), time.monotonic()
         else:
             self._check_silence(time.monotonic())
 
@@ -5090,20 +5096,26 @@ class Channel:
         data = b""
         with contextlib.suppress(OSError):  # a terminal or a connection that is gone
             data = os.read(source, CHANNEL_FRAME)
+        self._pushed += 1
         if data:
-            self._pushed = True
             self.send(STDIN, data)
         else:
             self._source = None
             self.close_stdin()
 
     def _check_silence(self, now: float) -> None:
-        # A server that waits for the command to take its input answers no ping.
-        if now - self._heard_at > SILENCE_LIMIT and not self._pushed:
+        # A server reads in order, and waits until the command takes its input: a ping is
+        # answered after the frames before it, which it counts.
+        silence, waits = now - self._heard_at, self._taken < self._pushed
+        if silence > SILENCE_LIMIT and not waits:
             raise OSError(f"silence for {SILENCE_LIMIT:.0f} s")
-        if now - self._pinged_at > PING_EVERY:
+        if silence > UNREAD_LIMIT and waits and not self._warned:
+            self._warned = True
+            text = "the command takes no more input; if it has ended, or the connection is lost,"
+            self.warn(f"{text} that may not be told: Ctrl-C ends the wait")
+        if now - self._pinged_at > (UNREAD_LIMIT / 2 if waits else PING_EVERY) and not self._queue:
             self._pinged_at = now
-            self._post(0x9, b"")
+            self._post(0x9, b"%d" % self._pushed)
 
 
 def open_channel(
@@ -6450,6 +6462,7 @@ def pass_terminal_on(descriptor: int, channel: Channel) -> Iterator[None]:
 
 def converse(channel: Channel, console: Console, terminal: Optional[int] = None) -> int:
     """Pass on what a command writes until its end; its exit code. Raises K8rError."""
+    channel.warn = console.warn
     with contextlib.ExitStack() as stack:
         if terminal is not None:
             stack.enter_context(pass_terminal_on(terminal, channel))

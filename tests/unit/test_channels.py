@@ -1,0 +1,210 @@
+"""Channels to containers: frames both ways over a pair of sockets."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import socket
+import struct
+import threading
+from typing import Iterator, List, Tuple
+
+import pytest
+
+import k8r
+
+BINARY, CLOSE, PING, PONG = 0x82, 0x88, 0x89, 0x8A
+OK = b'\x03{"status":"Success"}'
+
+
+class Response:
+    """What a server's answer to an upgrade has, after which ``early`` came with it."""
+
+    def __init__(self, sock: socket.socket, version: str, early: bytes) -> None:
+        self.headers = {"Sec-WebSocket-Protocol": f"{version}.channel.k8s.io"}
+        self.sock = sock
+        self.connection = self
+        self._fp = self
+        self.fp = io.BufferedReader(io.BytesIO(early))  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        """As the last of it."""
+        self.sock.close()
+
+
+class Server:
+    """The other end: reads and writes frames."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.settimeout(20)
+        self.sock = sock
+        self.file = sock.makefile("rb")
+
+    def read(self) -> Tuple[int, bytes]:
+        """The next frame, unmasked."""
+        first, size = self.file.read(2)
+        assert size & 128, "a client masks what it sends"
+        size &= 127
+        if size == 126:
+            (size,) = struct.unpack("!H", self.file.read(2))
+        elif size == 127:
+            (size,) = struct.unpack("!Q", self.file.read(8))
+        mask = self.file.read(4)
+        return first, bytes(byte ^ mask[at % 4] for at, byte in enumerate(self.file.read(size)))
+
+    def write(self, first: int, data: bytes) -> None:
+        """Send a frame."""
+        self.sock.sendall(frame(first, data))
+
+
+def frame(first: int, data: bytes) -> bytes:
+    """A frame as servers send it."""
+    size = bytes([len(data)]) if len(data) < 126 else b"\x7e" + struct.pack("!H", len(data))
+    return bytes([first]) + size + data
+
+
+@contextlib.contextmanager
+def connect(
+    source: bytes = b"", stdin: bool = False, version: str = "v5", early: bytes = b""
+) -> Iterator[Tuple[k8r.Channel, Server]]:
+    """A channel and the server of it; with ``stdin`` the source is its input."""
+    ours, theirs = socket.socketpair()
+    reading, writing = os.pipe()
+    try:
+        os.write(writing, source)
+        os.close(writing)
+        response = Response(ours, version, early)
+        server = Server(theirs)
+        yield k8r.Channel(response, reading if stdin else None), server
+        server.file.close()
+    finally:
+        os.close(reading)
+        ours.close()
+        theirs.close()
+
+
+def test_output_in_frames_of_any_cut() -> None:
+    """Channels are told apart, empty frames left out, and what came with the answer is first."""
+    early = frame(BINARY, b"\x01") + frame(BINARY, b"\x01a\xff")
+    with connect(early=early) as (channel, server):
+        server.write(0x02, b"\x02be")
+        server.write(0x80, b"gun")
+        server.write(BINARY, b"\x01" + b"x" * 3_000)
+        server.write(BINARY, OK)
+        assert list(channel) == [(1, b"a\xff"), (2, b"be"), (2, b"gun"), (1, b"x" * 3_000)]
+        assert channel.get_exit_code() == 0
+
+
+def test_input_and_its_end() -> None:
+    """The source is sent in small frames, then the end of it, whole under pings."""
+    data = os.urandom(40_000)
+    with connect(data, True) as (channel, server):
+        got: List[Tuple[int, bytes]] = []
+
+        def serve() -> None:
+            server.write(PING, b"word")
+            while not got or got[-1][1] != b"\xff\x00":
+                got.append(server.read())
+            server.write(BINARY, OK)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        assert not list(channel)
+        thread.join()
+    assert (PONG, b"word") in got
+    frames = [payload for first, payload in got if first == BINARY]
+    assert b"".join(payload[1:] for payload in frames[:-1]) == data
+    assert max(map(len, frames)) <= k8r.CHANNEL_FRAME + 1
+
+
+def test_the_end_of_input_where_it_cannot_be_told() -> None:
+    """An old server is told the end of all instead."""
+    with connect(b"", True, "v4") as (channel, server):
+
+        def serve() -> None:
+            assert server.read()[0] == CLOSE
+            server.sock.shutdown(socket.SHUT_WR)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(k8r.ConnectionTrouble):
+            list(channel)
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    "status, code",
+    [
+        ('{"status":"Failure","details":{"causes":[{"reason":"ExitCode","message":"42"}]}}', 42),
+        ('{"status":"Success"}', 0),
+    ],
+)
+def test_exit_codes(status: str, code: int) -> None:
+    """The status frame has them, in pieces or not."""
+    with connect() as (channel, server):
+        server.write(0x02, b"\x03" + status[:9].encode())
+        server.write(0x80, status[9:].encode())
+        assert (list(channel), channel.get_exit_code()) == ([], code)
+
+
+@pytest.mark.parametrize(
+    "message, code",
+    [
+        ('exec: \\"absent\\": executable file not found in $PATH', 127),
+        ("exec /etc/passwd: permission denied", 126),
+        ("the runtime is gone", 125),
+    ],
+)
+def test_commands_that_do_not_start(message: str, code: int) -> None:
+    """They have the exit codes of a shell, and are no connection's trouble."""
+    with connect() as (channel, server):
+        server.write(BINARY, f'\x03{{"status":"Failure","message":"{message}"}}'.encode())
+        assert not list(channel)
+        with pytest.raises(k8r.K8rError) as caught:
+            channel.get_exit_code()
+    assert caught.value.exit_code == code and not isinstance(caught.value, k8r.ConnectionTrouble)
+
+
+@pytest.mark.parametrize("end", [frame(CLOSE, b""), b"", frame(BINARY, b"\x03{")[:3]])
+def test_an_end_without_a_status(end: bytes) -> None:
+    """It is an error, never a success."""
+    with connect() as (channel, server):
+        server.write(BINARY, b"\x01word")
+        server.sock.sendall(end)
+        server.sock.shutdown(socket.SHUT_WR)
+        with pytest.raises(k8r.ConnectionTrouble, match="lost"):
+            list(channel)
+            channel.get_exit_code()
+
+
+def test_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing for long is a lost connection."""
+    monkeypatch.setattr(k8r, "SILENCE_LIMIT", 0.1)
+    with connect() as (channel, _):
+        with pytest.raises(k8r.ConnectionTrouble, match="silence"):
+            list(channel)
+
+
+def test_input_that_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no lost connection, since a command may take its time; it is said once."""
+    monkeypatch.setattr(k8r, "SILENCE_LIMIT", 0.1)
+    monkeypatch.setattr(k8r, "UNREAD_LIMIT", 0.1)
+    said: List[str] = []
+    with connect(b"word", True) as (channel, server):
+        channel.warn = said.append
+
+        def serve() -> None:
+            # What comes does not say that the input is taken; the answer to a later ping does.
+            server.write(BINARY, b"\x01out")
+            server.write(PONG, b"0")
+            frames = [server.read() for _ in range(4)]
+            assert frames.count((PING, b"2")) == 2
+            server.write(PONG, b"2")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(k8r.ConnectionTrouble, match="silence"):
+            list(channel)
+        thread.join()
+    assert len(said) == 1 and "takes no more input" in said[0]
