@@ -4991,10 +4991,7 @@ class Channel:
                 data = frame.data
                 if frame.opcode == ABNF.OPCODE_CLOSE:
                     return
-                if frame.opcode == ABNF.OPCODE_PING:
-                    self._post(ABNF.OPCODE_PONG, data)
-                if frame.opcode == ABNF.OPCODE_PONG:
-                    self._taken = int(data)
+                self._answer(frame.opcode, data)
                 if not data or frame.opcode > ABNF.OPCODE_BINARY:
                     continue
                 if frame.opcode != ABNF.OPCODE_CONT:
@@ -5044,6 +5041,14 @@ class Channel:
         spoken, only the end of all can be told.
         """
         self._post(*((0x2, bytes([255, STDIN])) if self.can_end_input else (0x8, b"")))
+
+    def _answer(self, opcode: int, data: bytes) -> None:
+        from websocket import ABNF
+
+        if opcode == ABNF.OPCODE_PING:
+            self._post(ABNF.OPCODE_PONG, data)
+        elif opcode == ABNF.OPCODE_PONG:
+            self._taken = int(data)
 
     def _post(self, opcode: int, payload: bytes) -> None:
         from websocket import ABNF
@@ -7719,7 +7724,7 @@ class K8sRun:
     def _find_running_pod(self, subject: Subject, index: Optional[int] = None) -> Object:
         """The first of its pods that runs; where there are others, it is said which."""
         pods, _ = self.core_v1.list("pods", subject.pods_query, lambda pod: pod)
-        running = [pod for pod in pods if subject.mine(pod) and "running" in get_main_state(pod)]
+        running = [pod for pod in pods if subject.owns(pod) and "running" in get_main_state(pod)]
         if index is not None:
             running = [pod for pod in running if get_pod_index(pod) == index]
         if not running:
