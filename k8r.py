@@ -875,10 +875,10 @@ def check_git_url(url: str) -> None:
             f"'{redact(url)}' has a password, which neither ssh nor git takes from a URL",
             "give --git-secret NAME with a key",
         )
-    if re.match(r"[^:]*://(?:[^/]*:[^/]*|[^/@.]*)/.*@", url):
+    if re.match(r"[^:]*://(?:[^/?#]*:[^/?#]*|[^/?#@.]*)[/?#].*@", url):
         raise UsageError(
-            f"'{redact(url)}' may have a password with a '/'",
-            "write %2F for '/' in a password, and %40 for '@' in a path",
+            f"'{redact(url)}' may have a password with a '/', '?' or '#'",
+            "write %2F, %3F or %23 for it in a password, and %40 for '@' in a path",
         )
     if any(not part.isprintable() for part in split_credentials(url)):
         raise UsageError(f"'{redact(url)}' has a control character", "check the URL")

@@ -78,8 +78,12 @@ def test_a_source(text: str) -> None:
         assert k8r.split_credentials(text) and k8r.name_repository(text) is not None
 
 
+USERS = URLS.filter(lambda text: not {"/", "?", "#"} & set(text))
+"""With one of these the host has ended before the password, which then is none."""
+
+
 @settings(max_examples=500)
-@given(st.sampled_from(["https", "http", "HTTPS", "ftp", "ssh"]), URLS, URLS, URLS)
+@given(st.sampled_from(["https", "http", "HTTPS", "ftp", "ssh"]), USERS, URLS, URLS)
 def test_a_password_in_a_url(scheme: str, user: str, odd: str, rest: str) -> None:
     """It is in no error and no name, whatever stands around it."""
     url = f"{scheme}://{user}:{SECRET}{odd}@host.xz/{rest}"
