@@ -4948,6 +4948,11 @@ SILENCE_LIMIT = 60.0
 """Seconds without a byte, be it an answer to a ping, after which a connection is lost."""
 UNREAD_LIMIT = 4.0
 """Seconds without a byte after which it is said that input is not taken."""
+QUIET_LIMIT = 10.0
+"""Seconds without output after which it is said that input may have been left unread. Of a
+command that ends so some container runtimes, such as containerd 1.6, never tell the end."""
+PIPED_FRAMES = 2
+"""Frames of input that a pipe and what lies on the way may hold."""
 
 
 class Channel:
@@ -4968,7 +4973,7 @@ class Channel:
         self._queue: List[bytes] = []  # frames to send
         self._status = b""
         self._pushed = self._taken = 0  # frames of input sent, and read by the server
-        self._warned = False
+        self._quiet_since = float("inf")  # the last of much input, to which nothing was said yet
         self._pause = 0  # milliseconds to wait for something to do
         self._heard_at = self._pinged_at = time.monotonic()
         self.closed = False
@@ -4997,6 +5002,7 @@ class Channel:
                 if frame.opcode != ABNF.OPCODE_CONT:
                     channel, data = data[0], data[1:]
                 if channel != STATUS and data:
+                    self._quiet_since = float("inf")
                     yield channel, data
                 elif data:
                     self._status += data
@@ -5102,6 +5108,8 @@ class Channel:
         with contextlib.suppress(OSError):  # a terminal or a connection that is gone
             data = os.read(source, CHANNEL_FRAME)
         self._pushed += 1
+        if self._pushed > PIPED_FRAMES:
+            self._quiet_since = time.monotonic()
         if data:
             self.send(STDIN, data)
         else:
@@ -5114,10 +5122,12 @@ class Channel:
         silence, waits = now - self._heard_at, self._taken < self._pushed
         if silence > SILENCE_LIMIT and not waits:
             raise OSError(f"silence for {SILENCE_LIMIT:.0f} s")
-        if silence > UNREAD_LIMIT and waits and not self._warned:
-            self._warned = True
-            text = "the command takes no more input; if it has ended, or the connection is lost,"
-            self.warn(f"{text} that may not be told: Ctrl-C ends the wait")
+        if silence > UNREAD_LIMIT and waits or now - self._quiet_since > QUIET_LIMIT:
+            self.warn(
+                "nothing comes from the command; if it has ended without reading its input, or the "
+                "connection is lost, that may not be told: Ctrl-C ends the wait"
+            )
+            self.warn = lambda text: None
         if now - self._pinged_at > (UNREAD_LIMIT / 2 if waits else PING_EVERY) and not self._queue:
             self._pinged_at = now
             self._post(0x9, b"%d" % self._pushed)

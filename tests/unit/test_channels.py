@@ -8,6 +8,7 @@ import os
 import socket
 import struct
 import threading
+import time
 from typing import Iterator, List, Tuple
 
 import pytest
@@ -208,4 +209,32 @@ def test_input_that_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(k8r.ConnectionTrouble, match="silence"):
             list(channel)
         thread.join()
-    assert len(said) == 1 and "takes no more input" in said[0]
+    assert len(said) == 1 and "nothing comes from the command" in said[0]
+
+
+def test_much_input_that_nothing_follows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that has taken it all may not know that the command did not; it is said once."""
+    monkeypatch.setattr(k8r, "QUIET_LIMIT", 0.1)
+    monkeypatch.setattr(k8r, "CHANNEL_FRAME", 1_000)
+    said: List[str] = []
+    told = threading.Event()
+
+    def tell(text: str) -> None:
+        said.append(text)
+        told.set()
+
+    with connect(b"x" * 4_000, True) as (channel, server):
+        channel.warn = tell
+
+        def serve() -> None:
+            while server.read() != (BINARY, b"\xff\x00"):
+                pass
+            assert told.wait(10)
+            time.sleep(0.6)
+            server.write(BINARY, OK)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        assert list(channel) == [] and channel.get_exit_code() == 0
+        thread.join()
+    assert len(said) == 1 and "Ctrl-C ends the wait" in said[0]
