@@ -295,11 +295,12 @@ def test_case_4_half_open_log(run: Cli, kubectl: Kubectl, faulty: StartFaultProx
     """A log's connection goes silent for good while its container goes on writing: k8r
     goes on within 30 s and loses nothing.
     """
-    # The log asked for from its last second is shorter than this, and is not held.
-    proxy, env = faulty(repeat(Fault("stall", DOWN, 350_000)))
+    # The log asked for from its last second but one is shorter than this, and is not held.
+    proxy, env = faulty(repeat(Fault("stall", DOWN, 400_000)))
     first, _ = burst(5000, "first")
     second, _ = burst(3000, "second")
-    process = run.start(ALPINE, *shell(first, "sleep 2", second, TICKS), env=env)
+    between = ("sleep 2", "echo between", "sleep 2")
+    process = run.start(ALPINE, *shell(first, *between, second, TICKS), env=env)
     seen = read_until(process.stdout, b"\nsecond ")
     seen += read_until(process.stdout, b"tick 1\n", 30)
     assert proxy.faults["stall"] == 1
