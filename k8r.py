@@ -143,8 +143,13 @@ RUNTIME_IMAGES = {
     **dict.fromkeys(("python", "python3", "pip"), "python:3-slim"),
     **dict.fromkeys(("uv", "uvx"), "ghcr.io/astral-sh/uv:python3.13-bookworm-slim"),
     **dict.fromkeys(("node", "npm", "npx"), "node:lts-slim"),
-    **{"go": "golang:1", "ruby": "ruby:slim", "php": "php:cli", "perl": "perl:slim"},
-    **{"java": "eclipse-temurin", "julia": "julia", "Rscript": "r-base"},
+    "go": "golang:1",
+    "ruby": "ruby:slim",
+    "php": "php:cli",
+    "perl": "perl:slim",
+    "java": "eclipse-temurin",
+    "julia": "julia",
+    "Rscript": "r-base",
 }
 """The images for commands whose runtime DEFAULT_IMAGE lacks."""
 DEFAULT_GIT_IMAGE = "alpine/git:latest"
@@ -4707,12 +4712,8 @@ class Cluster:
         """Turn a connection into one of another protocol; the answer to that has its socket.
         Sent once, lest a command be started twice. Raises as `request` does.
         """
-        generation = self._generation
-        try:
-            return self._send("GET", path, query, headers, preload_content=False)
-        except Unauthorized:
-            self._reconnect(generation)
-            return self._send("GET", path, query, headers, preload_content=False)
+        options = {"preload_content": False}
+        return self._patiently(lambda: self._send("GET", path, query, headers, **options), False)
 
     def _patiently(self, once: Callable[[], Any], patient: bool) -> Any:
         """Retry what another try can mend, for a bounded time.
@@ -5053,7 +5054,7 @@ class Channel:
 
         if opcode == ABNF.OPCODE_PING:
             self._post(ABNF.OPCODE_PONG, data)
-        elif opcode == ABNF.OPCODE_PONG:
+        elif opcode == ABNF.OPCODE_PONG and data.isdigit():  # one may come unasked, with any data
             self._taken = int(data)
 
     def _post(self, opcode: int, payload: bytes) -> None:
@@ -5107,7 +5108,8 @@ class Channel:
         data = b""
         with contextlib.suppress(OSError):  # a terminal or a connection that is gone
             data = os.read(source, CHANNEL_FRAME)
-        self._pushed += 1
+        # The keys of a terminal are few, and taken at once: who waits for that has lost it.
+        self._pushed += not os.isatty(source)
         if self._pushed > PIPED_FRAMES:
             self._quiet_since = time.monotonic()
         if data:

@@ -9,6 +9,7 @@ import socket
 import struct
 import threading
 import time
+import tty
 from typing import Iterator, List, Tuple
 
 import pytest
@@ -186,6 +187,32 @@ def test_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     with connect() as (channel, _):
         with pytest.raises(k8r.ConnectionTrouble, match="silence"):
             list(channel)
+
+
+def test_keys_into_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of a terminal are always taken: without an answer the connection is lost."""
+    monkeypatch.setattr(k8r, "SILENCE_LIMIT", 0.1)
+    ours, theirs = socket.socketpair()
+    keyboard, terminal = os.openpty()
+    try:
+        tty.setraw(terminal)
+        os.write(keyboard, b"ls\r")
+        with pytest.raises(k8r.ConnectionTrouble, match="silence"):
+            list(k8r.Channel(Response(ours, "v5", b""), terminal))
+    finally:
+        for descriptor in (keyboard, terminal):
+            os.close(descriptor)
+        ours.close()
+        theirs.close()
+
+
+@pytest.mark.parametrize("data", [b"", b"word", b"\xff", "\u0662".encode()])
+def test_an_answer_to_no_ping(data: bytes) -> None:
+    """A server may send one unasked (RFC 6455, 5.5.3)."""
+    with connect() as (channel, server):
+        server.write(PONG, data)
+        server.write(BINARY, OK)
+        assert list(channel) == [] and channel.get_exit_code() == 0
 
 
 def test_input_that_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
