@@ -13,7 +13,7 @@ exit code. `run` may stand before SOURCE; k8r run --help has its options.
   k8r -d alpine -- sleep 60            start an image, return at once
   k8r ./ --show-yaml -- true           print the objects, touch no cluster
 
-  k8r ls                               what runs, what ran; also: k8r exec
+  k8r ls                               what runs, what ran; also: k8r exec, forward
   k8r logs NAME                        its output again; -f follows
   k8r delete NAME                      remove it with all of its parts (or: rm)
   k8r secret NAME VALUE                a secret for the runs of this directory
@@ -129,6 +129,7 @@ LABEL_TYPE = "k8r-type"
 ANNOTATION_BASE = "k8r-base-name"
 ANNOTATION_ORIGIN = "k8r-origin"
 ANNOTATION_SIZE = "k8r-size"
+ANNOTATION_STOPPED = "k8r-stopped"
 ANNOTATION_KEYS = "k8r-variable-keys"
 ANNOTATION_GIVEN = "k8r-job-name-given"
 
@@ -367,7 +368,8 @@ class FollowOptions(NamedTuple):
     not mend, seconds for the whole, and what is removed after its end.
 
     ``secrets`` is the name of the runs whose secrets are removed, "" for none; ``owned``
-    tells `run` from those that only read: it may end what it has made.
+    tells `run` from those that only read: it may end what it has made. ``enter`` is given the
+    pods whenever something is new.
     """
 
     grace: float = float("inf")
@@ -375,13 +377,14 @@ class FollowOptions(NamedTuple):
     remove: bool = False
     secrets: str = ""
     owned: bool = False
+    enter: Callable[[Iterable[Object]], None] = lambda pods: None
 
 
 class RunOptions(NamedTuple):
     """The options of `k8r run`, checked.
 
     ``timeout``, ``keep`` and ``grace`` are seconds, 0 is no limit; ``patch`` is merged into the pod
-    template; ``port`` is that of a Deployment's Service.
+    template; ``port`` is one of this machine, and the pod's that is reached by it.
     """
 
     source: str
@@ -408,10 +411,12 @@ class RunOptions(NamedTuple):
     pull_secrets: Tuple[str, ...] = ()
     patch: Object = {}
     as_deployment: bool = False
-    port: Optional[int] = None
+    port: Optional[Tuple[int, int]] = None
     queue: Optional[str] = None
     priority: Optional[str] = None
     local: bool = False
+    stdin: bool = False
+    tty: bool = False
 
     @property
     def limit(self) -> Optional[int]:
@@ -453,7 +458,7 @@ class Workload(NamedTuple):
     ``base`` is the name without the `-1` of a second run; ``setup`` is shell
     text that runs before ``command``; ``chunks`` is the number of ConfigMaps
     that hold the archive; ``origin`` tells where the source of a Deployment is from;
-    ``lasting`` marks pods that nobody should move.
+    ``lasting`` marks pods that nobody should move; ``port`` is that of a Deployment's Service.
     """
 
     name: str
@@ -482,6 +487,8 @@ class Workload(NamedTuple):
     env: Tuple[Tuple[str, str], ...] = ()
     resources: Resources = Resources()
     restricted: bool = False
+    stdin: bool = False
+    tty: bool = False
 
 
 class Outcome(NamedTuple):
@@ -698,6 +705,12 @@ def parse_count(text: str) -> int:
 def parse_port(text: str) -> int:
     """A TCP port. Raises UsageError."""
     return parse_whole(text, "port", 1, 65_535)
+
+
+def parse_forward(text: str) -> Tuple[int, int]:
+    """The LOCAL and the PORT of `[LOCAL:]PORT`. Raises UsageError."""
+    local, _, port = text.rpartition(":")
+    return parse_port(local or port), parse_port(port)
 
 
 def parse_number(text: str) -> int:
@@ -1164,7 +1177,7 @@ exit 125; }}
 
 STARTUP = """\
 if [ -f {startup} ]; then
-  if [ -x {startup} ]; then ./{startup}; else sh ./{startup}; fi
+  if [ -x {startup} ]; then ./{startup}; else sh ./{startup}; fi < /dev/null
   code=$?
   if [ $code -ne 0 ]; then
     echo "k8r: {startup} failed with exit code $code" >&2
@@ -1172,6 +1185,16 @@ if [ -f {startup} ]; then
   fi
 fi
 """
+
+AWAIT_TERMINAL = """\
+n=0
+while [ $n -lt 50 ] && command -v stty > /dev/null; do
+  case $(stty size 2> /dev/null) in [1-9]*) break ;; esac
+  sleep 0.1 2> /dev/null || sleep 1
+  n=$((n + 1))
+done
+"""
+"""A terminal has its size from the one who attaches to it, and what it shows before is lost."""
 
 RUN = """\
 [ $# -eq 0 ] || exec "$@"
@@ -1548,12 +1571,13 @@ def build_command_line(
     that unpacks gets it as "$@" and replaces itself by it.
     """
     words = [escape(word) for word in work.command]
-    if not work.setup:
+    setup = (AWAIT_TERMINAL if work.tty and words else "") + work.setup
+    if not setup:
         return words, []
     # A shell hands on no variable that it could not name itself, such as discovery.type.
     odd = [escape("=".join(pair)) for pair in work.env if not re.fullmatch(r"\w+", pair[0])]
     words = ["env", "--", *odd, *words] if odd and words else words
-    return ["sh", "-c", escape(work.setup + RUN), "k8r"], words
+    return ["sh", "-c", escape(setup + RUN), "k8r"], words
 
 
 HARDENED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
@@ -1576,6 +1600,9 @@ def build_container(work: Workload) -> Object:
             "resources": build_resources(work),
             "volumeMounts": build_mounts(work),
             "securityContext": HARDENED if work.restricted else None,
+            "stdin": work.stdin or work.tty or None,
+            "stdinOnce": (work.stdin and not work.tty) or None,
+            "tty": work.tty or None,
         }
     )
 
@@ -2185,7 +2212,9 @@ def judge_job(job: Object, pods: Sequence[Object]) -> Optional[Verdict]:
     reason = str(failure.get("reason") or "")
     decided = decide_indexes(pods, retry, bool(failure))
     verdict = summarize(name, count, decided, reason)
-    if reason == "DeadlineExceeded" and verdict.code:
+    if get_annotations(job).get(ANNOTATION_STOPPED) and verdict.code:
+        verdict = verdict._replace(text=f"{name} was stopped; {verdict.text}", status="Stopped")
+    elif reason == "DeadlineExceeded" and verdict.code:
         return make_timeout_verdict(name, job["spec"].get("activeDeadlineSeconds"))
     # After FailureTarget alone the pods' own words may still be on their way.
     if len(decided) == count or failure.get("type") == "Failed":
@@ -2359,6 +2388,8 @@ def build_container_row(root: Object) -> Object:
 def describe_status(job: Object) -> str:
     """A word for a Job's state, with the reason of a failure."""
     failed = find_failure(job)
+    if failed and get_annotations(job).get(ANNOTATION_STOPPED):
+        return "Stopped"
     if failed:
         return f"Failed ({failed.get('reason')})"
     if find_condition(job, "Complete") or find_condition(job, "SuccessCriteriaMet"):
@@ -6096,6 +6127,7 @@ class Run:
                 watcher.start()
             while not self._is_over():
                 self._handle_messages(0.25 if self._verdict else 0.5)
+                options.enter(self._pods.values())
                 self._judge()
                 start = str((self._root.get("status") or {}).get("startTime") or "")
                 if start != start_time or is_held(self._root):
@@ -6488,6 +6520,173 @@ def converse(channel: Channel, console: Console, terminal: Optional[int] = None)
     return channel.get_exit_code()
 
 
+def has_input(stream: BinaryIO) -> bool:
+    """Whether a pipe or file has bytes that nobody has read."""
+    import fcntl
+    import termios
+
+    try:
+        if stat.S_ISCHR(os.fstat(stream.fileno()).st_mode):
+            return False
+        return any(fcntl.ioctl(stream.fileno(), termios.FIONREAD, bytes(4)))
+    except OSError:  # there is none
+        return False
+
+
+class Attachment:
+    """Connects standard input, and with ``tty`` the terminal, to the command of a run's pod."""
+
+    def __init__(self, core: ApiGroup, console: Console, source: int, tty: bool) -> None:
+        self._core = core
+        self._console = console
+        self._source = source
+        self._tty = tty
+        self._feed: Optional[threading.Thread] = None
+        self._entered = False
+        self._trouble: Optional[K8rError] = None
+
+    def enter(self, pods: Iterable[Object]) -> None:
+        """Attach to the first pod that runs, once: with a terminal until its end, else while
+        its log is read. Raises K8rError where that may not be.
+        """
+        if isinstance(self._trouble, CannotStart):
+            raise self._trouble
+        for pod in pods:
+            if "running" in get_main_state(pod) and not self._entered:
+                self._entered = True
+                name = pod["metadata"]["name"]
+                if self._tty:
+                    self._console.progress("")
+                    self._pass_on(name)
+                else:
+                    self._feed = threading.Thread(target=self._pass_on, args=(name,), daemon=True)
+                    self._feed.start()
+
+    def _pass_on(self, pod_name: str) -> None:
+        tty, pauses = self._tty, generate_pauses()
+        query = {"tty": True} if tty else {"stdout": False, "stderr": False}
+        until = time.monotonic() + RETRY_TIME
+        while True:
+            try:
+                channel = open_channel(self._core, pod_name, "attach", self._source, **query)
+                self._trouble = None  # a terminal is connected again
+                converse(channel, self._console, self._source if tty else None)
+                return
+            except ApiError as error:
+                if error.status == 403:
+                    self._trouble = CannotStart(error.message, error.hint)
+                return  # else the command has ended
+            except K8rError as error:
+                self._trouble = error
+                if not tty or time.monotonic() > until:
+                    return
+            time.sleep(next(pauses))
+
+    def conclude(self, code: int) -> None:
+        """After the command's end: raise what kept its input or output from being whole."""
+        if self._feed:
+            self._feed.join(JOIN_TIMEOUT)  # a connection that is lost shows soon
+            if self._feed.is_alive():
+                self._console.warn("the command has ended without reading all of its input")
+        if self._trouble and code != ExitCode.TIMEOUT:
+            text = f"{self._trouble.message}, before the end of the command's "
+            raise ConnectionTrouble(text + ("terminal" if self._tty else "input"))
+
+
+def listen(wanted: int) -> Any:
+    """A socket that listens on this machine alone, on the first free port from that one on."""
+    import socket
+
+    for port in range(wanted, 65_536):
+        with contextlib.suppress(OSError):  # taken, or only for root
+            return socket.create_server(("127.0.0.1", port))
+    raise K8rError(f"no port from {wanted} on is free on this machine", "name another: LOCAL:PORT")
+
+
+class Forward(threading.Thread):
+    """Passes connections to a port of this machine on to a port of a pod, which is looked up
+    for each of them.
+    """
+
+    def __init__(
+        self,
+        core: ApiGroup,
+        console: Console,
+        find_pod: Callable[[], Object],
+        local: int,
+        port: int,
+    ) -> None:
+        super().__init__(daemon=True)
+        self._core = core
+        self._console = console
+        self._find_pod = find_pod
+        self._port = port
+        self._server = listen(local)
+        self._local = self._server.getsockname()[1]
+        self._said = ""
+        if self._local != local:
+            console.warn(f"port {local} is taken on this machine, {self._local} is not")
+
+    def run(self) -> None:
+        """What the thread does."""
+        threading.Thread(target=self._announce, daemon=True).start()
+        while True:
+            connection, _ = self._server.accept()
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _read(self, channel: Channel) -> Iterator[bytes]:
+        """What the port sends. Raises K8rError if nothing listens there."""
+        begun = set()
+        for number, data in channel:
+            if number in begun and number:
+                text = data.decode("utf-8", "replace").strip()
+                why = "nothing listens there" if "connection refused" in text else text
+                raise K8rError(f"port {self._port} of the pod cannot be reached: {why}")
+            if number in begun:
+                yield data
+            begun.add(number)  # the first says which port it is
+
+    def _open(self, source: Optional[int]) -> Channel:
+        pod = self._find_pod()["metadata"]["name"]
+        return open_channel(self._core, pod, "portforward", source, ports=self._port)
+
+    def _serve(self, connection: Any) -> None:
+        with connection:
+            try:
+                for data in self._read(self._open(connection.fileno())):
+                    connection.sendall(data)
+            except (
+                ConnectionTrouble,
+                NotFound,
+                OSError,
+            ):  # there is no pod now, or either has gone
+                pass
+            except K8rError as error:
+                if error.message != self._said:
+                    self._said = error.message
+                    self._console.warn(error.message)
+
+    def _announce(self) -> None:
+        """Say where it is, once something answers there: a refusal comes at once."""
+        while True:
+            try:
+                channel = self._open(None)
+                threading.Timer(1.0, setattr, (channel, "closed", True)).start()
+                any(self._read(channel))
+                break
+            except ConnectionTrouble:
+                if channel.closed:
+                    break
+            except ApiError as error:
+                if error.status == 403:
+                    self._console.warn(f"no port is forwarded: {error.message}; {error.hint}")
+                    return
+            except K8rError:  # refused
+                pass
+            time.sleep(LOOK_EVERY)
+        self._console.say(f"http://127.0.0.1:{self._local} is port {self._port} of the pod")
+
+
 # ==============================================================================
 # Local runs
 # ==============================================================================
@@ -6509,9 +6708,15 @@ class LocalProcess:
     """
 
     def __init__(
-        self, command: Sequence[str], folder: str, environ: Mapping[str, str], keep: bool = False
+        self,
+        command: Sequence[str],
+        folder: str,
+        environ: Mapping[str, str],
+        keep: bool = False,
+        stdin: Any = subprocess.DEVNULL,
     ) -> None:
         self._command = command
+        self._stdin = stdin
         self._folder = folder
         self._environ = environ
         self._keep = keep
@@ -6531,7 +6736,7 @@ class LocalProcess:
                     self._command,
                     cwd=self._folder,
                     env={**self._environ, MARK: self._folder},
-                    stdin=subprocess.DEVNULL,
+                    stdin=self._stdin,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
@@ -6731,7 +6936,8 @@ class LocalRun:
         if self._archive:
             setup = build_unpack_script(self._archive.chunks, workspace, self._path("source"))
         command, args = build_command_line(self._work._replace(setup=setup), str)
-        return LocalProcess([*command, *args], workspace, {**environ, **variables})
+        stdin = self._env.stdin if self._work.stdin else subprocess.DEVNULL
+        return LocalProcess([*command, *args], workspace, {**environ, **variables}, stdin=stdin)
 
     def _handle_message(self, timeout: float) -> None:
         """Wait for a message, and handle it. Raises K8rError."""
@@ -7290,6 +7496,8 @@ class K8sRun:
             return ExitCode.OK
         if options.local:
             return self.run_locally(options)
+        if options.tty and not self._has_terminal():
+            raise UsageError("-t needs a terminal for its input and output", "leave it out")
         try:
             root = self._create_from(options)
         except NoKubeconfig as error:
@@ -7297,18 +7505,35 @@ class K8sRun:
         name = root["metadata"]["name"]
         secrets = (options.secret_job or get_base_name(root)) if options.remove_secrets else ""
         follow = FollowOptions(options.grace, options.limit, options.remove, secrets, True)
+        if options.port and not options.detach:
+            self._start_forwards(name, [options.port])
         if options.as_deployment:
-            return self._follow_deployment(root, options.port, options.detach, follow)
+            port = options.port and options.port[1]
+            return self._follow_deployment(root, port, options.detach, follow)
         if options.detach:
             self.console.text(name)
             self.console.say(f"follow it: {self.command_hint('logs -f', name)}")
             return ExitCode.OK
-        code = self._follow_job(root, follow, LogQuery())
+        code = self._follow_attached(root, follow, options)
         kind = get_labels(root).get(LABEL_SOURCE_TYPE)
         if kind == DIRECTORY and not options.remove:
             self._drop_archives(root, code)
         image = build_container_row(root)["image"] if kind in (DIRECTORY, GITHUB) else ""
         self._hint(code, options, image)
+        return code
+
+    def _follow_attached(self, root: Object, follow: FollowOptions, options: RunOptions) -> int:
+        """Follow a Job whose command may have standard input or a terminal."""
+        if not options.stdin and not options.tty:
+            code = self._follow_job(root, follow, LogQuery())
+            if has_input(self.env.stdin):
+                self.console.say("nothing of standard input was sent; k8r -i does that")
+            return code
+        source = self.env.stdin.fileno()
+        door = Attachment(self.core_v1, self.console, source, options.tty)
+        follow = follow._replace(enter=door.enter)
+        code = self._follow_job(root, follow, LogQuery(quiet=options.tty))
+        door.conclude(code)
         return code
 
     def run_locally(self, options: RunOptions) -> int:
@@ -7392,16 +7617,23 @@ class K8sRun:
         tty: bool = False,
     ) -> int:
         """`k8r exec`: run a command, or a shell, where a Job's own runs; its exit code."""
-        terminal = self.env.stdin.isatty()
-        if tty and not terminal:
+        if tty and not self.env.stdin.isatty():
             raise UsageError("-t needs a terminal, and standard input is none", "leave it out")
-        if terminal and self.console.shared and not stdin:
-            tty = True
+        tty = tty or self._has_terminal() and not stdin
         source = self.env.stdin.fileno() if stdin or tty else None
-        pod = self._find_running_pod(self._subject(name), index)["metadata"]["name"]
-        words = list(command or SHELL)
-        channel = open_channel(self.core_v1, pod, "exec", source, tty=tty, command=words)
+        subject = self._subject(name)
+        pod, *others = self._find_running_pods(subject, index)
+        if others:
+            self.console.say(f"{len(others) + 1} pods run; this is {subject.label(pod)}")
+        words, pod_name = list(command or SHELL), pod["metadata"]["name"]
+        channel = open_channel(self.core_v1, pod_name, "exec", source, tty=tty, command=words)
         return converse(channel, self.console, source if tty else None)
+
+    def forward_ports(self, name: str, ports: Iterable[Tuple[int, int]]) -> int:
+        """`k8r forward`: until the Job has ended; its exit code."""
+        self._subject(name)
+        self._start_forwards(name, ports)
+        return self.monitor_job(name, LogQuery(quiet=True))
 
     def delete_job(self, name: str, force: bool = True, secrets: bool = False) -> bool:
         """Delete a Job or Deployment with all that it owns; False if there is none.
@@ -7522,8 +7754,8 @@ class K8sRun:
 
     def _workload(self, options: RunOptions, source: Source, image: str) -> Workload:
         """What the options say, for any source."""
-        same = ("command", "num", "parallel", "retry", "env", "resources", "restricted")
-        also = ("pull_secrets", "patch", "as_deployment", "port", "queue", "priority")
+        same = ("command", "num", "parallel", "retry", "env", "resources", "restricted", "stdin")
+        also = ("pull_secrets", "patch", "as_deployment", "queue", "priority", "tty")
         return Workload(
             name=next(generate_names(source.name, options.num)),
             base=source.name,  # uncut, since secrets are found by it
@@ -7533,6 +7765,7 @@ class K8sRun:
             timeout=options.limit,
             ttl=TTL_AFTER_RM if options.remove else options.keep or None,
             lasting=bool(options.timeout),
+            port=options.port[1] if options.port and options.as_deployment else None,
             **{field: getattr(options, field) for field in same + also},
         )
 
@@ -7706,11 +7939,9 @@ class K8sRun:
         labels = f"{LABEL_JOB}={name},{LABEL_TYPE}={DEPLOYMENT}"
         parts = CHILD_RESOURCES.values()
         remove_parts(self.core_v1, parts, labels, lambda run: run != get_run_id(root))
-        if port:
-            where = f"port-forward -n {self.namespace} service/{name} {port}:{port}"
-            hint = self.command_hint(where)[3:].replace(" --insecure", "")
-            self.console.say(f"reach it: kubectl{hint}")
         if detach:
+            if port:
+                self.console.say(f"reach it: {self.command_hint('forward', name)} {port}")
             self.console.text(name)
             return ExitCode.OK
         return self._follow(
@@ -7733,8 +7964,20 @@ class K8sRun:
             raise self.no_such_job_error(name)
         return subject
 
-    def _find_running_pod(self, subject: Subject, index: Optional[int] = None) -> Object:
-        """The first of its pods that runs; where there are others, it is said which."""
+    def _has_terminal(self) -> bool:
+        return self.env.stdin.isatty() and self.console.shared
+
+    def _start_forwards(self, name: str, ports: Iterable[Tuple[int, int]]) -> None:
+        """Forward ports of this machine to one pod of a run, as long as k8r goes on."""
+
+        def find_pod() -> Object:
+            return self._find_running_pods(self._subject(name))[0]
+
+        for local, port in ports:
+            Forward(self.core_v1, self.console, find_pod, local, port).start()
+
+    def _find_running_pods(self, subject: Subject, index: Optional[int] = None) -> List[Object]:
+        """Its pods that run, or the one with an index. Raises K8rError where there is none."""
         pods, _ = self.core_v1.list("pods", subject.pods_query, lambda pod: pod)
         running = [pod for pod in pods if subject.owns(pod) and "running" in get_main_state(pod)]
         if index is not None:
@@ -7742,11 +7985,9 @@ class K8sRun:
         if not running:
             where = "" if index is None else f" with index {index}"
             hint = f"what it has printed: {self.command_hint('logs', subject.name)}"
-            raise K8rError(f"{subject.name} has no pod{where} that runs", hint)
-        first: Object = min(running, key=get_pod_index)
-        if len(running) > 1:
-            self.console.say(f"{len(running)} pods run; this is {subject.label(first)}")
-        return first
+            raise NotFound(f"{subject.name} has no pod{where} that runs", hint)
+        ending = "deletionTimestamp"
+        return sorted(running, key=lambda pod: (ending in pod["metadata"], get_pod_index(pod)))
 
     def _ended_jobs(self, roots: List[Object]) -> List[str]:
         """The names of those that have ended, by their pods where the Job's own
@@ -7871,7 +8112,7 @@ def ends_with_option(word: str, valued: Set[str]) -> bool:
     )
 
 
-SUBCOMMANDS = tuple("run ls logs exec delete rm secret config env update".split())
+SUBCOMMANDS = tuple("run ls logs exec forward delete rm secret config env update".split())
 FOREIGN_COMMANDS = {
     "help": "--help",
     "version": "--version",
@@ -8060,8 +8301,11 @@ def add_kind_options(parser: argparse.ArgumentParser) -> None:
     """Whether it ends, and what k8r does here meanwhile."""
     add = open_group(parser, "a service that does not end")
     add("--as-deployment", "", "make a Deployment with --num replicas, or update it")
-    add("--port", "PORT", "put a Service before this port", parse_port)
     add = open_group(parser, "here")
+    add("-i --stdin", "", "pass standard input on to the command")
+    add("-t --tty", "", "give it this terminal")
+    port = "reach this port of the pod by one of this machine; a Deployment gets a Service, too"
+    add("--port", "[LOCAL:]PORT", port, parse_forward)
     add("-d --detach", "", "start it, print its name, return")
     add("-f --follow", "", "show its output to the end (the default)")
     grace = "give up on a pod that cannot start after this time (default: 60 s)"
@@ -8115,6 +8359,18 @@ def add_exec(subparsers: Any) -> None:
     add("--index", "I", "in the pod with this index (default: the first that runs)", parse_number)
     add("-i --stdin", "", "pass standard input on")
     add("-t --tty", "", "with a terminal (the default on one)")
+
+
+def add_forward(subparsers: Any) -> None:
+    """`k8r forward`."""
+    parser = subparsers.add_parser(
+        "forward",
+        help="reach ports of a job's pod",
+        description="Listen on 127.0.0.1, and pass connections on to a pod that runs.",
+    )
+    parser.add_argument("name", metavar="NAME", help="the Job or Deployment")
+    ports = "a port of the pod, and one of this machine (default: of the same number)"
+    parser.add_argument("ports", metavar="[LOCAL:]PORT", nargs="+", help=ports)
 
 
 def add_delete(subparsers: Any) -> None:
@@ -8196,7 +8452,7 @@ def build_parser() -> Parser:
     add_global_options(parser, top=True)
     parser.set_defaults(quiet=False)
     subparsers = parser.add_subparsers(parser_class=Parser, dest="subcommand")
-    for add in (add_run, add_ls, add_logs, add_exec, add_delete, add_secret):
+    for add in (add_run, add_ls, add_logs, add_exec, add_forward, add_delete, add_secret):
         add(subparsers)
     for add in (add_config, add_env, add_update):
         add(subparsers)
@@ -8532,15 +8788,17 @@ def check_run(args: argparse.Namespace) -> None:
         check_argument("an argument of the command", word)
     if args.num > MOST_PODS:
         raise UsageError(f"--num {args.num} is more than a Job may have", f"at most {MOST_PODS}")
-    if args.port and not args.as_deployment:
-        raise UsageError("--port is for Deployments", "add --as-deployment")
+    if args.num > 1 and (args.stdin or args.tty):
+        raise UsageError("-i and -t are for one pod", "leave out --num")
     check_exclusions(args)
 
 
 MOST_PODS = 100_000
 EXCLUSIONS = {
-    "detach": ("--detach", "follow rm_secrets"),
-    "local": ("a local run", "detach as_deployment replace show_yaml rm_secrets"),
+    "detach": ("--detach", "follow rm_secrets stdin tty"),
+    "local": ("a local run", "detach as_deployment replace show_yaml rm_secrets tty"),
+    "stdin": ("--stdin", "as_deployment retry"),
+    "tty": ("--tty", "as_deployment retry"),
     "as_deployment": ("a Deployment", "parallel timeout retry rm rm_secrets queue"),
 }
 """What each of these options is called, and what it does not go with."""
@@ -8627,6 +8885,11 @@ def cmd_exec(k8s: K8sRun, args: argparse.Namespace) -> int:
     for word in args.command or ():
         check_argument("an argument of the command", word)
     return k8s.exec_in_job(args.name, args.command or (), args.index, args.stdin, args.tty)
+
+
+def cmd_forward(k8s: K8sRun, args: argparse.Namespace) -> int:
+    """Forward ports until the run has ended."""
+    return k8s.forward_ports(args.name, list(map(parse_forward, args.ports)))
 
 
 def cmd_delete(k8s: K8sRun, args: argparse.Namespace) -> int:
@@ -8811,7 +9074,7 @@ def complete_argument(
         return list_options(list_subcommands(parser)[name]) | version
     if at is None:
         return SUBCOMMANDS
-    if name in ("logs", "exec", "delete", "rm"):
+    if name in ("logs", "exec", "forward", "delete", "rm"):
         return make_lookup(before, env).names()
     if name == "secret":
         return [row["name"] for row in make_lookup(before, env).list_secrets()]
@@ -8867,6 +9130,7 @@ COMMANDS: Dict[str, Callable[[K8sRun, argparse.Namespace], int]] = {
     "ls": cmd_ls,
     "logs": cmd_logs,
     "exec": cmd_exec,
+    "forward": cmd_forward,
     "delete": cmd_delete,
     "rm": cmd_delete,
     "secret": cmd_secret,

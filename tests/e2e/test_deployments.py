@@ -149,11 +149,12 @@ def test_ctrl_c_during_the_rollout(run: Cli, kubectl: Kubectl) -> None:
 
 
 def forwarded(kubectl: Kubectl, line: str, path: str) -> bytes:
-    """Run a port-forward as k8r says, though from a free port, and fetch something."""
-    found = re.search(r"kubectl port-forward (.*service/\S+) \d+:(\d+)", line)
+    """Forward the port that k8r names, though from a free one, to the Service; fetch something."""
+    found = re.search(r"k8r forward (\S+) .*?(\d+)$", line, re.M)
     assert found, line
+    service = ["-n", kubectl.namespace, f"service/{found.group(1)}"]
     process = subprocess.Popen(
-        [kubectl.program, "port-forward", *found.group(1).split(), f":{found.group(2)}"],
+        [kubectl.program, "port-forward", *service, f":{found.group(2)}"],
         env={**os.environ, "KUBECONFIG": kubectl.kubeconfig},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -118,8 +118,9 @@ def test_rm_without_the_right_to_delete(
     assert kubectl.names("jobs") == ["alpine"]
 
 
+VERBS = ("get", "create")
 INSIDE = [([], 0, "")]
-INSIDE += [(["pods/exec", verb], 125, f"{verb} pods/exec") for verb in ("get", "create")]
+INSIDE += [(["pods/exec", verb], 125, f"{verb} pods/exec") for verb in VERBS]
 
 
 @pytest.mark.parametrize("less, code, said", INSIDE, ids=["whole", "get", "create"])
@@ -145,3 +146,25 @@ def test_what_inside_needs(
     ended = k8r("exec", "-i", "inside", "--", "cat", stdin=b"word")
     assert (ended.code, ended.out) == (code, b"" if code else b"word"), ended.err
     assert not said or f"no permission to {said}" in ended.err and "Role" in ended.err, ended.err
+
+
+LESS = [("", "")] + [(part, verb) for part in ("attach", "portforward") for verb in VERBS]
+
+
+@pytest.mark.parametrize("part, verb", LESS, ids=[" ".join(less) or "whole" for less in LESS])
+def test_what_input_and_ports_need(
+    k8r: Cli, kubectl: Kubectl, write_kubeconfig: Callable[..., str], part: str, verb: str
+) -> None:
+    """A run without the right to attach is removed, one without that to forward goes on."""
+    wanted = role()
+    for name in ("exec", "attach", "portforward"):
+        verbs = [each for each in VERBS if (name, each) != (part, verb)]
+        wanted["rules"].append({"apiGroups": [""], "resources": [f"pods/{name}"], "verbs": verbs})
+    k8r.env["KUBECONFIG"] = write_kubeconfig(kubectl.namespace, user=bind(kubectl, wanted))
+    script = "nc -l -p 9000 & sleep 3; cat; exit 5"
+    ended = k8r("-i", "--port", "9000", ALPINE, "--", "sh", "-c", script, stdin=b"word")
+    refused = part == "attach"
+    assert (ended.code, ended.out) == ((125, b"") if refused else (5, b"word")), ended.err
+    assert kubectl.names("jobs") == ([] if refused else ["alpine"])
+    assert (f"no permission to {verb} pods/{part}" in ended.err) == bool(part), ended.err
+    assert ("is port 9000" in ended.err) == (not part), ended.err

@@ -1,0 +1,106 @@
+"""`k8r forward` and `run --port`: ports of a pod, reached from this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from common import until
+from support import ALPINE, PYTHON, Kubectl, read_until
+
+if TYPE_CHECKING:
+    from tests.conftest import Cli
+
+SERVER = "cd /tmp; echo served > file; head -c 3000000 /dev/urandom > big; sha256sum big > sum"
+SERVE = f"{SERVER}; exec python3 -u -m http.server 8000"
+
+
+def fetch(port: int, path: str) -> bytes:
+    """What a web server on this machine answers."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(f"http://127.0.0.1:{port}/{path}", timeout=20) as answer:
+        content: bytes = answer.read()
+        return content
+
+
+def read_port(process: "subprocess.Popen[bytes]") -> int:
+    """The port that k8r says it listens on, once it says so."""
+    said = read_until(process.stderr, b" is port ").decode()
+    [port] = re.findall(r"http://127.0.0.1:(\d+) is port", said)
+    return int(port)
+
+
+def test_a_port_of_a_run(run: Cli) -> None:
+    """--port reaches it while k8r follows, whole and by many at once; a taken one is replaced."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        local = taken.getsockname()[1]
+        process = run.start(
+            "--port", f"{local}:8000", "--base-image", PYTHON, PYTHON, "--", "sh", "-c", SERVE
+        )
+        port = read_port(process)
+        assert port != local
+        wanted = fetch(port, "sum").split()[0].decode()
+        with ThreadPoolExecutor(20) as pool:
+            found = list(pool.map(lambda _: fetch(port, "big"), range(20)))
+        assert {hashlib.sha256(data).hexdigest() for data in found} == {wanted}
+        with socket.create_connection(("127.0.0.1", port)) as left:
+            left.sendall(b"GET /big")  # and goes
+        assert fetch(port, "file") == b"served\n"
+        process.send_signal(signal.SIGINT)
+        assert run.finish(process).code == 130
+
+
+def test_ports_of_a_job(run: Cli, kubectl: Kubectl) -> None:
+    """One that nobody listens on ends that connection alone, and the end of the Job ends k8r."""
+    script = "while [ ! -e /tmp/go ]; do nc -l -p 9000 -e echo greeting; done; exit 6"
+    assert run("-d", ALPINE, "--job-name", "served", "--", "sh", "-c", script).code == 0
+    process = run.start("forward", "served", "0:9000", "0:9001")
+    assert run.finish(process).code == 2
+    process = run.start("forward", "served", "19000:9000", "19001:9001")
+    port = read_port(process)
+    for _ in range(2):
+        with socket.create_connection(("127.0.0.1", 19001)) as refused:
+            assert refused.recv(1) == b""
+
+    def ask() -> bool:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port)) as connection:
+            return connection.recv(100) == b"greeting\n"
+        return False
+
+    until(ask, "an answer")
+    kubectl("exec", kubectl.running_pod("served"), "--", "touch", "/tmp/go")
+    until(lambda: ask() and False or process.poll() is not None, "the end of k8r")
+    ended = run.finish(process)
+    assert (
+        ended.code == 6 and ended.err.count("port 9001 of the pod cannot be reached: nothing") == 1
+    ), ended.err
+
+
+def test_a_pod_that_is_replaced(run: Cli, kubectl: Kubectl) -> None:
+    """The next one is found, and what comes meanwhile is refused without a word."""
+    script = "trap 'exit 0' TERM; while :; do nc -l -p 9000 -e hostname & wait; done"
+    words = (ALPINE, "--as-deployment", "-d", "--job-name", "kept", "--port", "29000:9000")
+    ended = run(*words, "--", "sh", "-c", script)
+    assert ended.code == 0 and "k8r forward kept" in ended.err, ended.err
+    process = run.start("forward", "kept", "29000:9000")
+    port, names = read_port(process), set()
+
+    def ask() -> bool:
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            names.add(connection.recv(100))
+        time.sleep(0.2)
+        return len(names - {b""}) == 2
+
+    assert not ask()
+    kubectl("delete", "pod", "--wait=false", *kubectl.names("pods"))
+    until(ask, "an answer of the next pod")
+    process.send_signal(signal.SIGTERM)
+    assert run.finish(process).code == 143
