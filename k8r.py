@@ -6533,6 +6533,10 @@ def has_input(stream: BinaryIO) -> bool:
         return False
 
 
+END_SHOWN_AFTER = 5.0
+"""Seconds after the loss of its connection in which a command's end is known."""
+
+
 class Attachment:
     """Connects standard input, and with ``tty`` the terminal, to the command of a run's pod."""
 
@@ -6542,14 +6546,14 @@ class Attachment:
         self._source = source
         self._tty = tty
         self._feed: Optional[threading.Thread] = None
-        self._entered = False
+        self._entered = self._fatal = False
         self._trouble: Optional[K8rError] = None
 
     def enter(self, pods: Iterable[Object]) -> None:
         """Attach to the first pod that runs, once: with a terminal until its end, else while
-        its log is read. Raises K8rError where that may not be.
+        its log is read. Raises K8rError where the command cannot have its input.
         """
-        if isinstance(self._trouble, CannotStart):
+        if self._fatal and self._trouble:
             raise self._trouble
         for pod in pods:
             if "running" in get_main_state(pod) and not self._entered:
@@ -6563,10 +6567,12 @@ class Attachment:
                     self._feed.start()
 
     def _pass_on(self, pod_name: str) -> None:
-        tty, pauses = self._tty, generate_pauses()
+        """Attach, with a terminal again if the connection is lost. The command's end may be its
+        reason, and is waited for; a command that was not reached would wait for its input.
+        """
+        tty, until = self._tty, time.monotonic() + RETRY_TIME
         query = {"tty": True} if tty else {"stdout": False, "stderr": False}
-        until = time.monotonic() + RETRY_TIME
-        while True:
+        for pause in generate_pauses():
             try:
                 channel = open_channel(self._core, pod_name, "attach", self._source, **query)
                 self._trouble = None  # a terminal is connected again
@@ -6574,23 +6580,28 @@ class Attachment:
                 return
             except ApiError as error:
                 if error.status == 403:
-                    self._trouble = CannotStart(error.message, error.hint)
-                return  # else the command has ended
+                    self._trouble, self._fatal = CannotStart(error.message, error.hint), True
+                elif not tty:
+                    time.sleep(END_SHOWN_AFTER)
+                    self._trouble, self._fatal = error, True
+                return
             except K8rError as error:
-                self._trouble = error
+                text = f"{error.message}, before the end of the command's "
+                self._trouble = ConnectionTrouble(text + ("terminal" if tty else "input"))
                 if not tty or time.monotonic() > until:
+                    time.sleep(END_SHOWN_AFTER)
+                    self._fatal = True
                     return
-            time.sleep(next(pauses))
+            time.sleep(pause)
 
     def conclude(self, code: int) -> None:
         """After the command's end: raise what kept its input or output from being whole."""
-        if self._feed:
+        if self._feed and not self._trouble:
             self._feed.join(JOIN_TIMEOUT)  # a connection that is lost shows soon
-            if self._feed.is_alive():
+            if self._feed.is_alive() and not self._trouble:
                 self._console.warn("the command has ended without reading all of its input")
         if self._trouble and code != ExitCode.TIMEOUT:
-            text = f"{self._trouble.message}, before the end of the command's "
-            raise ConnectionTrouble(text + ("terminal" if self._tty else "input"))
+            raise self._trouble
 
 
 def listen(wanted: int) -> Any:
@@ -6655,11 +6666,7 @@ class Forward(threading.Thread):
             try:
                 for data in self._read(self._open(connection.fileno())):
                     connection.sendall(data)
-            except (
-                ConnectionTrouble,
-                NotFound,
-                OSError,
-            ):  # there is no pod now, or either has gone
+            except (ConnectionTrouble, NotFound, OSError):  # there is no pod, or one side is gone
                 pass
             except K8rError as error:
                 if error.message != self._said:
@@ -6668,22 +6675,22 @@ class Forward(threading.Thread):
 
     def _announce(self) -> None:
         """Say where it is, once something answers there: a refusal comes at once."""
-        while True:
+        answers = False
+        while not answers:
+            time.sleep(LOOK_EVERY)
             try:
                 channel = self._open(None)
-                threading.Timer(1.0, setattr, (channel, "closed", True)).start()
-                any(self._read(channel))
-                break
-            except ConnectionTrouble:
-                if channel.closed:
-                    break
-            except ApiError as error:
-                if error.status == 403:
+            except K8rError as error:
+                if isinstance(error, ApiError) and error.status == 403:
                     self._console.warn(f"no port is forwarded: {error.message}; {error.hint}")
                     return
-            except K8rError:  # refused
-                pass
-            time.sleep(LOOK_EVERY)
+                continue
+            threading.Timer(1.0, setattr, (channel, "closed", True)).start()
+            try:
+                any(self._read(channel))
+                answers = True
+            except K8rError:  # refused, unless it is the timer's doing
+                answers = channel.closed
         self._console.say(f"http://127.0.0.1:{self._local} is port {self._port} of the pod")
 
 
@@ -7496,8 +7503,7 @@ class K8sRun:
             return ExitCode.OK
         if options.local:
             return self.run_locally(options)
-        if options.tty and not self._has_terminal():
-            raise UsageError("-t needs a terminal for its input and output", "leave it out")
+        self._has_terminal(options.tty)
         try:
             root = self._create_from(options)
         except NoKubeconfig as error:
@@ -7617,9 +7623,7 @@ class K8sRun:
         tty: bool = False,
     ) -> int:
         """`k8r exec`: run a command, or a shell, where a Job's own runs; its exit code."""
-        if tty and not self.env.stdin.isatty():
-            raise UsageError("-t needs a terminal, and standard input is none", "leave it out")
-        tty = tty or self._has_terminal() and not stdin
+        tty = self._has_terminal(tty) and (tty or not stdin)
         source = self.env.stdin.fileno() if stdin or tty else None
         subject = self._subject(name)
         pod, *others = self._find_running_pods(subject, index)
@@ -7964,8 +7968,11 @@ class K8sRun:
             raise self.no_such_job_error(name)
         return subject
 
-    def _has_terminal(self) -> bool:
-        return self.env.stdin.isatty() and self.console.shared
+    def _has_terminal(self, wanted: bool) -> bool:
+        found = self.env.stdin.isatty() and self.console.shared
+        if wanted and not found:
+            raise UsageError("-t needs a terminal for its input and output", "leave it out")
+        return found
 
     def _start_forwards(self, name: str, ports: Iterable[Tuple[int, int]]) -> None:
         """Forward ports of this machine to one pod of a run, as long as k8r goes on."""
