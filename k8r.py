@@ -14,7 +14,7 @@ exit code. `run` may stand before SOURCE; k8r run --help has its options.
   k8r ./ --show-yaml -- true           print the objects, touch no cluster
 
   k8r ls                               what runs, what ran; also: k8r exec, forward
-  k8r logs NAME                        its output again; -f follows
+  k8r logs NAME                        its output again; -f follows; also: cp
   k8r delete NAME                      remove it with all of its parts (or: rm)
   k8r secret NAME VALUE                a secret for the runs of this directory
   k8r config                           the defaults; also: k8r env, k8r update
@@ -91,6 +91,7 @@ __version__ = "0.1.0"
 #   Channels       bytes to and from a container or a port of it        (Cluster)
 #   Log lines      a place in a log from which to go on                 nothing
 #   Streams        threads that read watches and logs                   (Cluster)
+#   Results        a run's files: brought here, unpacked                files, (Channels)
 #   Following      a run from its start to its verdict                  (Streams, Output)
 #   Doors          commands in a run's containers, and their terminals  (Channels, Output)
 #   Local runs     a run on this machine                                processes, temporary files
@@ -108,6 +109,9 @@ __version__ = "0.1.0"
 
 Object = Dict[str, Any]
 """A Kubernetes object, or a part of one, as plain JSON data."""
+Outs = Sequence[Tuple[str, str]]
+"""What of a run is wanted here: paths there, those that are not absolute in the workspace, and
+the directories here that are to have it, "" for one of the same name."""
 
 LABEL_CREATED_BY = "created-by"
 LABEL_JOB = "k8r-job"
@@ -132,6 +136,7 @@ ANNOTATION_SIZE = "k8r-size"
 ANNOTATION_STOPPED = "k8r-stopped"
 ANNOTATION_KEYS = "k8r-variable-keys"
 ANNOTATION_GIVEN = "k8r-job-name-given"
+ANNOTATION_OUT = "k8r-out"
 
 DIRECTORY = "directory"
 GITHUB = "github"
@@ -139,6 +144,7 @@ DOCKERFILE = "dockerfile"
 CONTAINER = "container"
 DEPLOYMENT = "deployment"
 
+GPU = "nvidia.com/gpu"
 DEFAULT_IMAGE = "alpine:latest"
 RUNTIME_IMAGES = {
     **dict.fromkeys(("python", "python3", "pip"), "python:3-slim"),
@@ -156,7 +162,10 @@ RUNTIME_IMAGES = {
 DEFAULT_GIT_IMAGE = "alpine/git:latest"
 CONTAINER_NAME = "main"
 CLONE_NAME = "clone"
+RESULTS_NAME = "zz-k8r-results"
+"""Stands behind the user's container also where they are sorted."""
 STARTUP_SCRIPT = "k8s-startup.sh"
+WORKSPACE = "/workspace"
 
 DIRECTORY_CONFIG = ".k8r.yaml"
 USER_CONFIG = "k8r/config.yaml"
@@ -177,6 +186,7 @@ REDRAW_EVERY = 0.1
 DEFAULT_GRACE = 60
 DEFAULT_TIMEOUT = 3600
 DEFAULT_KEEP = 7 * 86_400
+DEFAULT_HOLD = 600
 
 
 class ExitCode(enum.IntEnum):
@@ -222,7 +232,7 @@ class TimedOut(K8rError):
 
 
 class UnreadLog(K8rError):
-    """A run has ended, and a log of it could not be read to its end: nothing is removed."""
+    """A run has ended, and a log or result of it is not wholly here: nothing is removed."""
 
 
 class NoKubeconfig(K8rError):
@@ -368,8 +378,9 @@ class FollowOptions(NamedTuple):
     not mend, seconds for the whole, and what is removed after its end.
 
     ``secrets`` is the name of the runs whose secrets are removed, "" for none; ``owned``
-    tells `run` from those that only read: it may end what it has made. ``enter`` is given the
-    pods whenever something is new.
+    tells `run` from those that only read: it may end what it has made. ``out`` is brought
+    here; the pod then keeps it for ``hold`` seconds, or ends if that is None. ``enter`` is
+    given the pods whenever something is new.
     """
 
     grace: float = float("inf")
@@ -377,6 +388,8 @@ class FollowOptions(NamedTuple):
     remove: bool = False
     secrets: str = ""
     owned: bool = False
+    out: Outs = ()
+    hold: Optional[int] = None
     enter: Callable[[Iterable[Object]], None] = lambda pods: None
 
 
@@ -384,7 +397,8 @@ class RunOptions(NamedTuple):
     """The options of `k8r run`, checked.
 
     ``timeout``, ``keep`` and ``grace`` are seconds, 0 is no limit; ``patch`` is merged into the pod
-    template; ``port`` is one of this machine, and the pod's that is reached by it.
+    template; ``port`` is one of this machine, and the pod's that is reached by it; ``volume``
+    has claims, and where they are mounted, followed by ":ro" if they are only read.
     """
 
     source: str
@@ -417,6 +431,10 @@ class RunOptions(NamedTuple):
     local: bool = False
     stdin: bool = False
     tty: bool = False
+    out: Outs = ()
+    hold: Optional[int] = None
+    volume: Tuple[Tuple[str, str], ...] = ()
+    shm: Optional[str] = None
 
     @property
     def limit(self) -> Optional[int]:
@@ -458,7 +476,8 @@ class Workload(NamedTuple):
     ``base`` is the name without the `-1` of a second run; ``setup`` is shell
     text that runs before ``command``; ``chunks`` is the number of ConfigMaps
     that hold the archive; ``origin`` tells where the source of a Deployment is from;
-    ``lasting`` marks pods that nobody should move; ``port`` is that of a Deployment's Service.
+    ``lasting`` marks pods that nobody should move; ``port`` is that of a Deployment's Service;
+    ``hold`` are seconds to keep ``out`` for where it is too large for a log.
     """
 
     name: str
@@ -489,6 +508,10 @@ class Workload(NamedTuple):
     restricted: bool = False
     stdin: bool = False
     tty: bool = False
+    out: Outs = ()
+    hold: int = 0
+    volume: Tuple[Tuple[str, str], ...] = ()
+    shm: Optional[str] = None
 
 
 class Outcome(NamedTuple):
@@ -798,7 +821,7 @@ def parse_resources(mem: Optional[str], cpu: Optional[str], gpu: Optional[int]) 
                 raise UsageError(f"{option}: {error.message}", error.hint) from error
     limits = [(name, high) for name, (_, high) in ranges.items()]
     if gpu:
-        limits.append(("nvidia.com/gpu", str(gpu)))
+        limits.append((GPU, str(gpu)))
     return Resources(tuple((name, low) for name, (low, _) in ranges.items()), tuple(limits))
 
 
@@ -1034,6 +1057,38 @@ def check_ref(url: str, refs: Mapping[str, str], ref: str) -> None:
         raise UsageError(f"{url} has no branch, tag or commit '{ref}'", hint)
 
 
+# Files of a run
+
+SYSTEM_FOLDER = re.compile(
+    "/(bin|boot|dev|etc|k8r|lib[^/]*|proc|run|sbin|sys|usr)(/.*)?|/(home|opt|root|srv|tmp|var)?"
+)
+"""Where a volume would hide what an image needs."""
+
+
+def parse_out(text: str) -> Tuple[str, str]:
+    """The PATH and the DIR of `PATH` or `PATH:DIR`. Raises UsageError."""
+    path, colon, folder = text.partition(":")
+    path = posixpath.normpath(path or ".").replace("//", "/")
+    absolute = posixpath.join(WORKSPACE, path)
+    if escape_unprintable(path) != path or (colon and not folder):
+        raise UsageError(f"{text!r} is not a valid PATH or PATH:DIR", "write results:./here")
+    if SYSTEM_FOLDER.fullmatch(absolute) or posixpath.normpath(absolute) in ("/", WORKSPACE):
+        raise UsageError(f"'{path}' is more than results", "name a directory of their own")
+    if path.split("/")[0] == "..":
+        raise UsageError(f"'{path}' is outside of the directory", "name one in it")
+    return path, folder
+
+
+def parse_volume(text: str) -> Tuple[str, str]:
+    """The claim and the place of `CLAIM:/PATH` or `CLAIM:/PATH:ro`. Raises UsageError."""
+    if not re.fullmatch(r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?:/[^:]+(:ro)?", text):
+        raise UsageError(
+            f"'{text}' is not a valid CLAIM:/PATH or CLAIM:/PATH:ro", "see -V data:/data"
+        )
+    claim, _, place = text.partition(":")
+    return claim, place
+
+
 # Variables and secrets
 
 ARGUMENT_LIMIT = 131_071
@@ -1162,12 +1217,14 @@ def check_secret_data(name: str, data: Mapping[str, bytes]) -> None:
 
 # Shell text
 
-WORKSPACE = "/workspace"
 ARCHIVE_MOUNT = "/k8r/source"
 SECRET_MOUNT = "/k8r/secret"
 GIT_SECRET_MOUNT = "/k8r/git-secret"
 GIT_HOME = "/k8r/git-home"
 CLONE_NOTE = "/dev/termination-log"
+RESULTS_MOUNT = "/k8r/results"
+LOG_LIMIT = 5 * MIB
+"""The most bytes of results in a log: more of one might be rotated away by its node."""
 
 UNPACK = """\
 cd {workspace} || exit 125
@@ -1207,6 +1264,59 @@ if [ $# -eq 0 ] && [ ! -f {startup} ]; then
   exit 125
 fi
 """
+
+BEGIN = """\
+[ -p {mount}/fifo ] || mkfifo -m 666 {mount}/fifo || {{
+  echo "k8r: the image lacks mkfifo, which --out needs" >&2
+  exit 125
+}}
+exec 7<> {mount}/fifo
+: > {mount}/begun
+"""
+"""What it opens is closed by the kernel, however the command ends."""
+
+KEEP = """\
+cd {mount} || exit 0
+told= n=0
+trap told=1 TERM
+pause() {{ sleep "$1" & wait $!; }}
+until [ -e begun ]; do
+  n=$((n + 1))
+  if [ -n "$told" ] || [ -e done ] || [ $n -gt 36000 ]; then exit 0; fi
+  pause 0.1
+done
+exec 8<> fifo
+exec 7< fifo
+exec 8>&-
+{{ cat <&7 > /dev/null; : > over; }} &
+wait $!
+n=0
+while [ -n "$told" ] && [ ! -e over ] && [ $n -lt {late} ]; do
+  n=$((n + 1))
+  pause 1
+done
+tar -cf - -C / "$@" 2> notes | cat > spool || : > spool
+grep -Ev "No such file|(error exit|Exiting)" notes | head -n 20 | sed "s/^/k8r-note /"
+size=$(($(wc -c < spool)))
+sum=$(sha256sum < spool)
+echo "k8r-results $size ${{sum%% *}}"
+if [ $size -le {limit} ]; then
+  base64 -w 4096 spool 2> /dev/null || base64 spool
+  echo k8r-end
+  exit 0
+fi
+n=0
+[ -n "$told" ] || trap "exit 0" TERM
+while [ ! -e done ] && [ $n -lt {hold} ]; do
+  if rm fetch 2> /dev/null; then n=0; fi
+  n=$((n + 1))
+  pause 1
+done
+exit 0
+"""
+"""Waits for the command's end, packs what its arguments name, and prints it, or keeps it for a
+time. When it is told to end it leaves the command the most of the pod's grace. A shell
+notices that only in `wait`. It ends with 0, lest the Job fails."""
 
 COPY = """\
 cp -R -P -p {clone}/. {workspace} || exit 125
@@ -1479,7 +1589,31 @@ def build_volumes(work: Workload) -> List[Object]:
             found.append({"name": "git-secret", "secret": {"secretName": work.clone.secret}})
     for number, use in enumerate(work.secrets):
         found.append({"name": f"secret-{number}", "secret": {"secretName": use.object_name}})
+    found += [{"name": name, "emptyDir": {}} for name in list_result_volumes(work)]
+    for number, (claim, _) in enumerate(work.volume):
+        source = {"claimName": claim}
+        found.append({"name": f"volume-{number}", "persistentVolumeClaim": source})
+    if has_shm(work):
+        source = prune({"medium": "Memory", "sizeLimit": work.shm})
+        found.append({"name": "shm", "emptyDir": source})
     return found
+
+
+def list_result_volumes(work: Workload) -> Dict[str, str]:
+    """The paths of the volumes for results: one for k8r itself, and those of absolute paths."""
+    paths = [path for path, _ in work.out if not locate(path).startswith(f"{WORKSPACE}/")]
+    paths = [RESULTS_MOUNT, *paths] if work.out else []
+    return {f"results-{number}": path for number, path in enumerate(paths)}
+
+
+def locate(path: str) -> str:
+    """The absolute path of a result."""
+    return posixpath.join(WORKSPACE, path)
+
+
+def has_shm(work: Workload) -> bool:
+    """Whether there is more shared memory than 64 MiB, which training on a GPU soon fills."""
+    return bool(work.shm) or GPU in dict(work.resources.limits)
 
 
 def build_mounts(work: Workload) -> List[Object]:
@@ -1492,7 +1626,13 @@ def build_mounts(work: Workload) -> List[Object]:
     for number, use in enumerate(work.secrets):
         path = f"{SECRET_MOUNT}/{use.name}"
         found.append({"name": f"secret-{number}", "mountPath": path, "readOnly": True})
-    return found
+    for name, path in list_result_volumes(work).items():
+        found.append({"name": name, "mountPath": path})
+    for number, (_, place) in enumerate(work.volume):
+        path, _, mode = place.partition(":")
+        mount = {"name": f"volume-{number}", "mountPath": path, "readOnly": mode == "ro" or None}
+        found.append(prune(mount))
+    return found + [{"name": "shm", "mountPath": "/dev/shm"}] * has_shm(work)
 
 
 def build_git_settings(settings: Mapping[str, str]) -> Dict[str, str]:
@@ -1580,13 +1720,42 @@ def build_command_line(
     return ["sh", "-c", escape(setup + RUN), "k8r"], words
 
 
+def build_results_container(work: Workload) -> Object:
+    """The container that keeps what --out names. An image that unpacks can pack, too; of that
+    of another source it is not known.
+    """
+    grace = (work.patch.get("spec") or {}).get("terminationGracePeriodSeconds", 30)
+    script = KEEP.format(
+        mount=RESULTS_MOUNT, late=int(grace) * 2 // 3, limit=LOG_LIMIT, hold=work.hold
+    )
+    mounts = build_mounts(work)
+    return prune(
+        {
+            "name": RESULTS_NAME,
+            "image": work.image if work.chunks else DEFAULT_IMAGE,
+            "command": ["sh", "-c", escape_references(script), "k8r"]
+            + [escape_references(f".{locate(path)}") for path, _ in work.out],
+            "workingDir": WORKSPACE if work.chunks or work.clone else None,
+            "resources": {
+                "requests": {"cpu": "10m", "memory": "32Mi"},
+                "limits": {"cpu": "1", "memory": "64Mi"},
+            },
+            "volumeMounts": [
+                item for item in mounts if re.match("workspace|results-", item["name"])
+            ],
+            "securityContext": HARDENED if work.restricted else None,
+        }
+    )
+
+
 HARDENED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 """What the Pod Security Standard "restricted" asks of each container."""
 
 
 def build_container(work: Workload) -> Object:
     """The container that runs the user's command."""
-    command, args = build_command_line(work)
+    begin = BEGIN.format(mount=RESULTS_MOUNT) if work.out else ""
+    command, args = build_command_line(work._replace(setup=begin + work.setup))
     return prune(
         {
             "name": CONTAINER_NAME,
@@ -1638,12 +1807,17 @@ def build_pod_template(work: Workload, restart: str) -> Object:
                 "imagePullSecrets": [{"name": name} for name in work.pull_secrets],
                 "securityContext": restricted if work.restricted else None,
                 "initContainers": [build_clone_container(work, work.clone)] if work.clone else None,
-                "containers": [build_container(work)],
+                "containers": [build_container(work)]
+                + ([build_results_container(work)] if work.out else []),
                 "volumes": build_volumes(work),
             }
         ),
     }
     merged: Object = merge(template, work.patch)
+    by_name = {item["name"]: item for item in merged["spec"].get("containers") or []}
+    context = by_name.get(CONTAINER_NAME, {}).get("securityContext")
+    if context and RESULTS_NAME in by_name:  # nobody else may be able to read the results
+        by_name[RESULTS_NAME].setdefault("securityContext", {}).update(context)
     return merged
 
 
@@ -1755,6 +1929,8 @@ def build_job(work: Workload) -> Object:
     metadata = build_metadata(work, work.name)
     if work.queue:
         metadata["labels"].update(prune({QUEUE_LABEL: work.queue, PRIORITY_LABEL: work.priority}))
+    if work.out:
+        metadata["annotations"][ANNOTATION_OUT] = json.dumps([path for path, _ in work.out])
     return build_object("Job", metadata, spec=prune(spec))
 
 
@@ -1971,7 +2147,7 @@ def has_logs(pod: Object) -> bool:
 
 
 def list_beside(pod: Object) -> List[Object]:
-    """The statuses of containers of others that a pod cannot end without."""
+    """The statuses of containers that a pod cannot end without, beside the command's."""
     every = (pod.get("status") or {}).get("containerStatuses") or []
     return [status for status in every if status["name"] != CONTAINER_NAME]
 
@@ -2059,7 +2235,7 @@ def list_failures(pod: Object) -> List[Tuple[str, Outcome]]:
     over, found = "terminated" in get_main_state(pod), []
     for status in [] if pod["metadata"].get("deletionTimestamp") else list_bystanders(pod):
         ends = [get_state(status, "terminated"), get_state(status, "terminated", "lastState")]
-        told = over and status not in list_beside(pod)
+        told = status["name"] == RESULTS_NAME or (over and status not in list_beside(pod))
         code = next((end["exitCode"] for end in ends[told:] if end), 0)
         found += [(status["name"], Outcome(int(code)))] if code else []
     return found
@@ -2069,7 +2245,19 @@ def list_keepers(pod: Object) -> List[str]:
     """The containers of others that keep a pod from ending, unless it is being deleted."""
     deleted = pod["metadata"].get("deletionTimestamp")
     beside = [] if deleted else list_beside(pod)
-    return [item["name"] for item in beside if not get_state(item, "terminated")]
+    alive = [item["name"] for item in beside if not get_state(item, "terminated")]
+    return [name for name in alive if name != RESULTS_NAME]
+
+
+def holds_results(pod: Object) -> bool:
+    """Whether the command has ended, and what it has left is packed, or waits to be fetched."""
+    held = get_state(find_status(pod, RESULTS_NAME), "running")
+    return bool(held) and "terminated" in get_main_state(pod) and not failed_to_start(pod)
+
+
+def failed_to_start(pod: Object) -> bool:
+    """Whether the command could not be started."""
+    return get_state(find_status(pod, CONTAINER_NAME), "terminated").get("reason") == START_ERROR
 
 
 def explain_end(ended: Object, pod_reason: str) -> str:
@@ -2356,6 +2544,8 @@ def correct_by_pods(row: Object, job: Object, pods: Sequence[Object]) -> Object:
     if judged:
         changes.update(status=judged.status, exit_code=int(judged.code))
         changes["seconds"] = measure_run(job, pods)
+        if any(map(holds_results, pods)):
+            changes["status"] = "Holding"
     elif waiting:
         changes["status"] = f"Pending ({explain_pending(waiting[0])[1]})"
     elif not pods:
@@ -2545,7 +2735,7 @@ def explain_container(pod: Object, status: Object) -> Optional[Wait]:
         return None
     text = FATAL_REASONS.get(reason, CREATION_FAILURE).format(
         image=status.get("image", ""),
-        whose="" if own else f" of init container {name}",
+        whose="" if own else f" of {'init ' * (name != RESULTS_NAME)}container {name}",
         reason=reason,
         cause=extract_cause(waiting.get("message", "")) or reason,
     )
@@ -2591,7 +2781,7 @@ def describe_selector(pod: Object) -> str:
 def requested_resources(pod: Object) -> Dict[str, str]:
     """What a pod requests of a node, by resource."""
     wanted: Dict[str, str] = {}
-    for container in pod["spec"].get("containers") or []:
+    for container in reversed(pod["spec"].get("containers") or []):  # the user's own is first
         asked = container.get("resources") or {}
         wanted.update({**(asked.get("limits") or {}), **(asked.get("requests") or {})})
     return wanted
@@ -3095,8 +3285,10 @@ def list_parents(paths: Iterable[str]) -> Set[str]:
     return parents
 
 
-def list_directory(folder: str) -> Listing:
-    """What is packed of a directory, sorted, and what is not for its kind."""
+def list_directory(folder: str, without: Iterable[str] = ()) -> Listing:
+    """What is packed of a directory, sorted, and what is not for its kind. What is at paths
+    ``without`` which it is meant to be is so only if git tracks it.
+    """
     folder = os.path.realpath(folder)
     prefix = find_work_tree_prefix(folder)
     paths = walk_directory(folder) if prefix is None else list_with_git(folder)
@@ -3108,6 +3300,7 @@ def list_directory(folder: str) -> Listing:
         paths = [path for path in paths if not links & list_parents([path])]
         paths += find_special_files(folder, paths)
     unwanted = find_ignored_paths(folder, paths, prefix)
+    unwanted |= find_untracked(folder, paths, prefix, without)
     for path in sorted(set(paths) - unwanted, key=os.fsencode):
         note = explain_refusal(folder, path)
         if note is None:
@@ -3115,6 +3308,21 @@ def list_directory(folder: str) -> Listing:
         elif note:
             notes.append(note)
     return Listing(kept, notes)
+
+
+def find_untracked(
+    folder: str, paths: Iterable[str], prefix: Optional[str], tops: Iterable[str]
+) -> Set[str]:
+    """Which paths are below some that git does not track, if this is in a work tree at all."""
+    tops = [os.path.relpath(os.path.realpath(path), folder) for path in tops]
+    below = {path for path in paths if is_below(path, tops)}
+    ask = below and prefix is not None
+    return below - set(run_git(folder, "ls-files", "-z") if ask else [])
+
+
+def is_below(path: str, tops: Iterable[str]) -> bool:
+    """Whether a path is one of others, or in one of them."""
+    return any(f"{path}/".startswith(f"{top}/") for top in tops)
 
 
 def find_special_files(folder: str, paths: Sequence[str]) -> List[str]:
@@ -3211,7 +3419,9 @@ def ignore_progress(what: str, total: int) -> Callable[[int], None]:
     return lambda amount: None
 
 
-def pack_directory(folder: str, meter: Meter = ignore_progress) -> Archive:
+def pack_directory(
+    folder: str, meter: Meter = ignore_progress, without: Iterable[str] = ()
+) -> Archive:
     """Pack a directory. Raises UsageError if it is empty, unreadable or too large.
 
     Equal directories give equal bytes: names are sorted, owners and times fixed,
@@ -3223,7 +3433,7 @@ def pack_directory(folder: str, meter: Meter = ignore_progress) -> Archive:
     import tempfile
 
     try:
-        listing = list_directory(folder)
+        listing = list_directory(folder, without)
     except OSError as error:
         raise unreadable_error(error) from error
     if not listing.paths:
@@ -5903,6 +6113,25 @@ class Tail(Reader):
         return Step.GO_ON
 
 
+def read_log(core: ApiGroup, pod: Object, container: str, logs: LogQuery) -> Iterator[bytes]:
+    """What there is of one container's log. Raises K8rError."""
+    messages: queue.Queue[Message] = queue.Queue()
+    tail = Tail(messages, core, pod, container, logs, "")
+    if has_ended(pod, tail.key):
+        tail.ended.set()
+    tail.start()
+    try:
+        message = messages.get()
+        while message.kind == "log":
+            yield tail.buffer.collect()
+            message = messages.get()
+        if message.kind == "error":
+            raise message.item
+    finally:
+        tail.stop()
+        tail.join()
+
+
 def get_tail_key(pod: Object, container_name: str) -> TailKey:
     """The run of a container that a pod's status is about."""
     restarts = int(find_status(pod, container_name).get("restartCount") or 0)
@@ -5918,6 +6147,341 @@ def has_ended(pod: Object, key: TailKey) -> bool:
 
 
 # ==============================================================================
+# Results
+# ==============================================================================
+
+MOST_FILES, DEEPEST = 1_000_000, 100
+FETCH_PIECE = 256 * MIB
+"""Bytes asked for at once; each request lets the container wait for longer."""
+FETCH_TRIES = 10
+"""Requests in a row that bring nothing, after which there is no hope."""
+
+
+def list_places(outs: Outs, cwd: str, index: str = "") -> Dict[str, Tuple[str, str]]:
+    """By its path in an archive, where the content of a result is to be if it is a directory,
+    and where it is to be itself if it is a file. The ``index`` is "" for a single pod.
+    """
+    places = {}
+    for path, given in outs:
+        name = posixpath.basename(path)
+        folder = os.path.normpath(os.path.join(cwd, given or name, index))
+        file = os.path.join(folder, name) if given or index else folder
+        places[locate(path)[1:]] = folder, file
+    return places
+
+
+def check_places(outs: Outs, cwd: str, many: bool) -> None:
+    """Raise UsageError if results cannot be written where they are to be."""
+    import tempfile
+
+    taken: Set[str] = set()
+    for path, given in outs:
+        where = os.path.realpath(os.path.join(cwd, given or posixpath.basename(path)))
+        if where in taken or [other for other, _ in outs].count(path) > 1:
+            raise UsageError(f"two --out are for {where}", "give each a :DIR of its own")
+        taken.add(where)
+        try:
+            with contextlib.suppress(FileNotFoundError):  # but not that one is a file
+                os.lstat(os.path.join(where, "." * bool(given or many)).rstrip("/"))
+            tempfile.TemporaryFile(dir=find_folder(where)).close()
+        except OSError as error:
+            text = f"results cannot be written to {where}: {error.strerror}"
+            raise UsageError(text, "choose a directory: --out PATH:DIR") from error
+
+
+def find_folder(path: str) -> str:
+    """The innermost directory of a path that exists."""
+    return path if os.path.isdir(path) else find_folder(os.path.dirname(path))
+
+
+def stays_inside(depth: int, target: str) -> bool:
+    """Whether a link that is so many directories deep in another leads to somewhere in that
+    one, also by way of further such links.
+    """
+    steps = [step for step in target.split("/") if step not in ("", ".")]
+    up = len(list(itertools.takewhile(lambda step: step == "..", steps)))
+    return not target.startswith("/") and up <= depth and ".." not in steps[up:]
+
+
+class Unpacker:
+    """Writes files of archives that anybody may have made, first to a directory where nothing
+    is yet, then each to where it is to be, and through no link there.
+
+    Links that lead out, devices and the like are left away, and of owners and permissions
+    all but that to execute. The ``notes`` say what is not as it was.
+    """
+
+    def __init__(self) -> None:
+        self.files = self.size = self.failed = 0
+        self.notes: List[str] = []
+
+    def unpack(self, archive: Any, path: str, folder: str, file: str) -> None:
+        """Write what is at a path: the content of a directory to a folder, a file as that
+        file. Raises K8rError if the archive is damaged, or the disk full.
+        """
+        import tarfile
+        import tempfile
+
+        with tempfile.TemporaryDirectory(prefix=".k8r-", dir=find_folder(folder)) as new:
+            try:
+                with tarfile.open(fileobj=archive, mode="r|", errors="surrogateescape") as tar:
+                    self._unpack(tar, path, os.path.realpath(new))
+            except (tarfile.TarError, EOFError, ValueError, RecursionError) as error:
+                raise K8rError(f"the archive is damaged: {error}") from error
+            found = os.path.join(new, "content")
+            if not os.path.lexists(found):
+                self.notes.append(f"there is no /{path}")
+            elif os.path.isdir(found):
+                self._try(folder, lambda: self._move(found, os.path.realpath(folder)))
+            else:
+                os.makedirs(os.path.dirname(file), exist_ok=True)
+                self._try(file, lambda: self._move(found, file))
+
+    def _unpack(self, tar: Any, path: str, new: str) -> None:
+        """Write what is at a path of an archive below a new directory; links when nothing can
+        be written through them any more.
+        """
+        links, count = [], 0
+        for member in iter(tar.next, None):
+            tar.members, count = [], count + 1  # else it keeps them all
+            if count > MOST_FILES:
+                raise ValueError(f"it has more than {MOST_FILES} files")
+            name, here = locate_member(member.name, path, new), ""
+            if name and member.issym():
+                links.append((name, member))
+            elif name:
+                if member.islnk():
+                    here = locate_member(member.linkname, path, new)
+                self._try(member.name, lambda: self._write(tar, member, name, here))
+        for name, link in links:
+            depth, parent = os.path.relpath(name, new).count("/") - 1, os.path.dirname(name)
+            if stays_inside(depth, link.linkname) and os.path.realpath(parent) == parent:
+                self._try(link.name, lambda: os.symlink(link.linkname, name))
+            else:
+                self._note(link.name, "is a link that leads out")
+
+    def _try(self, name: str, act: Callable[[], None]) -> None:
+        """Do something, and note it where it cannot be done."""
+        try:
+            act()
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise K8rError(f"they cannot be written: {error.strerror}") from error
+            self.failed += 1
+            self._note(name, f"cannot be written: {error.strerror}")
+
+    def _note(self, name: str, what: str) -> None:
+        self.notes.append(f"{escape_unprintable(name)} {what}; it is left away")
+
+    def _write(self, tar: Any, member: Any, path: str, linked: str) -> None:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        if member.isdir():
+            os.makedirs(path, exist_ok=True)
+        elif member.islnk() and linked:
+            os.link(linked, path)
+        elif member.isreg() and not member.issparse():
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+            descriptor = os.open(path, flags, 0o777 if member.mode & 0o111 else 0o666)
+            with os.fdopen(descriptor, "wb") as file:
+                content = tar.extractfile(member)
+                for data in iter(lambda: content.read(STREAM_CHUNK), b""):
+                    self.size += file.write(data)
+        else:
+            self._note(member.name, "is not a file")
+
+    def _move(self, source: str, target: str) -> None:
+        if os.path.islink(source) or not os.path.isdir(source):
+            os.replace(source, target)
+            self.files += 1
+            return
+        if os.path.islink(target):
+            raise OSError(errno.ENOTDIR, "a link is in its place")
+        os.makedirs(target, exist_ok=True)
+        for name in os.listdir(source):
+            inner, place = os.path.join(source, name), os.path.join(target, name)
+            self._try(place, lambda: self._move(inner, place))
+
+
+def locate_member(name: str, path: str, folder: str) -> str:
+    """Where a member of an archive is to be, "" if it is not at that path, or too deep."""
+    name = posixpath.normpath(name)
+    if not f"{name}/".startswith(f"{path}/") or name.count("/") > DEEPEST:
+        return ""
+    return os.path.join(folder, "content" + name[len(path) :])
+
+
+def pack_files(archive: Any, files: Mapping[str, str]) -> None:
+    """Pack files and directories that are here, each under a name."""
+    import tarfile
+
+    form = tarfile.GNU_FORMAT
+    with tarfile.open(fileobj=archive, mode="w|", format=form, errors="surrogateescape") as tar:
+        for name, path in files.items():
+            with contextlib.suppress(FileNotFoundError):
+                tar.add(path, name)
+
+
+def unpack_results(
+    archive: Any, places: Mapping[str, Tuple[str, str]], console: Console
+) -> Unpacker:
+    """Unpack an archive, and say what is not here. Raises K8rError if that is not its fault."""
+    unpacker = Unpacker()
+    for path, place in places.items():
+        archive.seek(0)
+        unpacker.unpack(archive, path, *place)
+    told = unpacker.notes
+    for text in told[:10] + [f"and {len(told) - 10} more"] * (len(told) > 10):
+        console.warn(text)
+    if unpacker.failed:
+        raise K8rError(f"{pluralize(unpacker.failed, 'file')} could not be written")
+    return unpacker
+
+
+def copy_here(channel: Channel, name: str, target: str, console: Console) -> None:
+    """Unpack what a command packs under a name, when it has ended. Raises K8rError."""
+    import tempfile
+
+    with tempfile.TemporaryFile(dir=find_folder(os.path.dirname(target))) as file:
+        for number, data in channel:
+            file.write(data) if number == STDOUT else console.errors(data)
+        code = channel.get_exit_code()
+        done = unpack_results(file, {name: (target, target)}, console)
+    if code:
+        raise K8rError("not all of it could be read", "its container says why")
+    console.say(f"{target}: {pluralize(done.files, 'file')}, {format_size(done.size)}")
+
+
+class Spool:
+    """The archive of a pod's results, as far as it is here: a small one comes with the log of
+    the results container, whose words this follows, a larger one through a channel.
+    """
+
+    def __init__(self, pod: Object, folder: str) -> None:
+        import hashlib
+        import tempfile
+
+        self.pod = pod
+        self.file = tempfile.TemporaryFile(dir=folder)
+        self.size, self.count = -1, 0
+        self.told = False  # whether the log has no more to say
+        self.notes: List[str] = []
+        self._log = bytearray()
+        self._sum, self._wanted = hashlib.sha256(), ""
+
+    def feed(self, data: bytes) -> None:
+        """Take some of the log."""
+        self._log += data
+        head = re.search(rb"(?m)^k8r-results (\d+) (\w+)\n", self._log)
+        if head and not self.told:
+            self.size, self._wanted = int(head.group(1)), head.group(2).decode()
+            words = self._log[: head.start()].decode("utf-8", "backslashreplace")
+            self.notes = re.findall("(?m)^k8r-note (.*)", words)
+            complete = self._log.endswith(b"k8r-end\n")
+            self.told = complete or self.size > LOG_LIMIT
+            if complete:
+                self.add(base64.b64decode(self._log[head.end() : -8]))
+        if self.told:
+            self._log.clear()
+
+    def add(self, data: bytes) -> None:
+        """Take some of the archive."""
+        self.file.write(data)
+        self._sum.update(data)
+        self.count += len(data)
+
+    def check(self) -> None:
+        """Raise K8rError unless all of it is here."""
+        if self.size < 1:
+            raise K8rError("; ".join(["they were not packed", *self.notes]))
+        if self.count != self.size or self._sum.hexdigest() != self._wanted:
+            raise K8rError(f"of {self.size} bytes {self.count} have come, or others")
+
+
+class Results(NamedTuple):
+    """Brings here what the pods of a run have left: of each index the last attempt's."""
+
+    core: ApiGroup
+    console: Console
+    outs: Outs
+    cwd: str
+    many: bool
+    spools: Dict[int, Spool]
+
+    def feed(self, pod: Object, data: bytes) -> Spool:
+        """Take some of the log of a pod's results container."""
+        spool = self.spools.get(get_pod_index(pod))
+        if spool is None or get_age_key(spool.pod) < get_age_key(pod):
+            (folder, _), *_ = list_places(self.outs, self.cwd).values()
+            spool = self.spools[get_pod_index(pod)] = Spool(pod, find_folder(folder))
+        if get_age_key(spool.pod) == get_age_key(pod):
+            spool.feed(data)
+        return spool
+
+    def take(self, indexes: Iterable[int], hold: bool) -> None:
+        """Have them here, and let what keeps them end, but not to ``hold`` them. Raises K8rError
+        that says what is not here, when all else is.
+        """
+        files, size, failures = 0, 0, {}
+        for index in indexes:
+            try:
+                if index not in self.spools:
+                    raise K8rError("its pod kept none (the image must have sh)")
+                self._complete(self.spools[index], hold)
+                places = list_places(self.outs, self.cwd, str(index) if self.many else "")
+                done = unpack_results(self.spools[index].file, places, self.console)
+                files, size = files + done.files, size + done.size
+            except K8rError as error:
+                failures[index] = error
+        where = ", ".join(given or posixpath.basename(path) for path, given in self.outs)
+        if files or not failures:
+            self.console.say(f"{where}: {pluralize(files, 'file')}, {format_size(size)}")
+        if failures:
+            who, first = f" of {format_indexes(failures)}" * self.many, min(failures)
+            text = f"the results{who} are not here: {failures[first].message}"
+            raise K8rError(text, failures[first].hint)
+
+    def _complete(self, spool: Spool, hold: bool) -> None:
+        """Bring here what is not in a log, over broken connections."""
+        for note in spool.notes:
+            self.console.warn(escape_unprintable(note))
+        script = f": > fetch; tail -c +$1 spool | head -c {FETCH_PIECE}"
+        advance = self.console.meter("fetching", spool.size)
+        pauses, tries = generate_pauses(), 0
+        while LOG_LIMIT < spool.size > spool.count:
+            before, tries = spool.count, tries + 1
+            if tries > FETCH_TRIES:
+                raise ConnectionTrouble(f"the connection broke off {FETCH_TRIES} times in a row")
+            try:
+                for number, data in self._exec(spool.pod, script, str(before + 1)):
+                    if number == STDOUT:
+                        spool.add(data)
+                        advance(len(data))
+            except ConnectionTrouble:
+                time.sleep(next(pauses))
+            except ApiError as error:
+                if error.status == 403:
+                    raise
+                text = f"{format_size(spool.size)} are too many for a log, and it has ended"
+                raise K8rError(text, "run it with --hold 1h, say") from error
+            if spool.count > before:
+                pauses, tries = generate_pauses(), 0
+        self.console.progress("")
+        spool.check()
+        if spool.size > LOG_LIMIT and not hold:
+            self.release(spool.pod)
+
+    def _exec(self, pod: Object, script: str, *words: str) -> Channel:
+        command = ["sh", "-c", f"cd {RESULTS_MOUNT} && {script}", "k8r", *words]
+        name = pod["metadata"]["name"]
+        return open_channel(self.core, name, "exec", container=RESULTS_NAME, command=command)
+
+    def release(self, pod: Object) -> None:
+        """Let a container end that keeps results. It does by itself, later."""
+        with contextlib.suppress(K8rError):
+            list(self._exec(pod, ": > done"))
+
+
+# ==============================================================================
 # Following
 # ==============================================================================
 
@@ -5929,6 +6493,8 @@ EXPLAIN_EVERY = 3.0
 """Seconds between two looks for it, which cost a request each."""
 KEPT_FOR = 5.0
 """Seconds that containers of others may go on after a command, unless the next one waits."""
+RESULTS_TIME = 40.0
+"""Seconds for a command that is told to end, and then for its results."""
 JOIN_TIMEOUT = 2.0
 """Seconds to wait for threads whose requests the server does not answer."""
 
@@ -5995,13 +6561,18 @@ class Tails:
     """The logs of a run's pods: those that are being read, and those that wait for that.
 
     STREAMS_AT_ONCE may be open, and of an index one: its attempts come one after the other.
-    ``make`` gives none where a log is not asked for; ``pods`` has those that there are.
+    ``make`` gives none where a log is not asked for; ``pods`` has those that there are. Those
+    of results containers, if asked for, are for ``results``.
     """
 
     def __init__(
-        self, make: Callable[[Object, str], Optional[Tail]], pods: Mapping[str, Object]
+        self,
+        make: Callable[[Object, str], Optional[Tail]],
+        pods: Mapping[str, Object],
+        results: Optional[Results],
     ) -> None:
         self._make = make
+        self.results = results
         self._pods = pods
         self._known: Dict[str, Set[TailKey]] = {}
         self._waiting: Dict[TailKey, Tail] = {}
@@ -6015,13 +6586,23 @@ class Tails:
         """Queue the log of each container that has begun, once."""
         outcome = judge_pod(pod)
         known = self._known.setdefault(pod["metadata"]["uid"], set())
-        for name in {CONTAINER_NAME, outcome.container if outcome else CONTAINER_NAME}:
+        names = {CONTAINER_NAME, outcome.container if outcome else CONTAINER_NAME}
+        for name in names | self._list_results(pod, bool(outcome)):
             key = get_tail_key(pod, name)
             if key not in known and (name != CONTAINER_NAME or has_started(pod)):
                 known.add(key)
                 tail = self._make(pod, name)
                 if tail:
                     self._waiting[key] = tail
+
+    def _list_results(self, pod: Object, ended: bool) -> Set[str]:
+        """The results container, once it has something to say: it costs one more stream."""
+        if not self.results or not (ended or pod["metadata"].get("deletionTimestamp")):
+            return set()
+        if failed_to_start(pod):
+            self.results.release(pod)  # what it waits for will not come
+            return set()
+        return {RESULTS_NAME}
 
     def conclude(self, pod: Object, deleted: bool) -> None:
         """Let the logs of the pod's containers that have ended come to their end."""
@@ -6085,11 +6666,13 @@ class Run:
         console: Console,
         clock: Callable[[], float],
         logs: LogQuery,
+        results: Optional[Results] = None,
     ) -> None:
         def make_tail(pod: Object, container_name: str) -> Optional[Tail]:
             if not logs.wants(pod):
                 return None
-            return Tail(self._messages, core, pod, container_name, logs, subject.label(pod))
+            label = subject.label(pod) + " results" * (container_name == RESULTS_NAME)
+            return Tail(self._messages, core, pod, container_name, logs, label)
 
         self._subject = subject
         self._core = core
@@ -6099,7 +6682,7 @@ class Run:
         self._messages: queue.Queue[Message] = queue.Queue(maxsize=64)
         self._pods: Dict[str, Object] = {}
         self._ended: Dict[str, Optional[int]] = {}
-        self._tails = Tails(make_tail, self._pods)
+        self._tails = Tails(make_tail, self._pods, results)
         self._printer = LogPrinter(console, subject.prefixed)
         self._listed = False
         self._caught_up = ""
@@ -6184,7 +6767,7 @@ class Run:
             # A log that cannot be read is not a reason to give up; a watch is.
             if not self._tails.remove(reader):
                 raise message.item
-            self._tails.unread = True
+            self._tails.unread = reader.key.container != RESULTS_NAME or self._tails.unread
             self._console.warn(f"a log cannot be read to its end: {message.item.message}")
         elif reader.name == self._subject.resource:
             self._note_root(message)
@@ -6195,8 +6778,22 @@ class Run:
         data = tail.buffer.collect()
         if tail.key.container == CONTAINER_NAME:
             self._printer.write(tail.key, tail.label, data)
+        elif tail.key.container == RESULTS_NAME:
+            self._take_results(tail, data)
         elif data:
             self._console.foreign(data)
+
+    def _take_results(self, tail: Tail, data: bytes) -> None:
+        """Read no further than there is something. What holds up a retry is let go."""
+        pod, results = self._pods.get(tail.key.uid), self._tails.results
+        if not pod or not results:
+            return
+        spool = results.feed(pod, data)
+        if spool.told and self._tails.remove(tail):
+            tail.stop()
+            ended = decide_indexes(self._pods.values(), get_retries(self._root), False)
+            if get_pod_index(pod) not in ended and spool.size > LOG_LIMIT:
+                results.release(pod)
 
     def _note_root(self, message: Message) -> None:
         self._changed = True
@@ -6288,9 +6885,11 @@ class Run:
             return True
         if is_deployment(self._root) and not self._gone:
             return True
-        if not (self._gone or find_failure(self._root)):
+        kept = any(map(holds_results, self._pods.values())) or not self._tails.results
+        if kept and not (self._gone or find_failure(self._root)):
             return False
-        return self._clock() - self._decided_at > 5 and not self._tails.has_complete()
+        patience = RESULTS_TIME if self._tails.results else 5.0
+        return self._clock() - self._decided_at > patience and not self._tails.has_complete()
 
     def _check(self, deadline: Optional[float]) -> None:
         if deadline is not None and self._clock() > deadline:
@@ -6311,22 +6910,10 @@ class Run:
 
 def print_log(core: ApiGroup, pod: Object, label: str, logs: LogQuery, printer: LogPrinter) -> None:
     """Print one pod's log."""
-    messages: queue.Queue[Message] = queue.Queue()
-    tail = Tail(messages, core, pod, CONTAINER_NAME, logs, label)
-    if has_ended(pod, tail.key):
-        tail.ended.set()
-    tail.start()
-    try:
-        message = messages.get()
-        while message.kind == "log":
-            printer.write(tail.key, label, tail.buffer.collect())
-            message = messages.get()
-        if message.kind == "error":
-            raise message.item
-        printer.end(tail.key, label)
-    finally:
-        tail.stop()
-        tail.join()
+    key = get_tail_key(pod, CONTAINER_NAME)
+    for data in read_log(core, pod, CONTAINER_NAME, logs):
+        printer.write(key, label, data)
+    printer.end(key, label)
 
 
 def print_logs(
@@ -6711,7 +7298,7 @@ class LocalProcess:
     """A command in a session of its own. As in a container, both of its outputs are
     one, and what it has started ends with it.
 
-    ``folder`` is made for it and, unless ``keep``, removed after it.
+    ``folder`` is made for it and, unless ``keep``, removed after it; ``save`` is called before.
     """
 
     def __init__(
@@ -6721,7 +7308,9 @@ class LocalProcess:
         environ: Mapping[str, str],
         keep: bool = False,
         stdin: Any = subprocess.DEVNULL,
+        save: Callable[[], None] = lambda: None,
     ) -> None:
+        self._save = save
         self._command = command
         self._stdin = stdin
         self._folder = folder
@@ -6757,6 +7346,7 @@ class LocalProcess:
         with self._lock:
             self._process = None
         self.outcome = Outcome(code if code >= 0 else 128 - code)
+        self._save()
         if not self._keep:
             remove_tree(self._folder)
 
@@ -6879,6 +7469,8 @@ class LocalRun:
         self._decided: Dict[int, Outcome] = {}
         self._kill_at = 0.0
         self._muted = False
+        self.failure: Optional[Exception] = None
+        """Why results are not here."""
 
     def follow(self) -> Verdict:
         """Run it to its end. Whatever happens, nothing of it stays."""
@@ -6899,6 +7491,7 @@ class LocalRun:
         finally:
             with defer_signals(self._hurry):
                 self._stop()
+                self._bring_results()
                 remove_tree(self._scratch)
 
     def _prepare(self) -> None:
@@ -6943,8 +7536,15 @@ class LocalRun:
         if self._archive:
             setup = build_unpack_script(self._archive.chunks, workspace, self._path("source"))
         command, args = build_command_line(self._work._replace(setup=setup), str)
-        stdin = self._env.stdin if self._work.stdin else subprocess.DEVNULL
-        return LocalProcess([*command, *args], workspace, {**environ, **variables}, stdin=stdin)
+        results = self._path(f"results-{key.completion}")
+        files = {locate(out): os.path.join(workspace, out) for out, _ in self._work.out}
+        return LocalProcess(
+            [*command, *args],
+            workspace,
+            {**environ, **variables},
+            stdin=self._env.stdin if self._work.stdin else subprocess.DEVNULL,
+            save=lambda: pack_files(open(results, "wb"), files),
+        )
 
     def _handle_message(self, timeout: float) -> None:
         """Wait for a message, and handle it. Raises K8rError."""
@@ -7001,6 +7601,16 @@ class LocalRun:
                 self._kill_at = clock() + LOOK_EVERY
             with contextlib.suppress(queue.Empty, OSError):
                 self._show(self._messages.get(timeout=0.1))
+
+    def _bring_results(self) -> None:
+        for index in range(self._work.num if self._work.out else 0):
+            label = str(index) if self._work.num > 1 else ""
+            places = list_places(self._work.out, self._env.cwd, label)
+            try:
+                with open(self._path(f"results-{index}"), "rb") as archive:
+                    unpack_results(archive, places, self._console)
+            except (K8rError, OSError) as error:
+                self.failure = self.failure or error
 
     def _hurry(self) -> None:
         self._kill_at = 0.0
@@ -7386,7 +7996,8 @@ class K8sRun:
             raise UsageError(
                 "there is no command to run", f"add one: k8r {options.source} -- COMMAND"
             )
-        archive = pack_directory(source.path, self.console.meter)
+        own = [place[1] for place in list_places(options.out, self.env.cwd).values()]
+        archive = pack_directory(source.path, self.console.meter, own)
         for note in archive.notes:
             self.console.warn(escape_unprintable(note))
         work = self._workload(options, source, self._choose_base_image(options))
@@ -7439,6 +8050,10 @@ class K8sRun:
     def create_container_container(self, options: RunOptions, source: Source) -> Plan:
         """Plan the run of an image, one's own or one built from a Dockerfile."""
         image = source.path
+        inside = [path for path, _ in options.out if not path.startswith("/")]
+        if inside or (options.out and not options.command):
+            what = f"--out {inside[0]} is of no directory" if inside else "--out needs a command"
+            raise UsageError(f"{what}, for this is an image", "--out /out -- COMMAND, say")
         if source.kind == DOCKERFILE:
             image = self.build_and_push_dockerfile(options, source)
         return Plan(self._workload(options, source, image))
@@ -7501,6 +8116,7 @@ class K8sRun:
                 for text in format_yaml(self.manifests(plan)):
                     self.console.data(text.encode())
             return ExitCode.OK
+        check_places(options.out, self.env.cwd, options.num > 1)
         if options.local:
             return self.run_locally(options)
         self._has_terminal(options.tty)
@@ -7510,7 +8126,9 @@ class K8sRun:
             raise NoKubeconfig(error.message, f"{error.hint}; {NO_CLUSTER_HINT}") from error
         name = root["metadata"]["name"]
         secrets = (options.secret_job or get_base_name(root)) if options.remove_secrets else ""
-        follow = FollowOptions(options.grace, options.limit, options.remove, secrets, True)
+        follow = FollowOptions(
+            options.grace, options.limit, options.remove, secrets, True, options.out, options.hold
+        )
         if options.port and not options.detach:
             self._start_forwards(name, [options.port])
         if options.as_deployment:
@@ -7519,6 +8137,8 @@ class K8sRun:
         if options.detach:
             self.console.text(name)
             self.console.say(f"follow it: {self.command_hint('logs -f', name)}")
+            if options.out:
+                self.console.say(f"its results, at its end: {self.command_hint('cp', name)}")
             return ExitCode.OK
         code = self._follow_attached(root, follow, options)
         kind = get_labels(root).get(LABEL_SOURCE_TYPE)
@@ -7547,6 +8167,9 @@ class K8sRun:
         with contextlib.closing(self.plan(options)) as plan:
             work, docker, started = plan.work, None, self.env.clock()
             if not work.setup:
+                if work.out:
+                    hint = "it is for directories and repositories; in the cluster for images, too"
+                    raise UsageError("a local run of an image has no --out", hint)
                 docker = Docker(self.env.environ, self.console.plain, self.console.progress)
             run = LocalRun(work, plan.archive, plan.credentials, docker, self.env, self.console)
             try:
@@ -7554,6 +8177,10 @@ class K8sRun:
             except (KeyboardInterrupt, Interrupted, BrokenPipeError):
                 self.console.warn(f"{work.name} was stopped, and nothing of it goes on")
                 raise
+        if run.failure:
+            error = UnreadLog(f"{ended.text}, but the results are not here: {run.failure}")
+            error.exit_code = ended.code or ExitCode.FAILED
+            raise error
         self._tell_end(ended, started)
         self._hint(ended.code, options)
         return ended.code
@@ -7625,11 +8252,8 @@ class K8sRun:
         """`k8r exec`: run a command, or a shell, where a Job's own runs; its exit code."""
         tty = self._has_terminal(tty) and (tty or not stdin)
         source = self.env.stdin.fileno() if stdin or tty else None
-        subject = self._subject(name)
-        pod, *others = self._find_running_pods(subject, index)
-        if others:
-            self.console.say(f"{len(others) + 1} pods run; this is {subject.label(pod)}")
-        words, pod_name = list(command or SHELL), pod["metadata"]["name"]
+        pod_name = self._find_running_pod(name, index)["metadata"]["name"]
+        words = list(command or SHELL)
         channel = open_channel(self.core_v1, pod_name, "exec", source, tty=tty, command=words)
         return converse(channel, self.console, source if tty else None)
 
@@ -7638,6 +8262,73 @@ class K8sRun:
         self._subject(name)
         self._start_forwards(name, ports)
         return self.monitor_job(name, LogQuery(quiet=True))
+
+    def copy_results(self, name: str, folder: str = "") -> int:
+        """`k8r cp NAME`: bring what --out named into a directory, when the pods have ended."""
+        subject, cwd = self._subject(name), os.path.join(self.env.cwd, folder)
+        paths = json.loads(get_annotations(subject.root).get(ANNOTATION_OUT) or "[]")
+        outs, many = [(path, "") for path in paths], get_completions(subject.root) > 1
+        if not outs:
+            raise K8rError(f"{name} was run without --out", "k8r cp NAME:PATH copies while it runs")
+        check_places(outs, cwd, many)
+        results = Results(self.core_v1, self.console, outs, cwd, many, {})
+        pods, _ = self.core_v1.list("pods", subject.pods_query, lambda pod: pod)
+        for pod in filter(subject.owns, pods):
+            if "terminated" in get_main_state(pod):
+                for data in read_log(self.core_v1, pod, RESULTS_NAME, LogQuery(follow=False)):
+                    results.feed(pod, data)
+        if not results.spools:
+            hint = f"follow it: {self.command_hint('logs -f', name)}"
+            raise K8rError(f"{name} has no results yet, or its pods are gone", hint)
+        results.take(sorted(results.spools), hold=True)
+        return ExitCode.OK
+
+    def copy_from_job(self, name: str, path: str, local: str, index: Optional[int] = None) -> int:
+        """`k8r cp NAME:PATH LOCAL`: copy from a run, into LOCAL if that is a directory."""
+        top, base = posixpath.split(posixpath.normpath(path))
+        target = os.path.normpath(os.path.join(self.env.cwd, local))
+        target = os.path.join(target, base) if os.path.isdir(target) else target
+        if local == "-":
+            return converse(self._open_copy(name, path, index, "cat", path), self.console)
+        words = ("tar", "-cf", "-", "-C", top or ".", f"./{base}")
+        copy_here(self._open_copy(name, path, index, *words), base, target, self.console)
+        return ExitCode.OK
+
+    def copy_to_job(self, local: str, name: str, path: str, index: Optional[int] = None) -> int:
+        """`k8r cp LOCAL NAME:PATH`: copy into a run, below PATH if that ends with a slash."""
+        import tempfile
+
+        (top, base), here = posixpath.split(path), os.path.join(self.env.cwd, local)
+        words = ["tar", "-xof", "-", "-C", top or "."]
+        if local == "-":
+            words = ["sh", "-c", 'cat > "$1.k8r" && mv "$1.k8r" "$1"', "k8r", path]
+        elif not os.path.lexists(here):
+            raise UsageError(f"there is no {local}", "check the path")
+        with tempfile.TemporaryFile() as file:
+            if local != "-":
+                pack_files(file, {base or os.path.basename(os.path.realpath(here)): here})
+                file.seek(0)
+            source = (self.env.stdin if local == "-" else file).fileno()
+            channel = self._open_copy(name, path, index, *words, source=source)
+            code = converse(channel, self.console)
+        if code:
+            raise K8rError(f"{local} could not be written to {path}", "its container says why")
+        return code
+
+    def _open_copy(
+        self, name: str, path: str, index: Optional[int], *words: str, source: Optional[int] = None
+    ) -> Channel:
+        """A channel to a command where a path is: to the results container, if that has it."""
+        pod = self._find_running_pod(name, index, held=True)
+        containers = {item["name"]: item for item in pod["spec"]["containers"]}
+        mounts = containers.get(RESULTS_NAME, {}).get("volumeMounts") or []
+        tops = [item["mountPath"] for item in mounts]
+        container = RESULTS_NAME if is_below(locate(path), tops) else CONTAINER_NAME
+        part = {"container": container, "command": list(words)}
+        channel = open_channel(self.core_v1, pod["metadata"]["name"], "exec", source, **part)
+        if source is not None and not channel.can_end_input:
+            raise K8rError("this cluster cannot tell the end of a file", "Kubernetes 1.30 can")
+        return channel
 
     def delete_job(self, name: str, force: bool = True, secrets: bool = False) -> bool:
         """Delete a Job or Deployment with all that it owns; False if there is none.
@@ -7758,8 +8449,10 @@ class K8sRun:
 
     def _workload(self, options: RunOptions, source: Source, image: str) -> Workload:
         """What the options say, for any source."""
-        same = ("command", "num", "parallel", "retry", "env", "resources", "restricted", "stdin")
-        also = ("pull_secrets", "patch", "as_deployment", "queue", "priority", "tty")
+        same = (
+            "command num parallel retry env resources restricted stdin tty out volume shm".split()
+        )
+        also = "pull_secrets patch as_deployment queue priority".split()
         return Workload(
             name=next(generate_names(source.name, options.num)),
             base=source.name,  # uncut, since secrets are found by it
@@ -7770,6 +8463,7 @@ class K8sRun:
             ttl=TTL_AFTER_RM if options.remove else options.keep or None,
             lasting=bool(options.timeout),
             port=options.port[1] if options.port and options.as_deployment else None,
+            hold=(0 if options.detach else DEFAULT_HOLD) if options.hold is None else options.hold,
             **{field: getattr(options, field) for field in same + also},
         )
 
@@ -7874,7 +8568,11 @@ class K8sRun:
         name, started = subject.name, self.env.clock()
         self._cluster.followed = True
         timeout = options.timeout + DEADLINE_SLACK if options.timeout else None
-        run = Run(subject, self.core_v1, self.console, self.env.clock, logs)
+        results = None
+        if options.out:
+            many = get_completions(subject.root) > 1
+            results = Results(self.core_v1, self.console, options.out, self.env.cwd, many, {})
+        run = Run(subject, self.core_v1, self.console, self.env.clock, logs, results)
         try:
             ended = run.follow(options, timeout)
         except (CannotStart, TimedOut, UnreadLog):
@@ -7891,12 +8589,32 @@ class K8sRun:
             )
             raise
         self._tell_end(ended, started)
+        if results:
+            self._take_results(subject, results, ended, options.hold)
         return ended
+
+    def _take_results(
+        self, subject: Subject, results: Results, ended: Verdict, hold: Optional[int]
+    ) -> None:
+        """Bring results here. Raises UnreadLog, with the command's own code if it failed."""
+        if any(spool.size > LOG_LIMIT for spool in results.spools.values()):
+            with contextlib.suppress(K8rError):  # it has ended in time
+                lifted = {"spec": {"activeDeadlineSeconds": None}}
+                subject.group.patch(subject.resource, subject.name, lifted)
+        try:
+            results.take(range(get_completions(subject.root)), hold is not None)
+        except K8rError as error:
+            hint = f"they are kept for a while: {self.command_hint('cp', subject.name)}"
+            unread = UnreadLog(error.message, "; ".join(filter(None, [error.hint, hint])))
+            unread.exit_code = ended.code or ExitCode.FAILED
+            raise unread from error
 
     def _tell_end(self, ended: Verdict, started: float) -> None:
         tell = self.console.warn if ended.code else self.console.say
         seconds = self.env.clock() - started if ended.seconds is None else ended.seconds
         tell(f"{ended.text} after {format_age(seconds)}")
+        if ended.code == 128 + signal.SIGBUS:
+            tell("the shared memory may be too small: --shm 1Gi makes it larger")
 
     def _follow_job(self, root: Object, options: FollowOptions, logs: LogQuery) -> int:
         """Follow a Job, and clean up after it as the options say."""
@@ -7983,10 +8701,26 @@ class K8sRun:
         for local, port in ports:
             Forward(self.core_v1, self.console, find_pod, local, port).start()
 
-    def _find_running_pods(self, subject: Subject, index: Optional[int] = None) -> List[Object]:
-        """Its pods that run, or the one with an index. Raises K8rError where there is none."""
+    def _find_running_pod(self, name: str, index: Optional[int], held: bool = False) -> Object:
+        """The first of the run's pods; where there are others, it is said which."""
+        subject = self._subject(name)
+        pod, *others = self._find_running_pods(subject, index, held)
+        if others:
+            self.console.say(f"{len(others) + 1} pods run; this is {subject.label(pod)}")
+        return pod
+
+    def _find_running_pods(
+        self, subject: Subject, index: Optional[int] = None, held: bool = False
+    ) -> List[Object]:
+        """Its pods that run, or are ``held``, or the one with an index. Raises NotFound where
+        there is none.
+        """
         pods, _ = self.core_v1.list("pods", subject.pods_query, lambda pod: pod)
-        running = [pod for pod in pods if subject.owns(pod) and "running" in get_main_state(pod)]
+        running = [
+            pod
+            for pod in filter(subject.owns, pods)
+            if "running" in get_main_state(pod) or (held and holds_results(pod))
+        ]
         if index is not None:
             running = [pod for pod in running if get_pod_index(pod) == index]
         if not running:
@@ -8119,7 +8853,7 @@ def ends_with_option(word: str, valued: Set[str]) -> bool:
     )
 
 
-SUBCOMMANDS = tuple("run ls logs exec forward delete rm secret config env update".split())
+SUBCOMMANDS = tuple("run ls logs exec forward cp delete rm secret config env update".split())
 FOREIGN_COMMANDS = {
     "help": "--help",
     "version": "--version",
@@ -8280,6 +9014,10 @@ def add_container_options(parser: argparse.ArgumentParser) -> None:
     add("--mem", "SIZE", "memory: 512Mi, 2gb, or 2gb-8gb for a range")
     add("--cpu", "CPUS", "CPUs: 2, 500m, or 500m-2 for a range")
     add("--gpu", "N", "NVIDIA GPUs", parse_count)
+    shm = "shared memory (default: 64 MiB; with --gpu as much as --mem)"
+    add("--shm", "SIZE", shm, parse_memory)
+    volume = "mount a volume claim that there is"
+    add("-V --volume", "CLAIM:/PATH[:ro]", volume, parse_volume, **REPEATED)
     add("--patch", "FILE", "merge FILE (YAML) into the pod template")
     restricted = 'meet the Pod Security Standard "restricted": no root, no privileges'
     add("--restricted", "", restricted)
@@ -8313,6 +9051,10 @@ def add_kind_options(parser: argparse.ArgumentParser) -> None:
     add("-t --tty", "", "give it this terminal")
     port = "reach this port of the pod by one of this machine; a Deployment gets a Service, too"
     add("--port", "[LOCAL:]PORT", port, parse_forward)
+    out = "bring PATH here at the command's end, into DIR (default: its own name)"
+    add("--out", "PATH[:DIR]", out, parse_out, **REPEATED)
+    hold = "how long to keep it above 5 MiB (default: until it is here; with -d not at all)"
+    add("--hold", "TIME", hold, parse_duration)
     add("-d --detach", "", "start it, print its name, return")
     add("-f --follow", "", "show its output to the end (the default)")
     grace = "give up on a pod that cannot start after this time (default: 60 s)"
@@ -8378,6 +9120,21 @@ def add_forward(subparsers: Any) -> None:
     parser.add_argument("name", metavar="NAME", help="the Job or Deployment")
     ports = "a port of the pod, and one of this machine (default: of the same number)"
     parser.add_argument("ports", metavar="[LOCAL:]PORT", nargs="+", help=ports)
+
+
+def add_cp(subparsers: Any) -> None:
+    """`k8r cp`."""
+    parser = subparsers.add_parser(
+        "cp",
+        usage="k8r cp NAME [DIR] | NAME:PATH LOCAL | LOCAL NAME:PATH [OPTIONS]",
+        help="copy files from and to a job",
+        description="Bring here what --out named, when a Job has ended, or copy from or to a "
+        "run that goes on. As LOCAL a - is standard input or output.",
+    )
+    parser.add_argument("origin", metavar="FROM", help="the Job, NAME:PATH or LOCAL")
+    parser.add_argument("target", metavar="TO", nargs="?", default="", help="where to")
+    add = open_group(parser)
+    add("--index", "I", "the pod with this index (default: the first that runs)", parse_number)
 
 
 def add_delete(subparsers: Any) -> None:
@@ -8459,7 +9216,7 @@ def build_parser() -> Parser:
     add_global_options(parser, top=True)
     parser.set_defaults(quiet=False)
     subparsers = parser.add_subparsers(parser_class=Parser, dest="subcommand")
-    for add in (add_run, add_ls, add_logs, add_exec, add_forward, add_delete, add_secret):
+    for add in (add_run, add_ls, add_logs, add_exec, add_forward, add_cp, add_delete, add_secret):
         add(subparsers)
     for add in (add_config, add_env, add_update):
         add(subparsers)
@@ -8782,6 +9539,8 @@ def build_run_options(args: argparse.Namespace, env: Environment) -> RunOptions:
             args.platform,
         ),
         pull_secrets=tuple(args.pull_secret),
+        out=tuple(args.out),
+        volume=tuple(args.volume),
         patch=read_patch(os.path.join(env.cwd, args.patch)) if args.patch else {},
     )
     return RunOptions(**given)
@@ -8797,13 +9556,16 @@ def check_run(args: argparse.Namespace) -> None:
         raise UsageError(f"--num {args.num} is more than a Job may have", f"at most {MOST_PODS}")
     if args.num > 1 and (args.stdin or args.tty):
         raise UsageError("-i and -t are for one pod", "leave out --num")
+    if args.as_deployment and args.out:
+        hint = "copy from it while it runs: k8r cp NAME:PATH DIR"
+        raise UsageError("a Deployment does not end, and so takes no --out", hint)
     check_exclusions(args)
 
 
 MOST_PODS = 100_000
 EXCLUSIONS = {
     "detach": ("--detach", "follow rm_secrets stdin tty"),
-    "local": ("a local run", "detach as_deployment replace show_yaml rm_secrets tty"),
+    "local": ("a local run", "detach as_deployment replace show_yaml rm_secrets tty volume"),
     "stdin": ("--stdin", "as_deployment retry"),
     "tty": ("--tty", "as_deployment retry"),
     "as_deployment": ("a Deployment", "parallel timeout retry rm rm_secrets queue"),
@@ -8897,6 +9659,19 @@ def cmd_exec(k8s: K8sRun, args: argparse.Namespace) -> int:
 def cmd_forward(k8s: K8sRun, args: argparse.Namespace) -> int:
     """Forward ports until the run has ended."""
     return k8s.forward_ports(args.name, list(map(parse_forward, args.ports)))
+
+
+def cmd_cp(k8s: K8sRun, args: argparse.Namespace) -> int:
+    """Copy files."""
+    remote = r"([a-z0-9][-a-z0-9.]*):(.+)"
+    origin, target = re.fullmatch(remote, args.origin), re.fullmatch(remote, args.target)
+    if origin and args.target and not target:
+        return k8s.copy_from_job(origin.group(1), origin.group(2), args.target, args.index)
+    if target and not origin:
+        return k8s.copy_to_job(args.origin, target.group(1), target.group(2), args.index)
+    if origin or target or args.index is not None:
+        raise UsageError("one of both is NAME:PATH, the other one is here", "see k8r cp --help")
+    return k8s.copy_results(args.origin, args.target)
 
 
 def cmd_delete(k8s: K8sRun, args: argparse.Namespace) -> int:
@@ -9081,7 +9856,7 @@ def complete_argument(
         return list_options(list_subcommands(parser)[name]) | version
     if at is None:
         return SUBCOMMANDS
-    if name in ("logs", "exec", "forward", "delete", "rm"):
+    if name in ("logs", "exec", "forward", "cp", "delete", "rm"):
         return make_lookup(before, env).names()
     if name == "secret":
         return [row["name"] for row in make_lookup(before, env).list_secrets()]
@@ -9138,6 +9913,7 @@ COMMANDS: Dict[str, Callable[[K8sRun, argparse.Namespace], int]] = {
     "logs": cmd_logs,
     "exec": cmd_exec,
     "forward": cmd_forward,
+    "cp": cmd_cp,
     "delete": cmd_delete,
     "rm": cmd_delete,
     "secret": cmd_secret,

@@ -37,6 +37,7 @@ ROOMS = [
     "Channels",
     "Log lines",
     "Streams",
+    "Results",
     "Following",
     "Doors",
     "Local runs",

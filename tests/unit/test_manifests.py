@@ -131,6 +131,17 @@ CASES.update(
 )
 
 
+OUT = (("results", ""), ("/out", "here"))
+HIDDEN = {"spec": {"containers": [{"name": "main", "securityContext": {"runAsUser": 7}}]}}
+CASES.update(
+    {
+        "results-directory": directory(out=OUT, hold=600, patch=HIDDEN),
+        "results-container-restricted": work(out=OUT[1:], restricted=True),
+        "volumes": work(volume=(("data", "/data"), ("old", "/old:ro")), shm="1Gi"),
+    }
+)
+
+
 def objects(workload: k8r.Workload) -> List[Dict[str, Any]]:
     """What `--show-yaml` prints."""
     maps = [

@@ -1098,3 +1098,42 @@ def test_errors_carry_their_exit_codes() -> None:
     }
     assert {kind: kind("x").exit_code for kind in codes} == codes
     assert not issubclass(k8r.Interrupted, Exception)
+
+
+# Files of a run
+
+
+@pytest.mark.parametrize(
+    "text, parts",
+    [
+        ("results", ("results", "")),
+        ("./a//b/", ("a/b", "")),
+        ("a/../b:../here", ("b", "../here")),
+        ("/out:./", ("/out", "./")),
+        ("/data/out", ("/data/out", "")),
+        ("-x y$(A)", ("-x y$(A)", "")),
+        ("/workspace/results", ("/workspace/results", "")),
+        ("..data", ("..data", "")),
+    ],
+)
+def test_results(text: str, parts: Tuple[str, str]) -> None:
+    """PATH, and DIR if there is one."""
+    assert k8r.parse_out(text) == parts
+
+
+@pytest.mark.parametrize(
+    "text",
+    [".", "..", "../x", "a/../..", ":x", "x:", "/", "//", "/etc", "/etc/x", "/lib64/x", "/tmp"]
+    + ["/k8r/x", "/workspace", "/workspace/", "/a/../etc", "a\nb", "a\x1bb"],
+)
+def test_what_no_results_can_be(text: str) -> None:
+    """More than results, outside of the directory, or not a path."""
+    refused(k8r.parse_out, text)
+
+
+def test_volumes() -> None:
+    """CLAIM:/PATH, and whether it is only read."""
+    assert k8r.parse_volume("data:/data") == ("data", "/data")
+    assert k8r.parse_volume("a.b-c:/x y:ro") == ("a.b-c", "/x y:ro")
+    for text in ("data", "data:", "data:x", ":/x", "/here:/x", "Data:/x", "d:/x:rw:ro", "-d:/x"):
+        refused(k8r.parse_volume, text)
