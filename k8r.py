@@ -8874,12 +8874,23 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, text: str = "", **kwargs: Any) -> None:
         super().__init__(allow_abbrev=False, **kwargs)
         self._text = text
+        self._words: List[str] = []
 
     def format_help(self) -> str:
         return self._text or super().format_help()
 
+    def parse_known_args(  # type: ignore[override]
+        self, args: Any = None, namespace: Any = None
+    ) -> Tuple[argparse.Namespace, List[str]]:
+        self._words = list(args or ())
+        return super().parse_known_args(args, namespace)
+
     def print_help(self, file: Any = None) -> NoReturn:
-        """Hand the text over, since only the console prints."""
+        """Hand the text over, since only the console prints. Python 3.13 takes `-hunter2`
+        for -h and an unknown option.
+        """
+        if not any(re.fullmatch("--help|-[a-z]*h", word) for word in self._words):
+            self.error("-h takes no value")
         raise PrintAndExit(self.format_help())
 
     def error(self, message: str) -> NoReturn:
