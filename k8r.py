@@ -13,8 +13,8 @@ exit code. `run` may stand before SOURCE; k8r run --help has its options.
   k8r -d alpine -- sleep 60            start an image, return at once
   k8r ./ --show-yaml -- true           print the objects, touch no cluster
 
-  k8r ls                               what runs, what ran; also: k8r exec, forward
-  k8r logs NAME                        its output again; -f follows; also: cp
+  k8r ls                               what runs, what ran; also: logs, exec
+  k8r cp NAME                          what --out named, again; also: forward
   k8r delete NAME                      remove it with all of its parts (or: rm)
   k8r secret NAME VALUE                a secret for the runs of this directory
   k8r config                           the defaults; also: k8r env, k8r update
@@ -8135,11 +8135,7 @@ class K8sRun:
             port = options.port and options.port[1]
             return self._follow_deployment(root, port, options.detach, follow)
         if options.detach:
-            self.console.text(name)
-            self.console.say(f"follow it: {self.command_hint('logs -f', name)}")
-            if options.out:
-                self.console.say(f"its results, at its end: {self.command_hint('cp', name)}")
-            return ExitCode.OK
+            return self._leave(name, bool(options.out))
         code = self._follow_attached(root, follow, options)
         kind = get_labels(root).get(LABEL_SOURCE_TYPE)
         if kind == DIRECTORY and not options.remove:
@@ -8147,6 +8143,14 @@ class K8sRun:
         image = build_container_row(root)["image"] if kind in (DIRECTORY, GITHUB) else ""
         self._hint(code, options, image)
         return code
+
+    def _leave(self, name: str, results: bool) -> int:
+        """Print the name of a run that goes on, and say how to come back to it."""
+        self.console.text(name)
+        self.console.say(f"follow it: {self.command_hint('logs -f', name)}")
+        if results:
+            self.console.say(f"its results, at its end: {self.command_hint('cp', name)}")
+        return ExitCode.OK
 
     def _follow_attached(self, root: Object, follow: FollowOptions, options: RunOptions) -> int:
         """Follow a Job whose command may have standard input or a terminal."""
@@ -8712,8 +8716,8 @@ class K8sRun:
     def _find_running_pods(
         self, subject: Subject, index: Optional[int] = None, held: bool = False
     ) -> List[Object]:
-        """Its pods that run, or are ``held``, or the one with an index. Raises NotFound where
-        there is none.
+        """Pods of a run that go on, or are ``held``, or the one with an index. Raises NotFound
+        where there is none.
         """
         pods, _ = self.core_v1.list("pods", subject.pods_query, lambda pod: pod)
         running = [

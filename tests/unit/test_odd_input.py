@@ -57,7 +57,7 @@ def test_a_directory_s_file(data: bytes) -> None:
         try:
             show_yaml(folder)
         except k8r.UsageError as error:
-            assert re.search(r"\.k8r\.yaml|--(mem|cpu|num)", error.message), error.message
+            assert re.search(r"\.k8r\.yaml|--(mem|cpu|num|out)", error.message), error.message
             assert "\n" not in error.message
 
 

@@ -601,7 +601,7 @@ def test_directory_swapped_for_a_link(
     path = folder / swapped
     shutil.move(str(path), str(tmp_path / "moved"))
     path.symlink_to(places[swapped])
-    monkeypatch.setattr(k8r, "list_directory", lambda _: found)
+    monkeypatch.setattr(k8r, "list_directory", lambda *_: found)
     try:
         data = packed(folder)
     except k8r.UsageError as error:
