@@ -8136,13 +8136,7 @@ class K8sRun:
             return self._follow_deployment(root, port, options.detach, follow)
         if options.detach:
             return self._leave(name, bool(options.out))
-        code = self._follow_attached(root, follow, options)
-        kind = get_labels(root).get(LABEL_SOURCE_TYPE)
-        if kind == DIRECTORY and not options.remove:
-            self._drop_archives(root, code)
-        image = build_container_row(root)["image"] if kind in (DIRECTORY, GITHUB) else ""
-        self._hint(code, options, image)
-        return code
+        return self._follow_run(root, follow, options)
 
     def _leave(self, name: str, results: bool) -> int:
         """Print the name of a run that goes on, and say how to come back to it."""
@@ -8151,6 +8145,16 @@ class K8sRun:
         if results:
             self.console.say(f"its results, at its end: {self.command_hint('cp', name)}")
         return ExitCode.OK
+
+    def _follow_run(self, root: Object, follow: FollowOptions, options: RunOptions) -> int:
+        """Follow a Job that was just made, and tidy up after it."""
+        code = self._follow_attached(root, follow, options)
+        kind = get_labels(root).get(LABEL_SOURCE_TYPE)
+        if kind == DIRECTORY and not options.remove:
+            self._drop_archives(root, code)
+        image = build_container_row(root)["image"] if kind in (DIRECTORY, GITHUB) else ""
+        self._hint(code, options, image)
+        return code
 
     def _follow_attached(self, root: Object, follow: FollowOptions, options: RunOptions) -> int:
         """Follow a Job whose command may have standard input or a terminal."""
