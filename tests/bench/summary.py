@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes README's tables of figures anew from the files in results/."""
+"""Writes README.md's tables of figures anew from the files in results/."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Dict, Iterator, List
 
 from measuring import RESULTS, ROOT, Row, Sample, Target, figure, line, median, peak
 
-README = ROOT / "README.md"
+README = ROOT / "tests/bench/README.md"
 TABLE = re.compile(r"(<!-- figures: ([\w, -]+) -->\n)(?:\|.*\n)*")
 """A table, with the names of the results that it shows in the line above."""
 Rows = Dict[str, List[Row]]

@@ -74,10 +74,25 @@ def test_the_table_of_cases() -> None:
 
 
 def promises() -> List[str]:
-    """The tests that README.md names beside what it promises."""
-    text = (TESTS.parent / "README.md").read_text("utf-8")
-    _, _, section = text.partition("\n## What k8r promises\n")
+    """The tests that tests/README.md names beside what README.md promises."""
+    text = (TESTS / "README.md").read_text("utf-8")
+    _, _, section = text.partition("\n## The promises\n")
     return re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", section.partition("\n## ")[0])
+
+
+def promised(text: str, heading: str, pattern: str) -> List[str]:
+    """What a section says is promised."""
+    return re.findall(pattern, text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0], re.M)
+
+
+def test_each_promise_has_its_tests() -> None:
+    """README.md promises what tests/README.md has tests for, and nothing else."""
+    readme = (TESTS.parent / "README.md").read_text("utf-8")
+    made = promised(readme, "What k8r promises", r"^- \*\*(.*?)\*\*")
+    kept = promised(
+        (TESTS / "README.md").read_text("utf-8"), "The promises", r"^\| (.*?) \| `tests/"
+    )
+    assert made == kept
 
 
 def test_there_are_promises() -> None:

@@ -1,4 +1,4 @@
-"""README's figures are those that were measured."""
+"""The figures of tests/bench/README.md are those that were measured."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ def test_the_tables_of_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is what the results in tests/bench/results say: `tests/bench/summary.py` writes them."""
     monkeypatch.syspath_prepend(str(ROOT / "tests/bench"))
     summary = importlib.import_module("summary")
-    text = (ROOT / "README.md").read_text("utf-8")
+    text = (ROOT / "tests/bench/README.md").read_text("utf-8")
     assert len(summary.TABLE.findall(text)) == 2
     assert summary.with_figures(text) == text
