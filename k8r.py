@@ -81,7 +81,7 @@ __version__ = "0.1.0"
 #   Values         what the user writes: names, sizes, images, secrets  nothing
 #   Manifests      what the cluster is given                            nothing
 #   Objects        what the cluster says: verdicts, lists               nothing
-#   Waiting        why a run does not begin, in words                   nothing
+#   Waiting        why a run or its command does not begin, in words    nothing
 #   Output         console, status line, logs, tables, YAML             stdout, stderr
 #   Sources        directories, files                                   files, git
 #   Repositories   what a git server has                                HTTP
@@ -2805,6 +2805,20 @@ def format_amounts(amounts: Mapping[str, str]) -> str:
     if "memory" in numbers:
         texts["memory"] = format_size(int(numbers["memory"]))
     return ", ".join(f"{name} {text}" for name, text in texts.items())
+
+
+def explain_exit_code(code: int, command: Sequence[str], image: str = "") -> str:
+    """What a command line, or the ``image``, may have to do with its exit code, "" for nothing."""
+    word = command[0] if command else ""
+    if code in (126, 127) and len(command) == 1 and " " in word:
+        how = f"for shell syntax write: -- sh -c {json.dumps(word)}"
+        return f"the command is a single word; {how}"
+    if code == 127 and word and image:
+        what = f"if it was '{word}' that was not found: the image {image} lacks it"
+        return f"{what}; --base-image NAME sets another"
+    if code == 128 + signal.SIGBUS:
+        return "the shared memory may be too small: --shm 1Gi makes it larger"
+    return ""
 
 
 # ==============================================================================
@@ -8153,8 +8167,12 @@ class K8sRun:
         if kind == DIRECTORY and not options.remove:
             self._drop_archives(root, code)
         image = build_container_row(root)["image"] if kind in (DIRECTORY, GITHUB) else ""
-        self._hint(code, options, image)
+        self._hint(explain_exit_code(code, options.command, image))
         return code
+
+    def _hint(self, text: str) -> None:
+        if text:
+            self.console.warn(text)
 
     def _follow_attached(self, root: Object, follow: FollowOptions, options: RunOptions) -> int:
         """Follow a Job whose command may have standard input or a terminal."""
@@ -8190,7 +8208,7 @@ class K8sRun:
             error.exit_code = ended.code or ExitCode.FAILED
             raise error
         self._tell_end(ended, started)
-        self._hint(ended.code, options)
+        self._hint(explain_exit_code(ended.code, options.command))
         return ended.code
 
     def monitor_job(self, name: str, logs: LogQuery = LogQuery()) -> int:
@@ -8621,8 +8639,6 @@ class K8sRun:
         tell = self.console.warn if ended.code else self.console.say
         seconds = self.env.clock() - started if ended.seconds is None else ended.seconds
         tell(f"{ended.text} after {format_age(seconds)}")
-        if ended.code == 128 + signal.SIGBUS:
-            tell("the shared memory may be too small: --shm 1Gi makes it larger")
 
     def _follow_job(self, root: Object, options: FollowOptions, logs: LogQuery) -> int:
         """Follow a Job, and clean up after it as the options say."""
@@ -8810,16 +8826,6 @@ class K8sRun:
             deleted = pod["metadata"].get("deletionTimestamp")
             if deleted and parse_timestamp(deleted) < self._cluster.get_time():
                 self.core_v1.delete("pods", pod["metadata"]["name"], {"gracePeriodSeconds": 0})
-
-    def _hint(self, code: int, options: RunOptions, image: str = "") -> None:
-        """What exit codes mean that a command line, or the ``image``, may have caused."""
-        word = options.command[0] if options.command else ""
-        if code in (126, 127) and len(options.command) == 1 and " " in word:
-            how = f"for shell syntax write: -- sh -c {json.dumps(word)}"
-            self.console.warn(f"the command is a single word; {how}")
-        elif code == 127 and word and image:
-            what = f"if it was '{word}' that was not found: the image {image} lacks it"
-            self.console.warn(f"{what}; --base-image NAME sets another")
 
 
 # ==============================================================================
