@@ -1720,14 +1720,26 @@ def build_command_line(
     return ["sh", "-c", escape(setup + RUN), "k8r"], words
 
 
+def get_spec_field(template: Object, field: str) -> Any:
+    """What stands in the spec of a pod template; where a patch made that, it may be anything."""
+    spec = template.get("spec")
+    return spec.get(field) if isinstance(spec, dict) else None
+
+
+def find_container(template: Object, name: str) -> Object:
+    """A container of a pod template, {} if there is none of that name."""
+    every = get_spec_field(template, "containers")
+    found = [item for item in every if isinstance(item, dict)] if isinstance(every, list) else []
+    return next((item for item in found if item.get("name") == name), {})
+
+
 def build_results_container(work: Workload) -> Object:
     """The container that keeps what --out names. An image that unpacks can pack, too; of that
     of another source it is not known.
     """
-    grace = (work.patch.get("spec") or {}).get("terminationGracePeriodSeconds", 30)
-    script = KEEP.format(
-        mount=RESULTS_MOUNT, late=int(grace) * 2 // 3, limit=LOG_LIMIT, hold=work.hold
-    )
+    grace = get_spec_field(work.patch, "terminationGracePeriodSeconds")
+    late = (grace if isinstance(grace, int) else 30) * 2 // 3
+    script = KEEP.format(mount=RESULTS_MOUNT, late=late, limit=LOG_LIMIT, hold=work.hold)
     mounts = build_mounts(work)
     return prune(
         {
@@ -1776,12 +1788,6 @@ def build_container(work: Workload) -> Object:
     )
 
 
-def has_service_account(patch: Object) -> bool:
-    """Whether a patch of a pod template names the account that the pod is to have."""
-    spec = patch.get("spec")
-    return isinstance(spec, dict) and bool(spec.get("serviceAccountName"))
-
-
 def build_pod_template(work: Workload, restart: str) -> Object:
     """The pod that every kind of workload runs.
 
@@ -1790,6 +1796,7 @@ def build_pod_template(work: Workload, restart: str) -> Object:
     without that volume the kubelet starts a container some 0.2 s sooner. The
     security context is that of the Pod Security Standard "restricted".
     """
+    named = get_spec_field(work.patch, "serviceAccountName")
     restricted = {
         "runAsNonRoot": True,
         "runAsUser": RESTRICTED_UID,
@@ -1803,7 +1810,7 @@ def build_pod_template(work: Workload, restart: str) -> Object:
                 "restartPolicy": restart,
                 "enableServiceLinks": False,
                 "priorityClassName": None if work.queue else work.priority,
-                "automountServiceAccountToken": None if has_service_account(work.patch) else False,
+                "automountServiceAccountToken": None if named else False,
                 "imagePullSecrets": [{"name": name} for name in work.pull_secrets],
                 "securityContext": restricted if work.restricted else None,
                 "initContainers": [build_clone_container(work, work.clone)] if work.clone else None,
@@ -1814,10 +1821,10 @@ def build_pod_template(work: Workload, restart: str) -> Object:
         ),
     }
     merged: Object = merge(template, work.patch)
-    by_name = {item["name"]: item for item in merged["spec"].get("containers") or []}
-    context = by_name.get(CONTAINER_NAME, {}).get("securityContext")
-    if context and RESULTS_NAME in by_name:  # nobody else may be able to read the results
-        by_name[RESULTS_NAME].setdefault("securityContext", {}).update(context)
+    context = find_container(merged, CONTAINER_NAME).get("securityContext")
+    results = find_container(merged, RESULTS_NAME)
+    if isinstance(context, dict) and results:  # nobody else may be able to read the results
+        results["securityContext"] = {**results.get("securityContext", {}), **context}
     return merged
 
 
@@ -1914,7 +1921,8 @@ def build_job(work: Workload) -> Object:
     other down (Kubernetes 1.29 or newer); backoffLimit bounds older clusters.
     """
     many, template = work.num > 1, build_pod_template(work, "Never")
-    lenient = work.retry and template["spec"]["restartPolicy"] == "Never"  # the API wants both
+    restart = get_spec_field(template, "restartPolicy")
+    lenient = work.retry and restart == "Never"  # the API wants both
     spec = {
         "completions": work.num,
         "parallelism": min(work.parallel or work.num, work.num),
@@ -2816,7 +2824,7 @@ def explain_exit_code(code: int, command: Sequence[str], image: str = "") -> str
     if code == 127 and word and image:
         what = f"if it was '{word}' that was not found: the image {image} lacks it"
         return f"{what}; --base-image NAME sets another"
-    if code == 128 + signal.SIGBUS:
+    if code == 135:  # 128 + SIGBUS
         return "the shared memory may be too small: --shm 1Gi makes it larger"
     return ""
 

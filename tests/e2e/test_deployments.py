@@ -386,11 +386,6 @@ def test_options_that_do_not_fit(quiet_run: Cli, option: Tuple[str, ...]) -> Non
     refused(quiet_run(ALPINE, "--as-deployment", *option, "--", "true"), option[0])
 
 
-def test_a_port_of_a_job(quiet_run: Cli) -> None:
-    """--port is for Deployments."""
-    refused(quiet_run(ALPINE, "--port", "80", "--", "true"), "--port", "--as-deployment")
-
-
 def test_yaml(k8r: Cli, run: Cli, kubectl: Kubectl, workdir: Path) -> None:
     """--show-yaml needs no cluster, and kubectl can create what it prints."""
     (workdir / "file").write_text("deployed\n")

@@ -411,6 +411,26 @@ RFC_7396 = [
 ]
 
 
+@pytest.mark.parametrize(
+    "patch",
+    [
+        {"spec": 5},
+        {"spec": None},
+        {"spec": []},
+        {"spec": {"containers": "main"}},
+        {"spec": {"containers": None}},
+        {"spec": {"containers": [{"name": "main", "securityContext": "x"}]}},
+        {"spec": {"containers": [{"name": ["main"]}]}},
+        {"spec": {"terminationGracePeriodSeconds": "x"}},
+        {"metadata": "text"},
+    ],
+)
+def test_a_patch_that_makes_no_pod(patch: Dict[str, Any]) -> None:
+    """The API server is to say what is wrong with it."""
+    work = directory(out=(("results", ""),), hold=600, patch=patch, retry=1)
+    assert k8r.build_job(work)["spec"]["template"] is not None
+
+
 @pytest.mark.parametrize("base, patch, merged", RFC_7396)
 def test_merge(base: Any, patch: Any, merged: Any) -> None:
     """As the RFC has it, and the inputs are as they were."""
