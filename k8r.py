@@ -15,7 +15,7 @@ exit code. `run` may stand before SOURCE; k8r run --help has its options.
 
   k8r ls                               what runs, what ran; also: logs, exec
   k8r cp NAME                          what --out named, again; also: forward
-  k8r delete NAME                      remove it with all of its parts (or: rm)
+  k8r delete NAME                      remove it wholly (or: rm); also: k8r stop
   k8r secret NAME VALUE                a secret for the runs of this directory
   k8r config                           the defaults; also: k8r env, k8r update
 
@@ -380,7 +380,7 @@ class FollowOptions(NamedTuple):
     ``secrets`` is the name of the runs whose secrets are removed, "" for none; ``owned``
     tells `run` from those that only read: it may end what it has made. ``out`` is brought
     here; the pod then keeps it for ``hold`` seconds, or ends if that is None. ``enter`` is
-    given the pods whenever something is new.
+    given the pods, once all are known, whenever something is new.
     """
 
     grace: float = float("inf")
@@ -2249,6 +2249,13 @@ def list_failures(pod: Object) -> List[Tuple[str, Outcome]]:
     return found
 
 
+def is_on_node(pod: Object) -> bool:
+    """Whether a kubelet has the pod in its care, and has not ended it yet."""
+    over = (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+    left = over or pod["metadata"].get("deletionTimestamp")
+    return bool(pod["spec"].get("nodeName")) and not left
+
+
 def list_keepers(pod: Object) -> List[str]:
     """The containers of others that keep a pod from ending, unless it is being deleted."""
     deleted = pod["metadata"].get("deletionTimestamp")
@@ -2533,7 +2540,8 @@ def build_row_and_job(job: Object) -> Tuple[Object, Optional[Object]]:
     row = build_job_row(job)
     if row["exit_code"] != ExitCode.FAILED and (row["status"] != "Running" or row["running"]):
         return row, None
-    metadata = {key: job["metadata"].get(key) for key in ("name", "uid", "creationTimestamp")}
+    kept = ("name", "uid", "creationTimestamp", "annotations")
+    metadata = {key: job["metadata"].get(key) for key in kept}
     spec = {key: value for key, value in job["spec"].items() if key != "template"}
     return row, {"metadata": metadata, "spec": spec, "status": job.get("status")}
 
@@ -6732,7 +6740,8 @@ class Run:
                 watcher.start()
             while not self._is_over():
                 self._handle_messages(0.25 if self._verdict else 0.5)
-                options.enter(self._pods.values())
+                if self._listed:
+                    options.enter(self._pods.values())
                 self._judge()
                 start = str((self._root.get("status") or {}).get("startTime") or "")
                 if start != start_time or is_held(self._root):
@@ -7211,6 +7220,47 @@ class Attachment:
                 self._console.warn("the command has ended without reading all of its input")
         if self._trouble and code != ExitCode.TIMEOUT:
             raise self._trouble
+
+
+class Stopper:
+    """Ends the commands of a Job, and no other begins. What a Job deletes has no log any more,
+    but the kubelet ends a pod at a deadline of its own, which may be lowered.
+    """
+
+    def __init__(self, subject: Subject, core: ApiGroup) -> None:
+        self._subject = subject
+        self._core = core
+        self._told: Set[str] = set()
+        self._parallel = int(subject.root["spec"].get("parallelism", 1))
+        self._mark("true")
+
+    def _mark(self, value: Optional[str]) -> None:
+        self._change({"metadata": {"annotations": {ANNOTATION_STOPPED: value}}})
+
+    def _change(self, body: Object) -> None:
+        with contextlib.suppress(NotFound):  # who follows it with --rm is sooner
+            self._subject.group.patch("jobs", self._subject.name, body)
+
+    def enter(self, pods: Iterable[Object]) -> None:
+        """End pods that are on a node. The Job may have no more pods than these, else it would
+        begin others; when they have ended, so may the Job. Raises ApiError.
+        """
+        going = [pod["metadata"] for pod in pods if is_on_node(pod)]
+        for metadata in going:
+            if metadata["uid"] not in self._told:
+                self._told.add(metadata["uid"])
+                try:
+                    soon = {"spec": {"activeDeadlineSeconds": 1}}
+                    self._core.patch("pods", metadata["name"], soon)
+                except NotFound:
+                    continue
+                except ApiError:
+                    self._mark(None)
+                    raise
+        if len(going) < self._parallel:
+            self._parallel = len(going)
+            ended: Object = {} if going else {"activeDeadlineSeconds": 1}
+            self._change({"spec": {"parallelism": len(going), **ended}})
 
 
 def listen(wanted: int) -> Any:
@@ -8204,6 +8254,9 @@ class K8sRun:
                 if work.out:
                     hint = "it is for directories and repositories; in the cluster for images, too"
                     raise UsageError("a local run of an image has no --out", hint)
+                if work.stdin:
+                    hint = "docker run -i passes it on; so does k8r -i in the cluster"
+                    raise UsageError("a local run of an image has no --stdin", hint)
                 docker = Docker(self.env.environ, self.console.plain, self.console.progress)
             run = LocalRun(work, plan.archive, plan.credentials, docker, self.env, self.console)
             try:
@@ -8286,9 +8339,12 @@ class K8sRun:
         """`k8r exec`: run a command, or a shell, where a Job's own runs; its exit code."""
         tty = self._has_terminal(tty) and (tty or not stdin)
         source = self.env.stdin.fileno() if stdin or tty else None
-        pod_name = self._find_running_pod(name, index)["metadata"]["name"]
-        words = list(command or SHELL)
-        channel = open_channel(self.core_v1, pod_name, "exec", source, tty=tty, command=words)
+        pod = self._find_running_pod(name, index, held=True)
+        part: Object = {"tty": tty, "command": list(command or SHELL)}
+        if "running" not in get_main_state(pod):
+            self.console.say("the command has ended; this is where its results are kept")
+            part["container"] = RESULTS_NAME
+        channel = open_channel(self.core_v1, pod["metadata"]["name"], "exec", source, **part)
         return converse(channel, self.console, source if tty else None)
 
     def forward_ports(self, name: str, ports: Iterable[Tuple[int, int]]) -> int:
@@ -8363,6 +8419,24 @@ class K8sRun:
         if source is not None and not channel.can_end_input:
             raise K8rError("this cluster cannot tell the end of a file", "Kubernetes 1.30 can")
         return channel
+
+    def stop_job(self, name: str) -> bool:
+        """`k8r stop`: end a Job's command, and keep its log; False if there is none of it.
+        Raises K8rError for what cannot be stopped.
+        """
+        subject = self._find(name)
+        if subject is None:
+            return False
+        if is_deployment(subject.root) or is_held(subject.root):
+            what = "is a Deployment" if is_deployment(subject.root) else "has not begun"
+            hint = f"remove it: {self.command_hint('rm -f', name)}"
+            raise K8rError(f"{name} {what}, and has nothing to stop", hint)
+        if self._ended_jobs([subject.root]):
+            self.console.say(f"{name} has ended already")
+            return True
+        door = Stopper(subject, self.core_v1)
+        self._follow(subject, FollowOptions(enter=door.enter), LogQuery(quiet=True))
+        return True
 
     def delete_job(self, name: str, force: bool = True, secrets: bool = False) -> bool:
         """Delete a Job or Deployment with all that it owns; False if there is none.
@@ -8875,12 +8949,12 @@ def ends_with_option(word: str, valued: Set[str]) -> bool:
     )
 
 
-SUBCOMMANDS = tuple("run ls logs exec forward cp delete rm secret config env update".split())
+SUBCOMMANDS = tuple("run ls logs exec forward cp stop delete rm secret config env update".split())
 FOREIGN_COMMANDS = {
     "help": "--help",
     "version": "--version",
     **dict.fromkeys(("get", "jobs", "list", "ps", "status"), "ls"),
-    **dict.fromkeys(("cancel", "kill", "remove", "stop", "uninstall"), "delete"),
+    **dict.fromkeys(("cancel", "kill", "remove", "uninstall"), "delete"),
     **dict.fromkeys(("apply", "create", "launch", "start", "submit"), "run"),
     "upgrade": "update",
 }
@@ -9170,6 +9244,16 @@ def add_cp(subparsers: Any) -> None:
     add("--index", "I", "the pod with this index (default: the first that runs)", parse_number)
 
 
+def add_stop(subparsers: Any) -> None:
+    """`k8r stop`."""
+    parser = subparsers.add_parser(
+        "stop",
+        help="end jobs, and keep their logs",
+        description="End the commands of Jobs by SIGTERM, and keep the Jobs and their logs.",
+    )
+    parser.add_argument("names", metavar="NAME", nargs="+", help="Jobs")
+
+
 def add_delete(subparsers: Any) -> None:
     """`k8r delete` and `k8r rm`."""
     parser = subparsers.add_parser(
@@ -9249,9 +9333,9 @@ def build_parser() -> Parser:
     add_global_options(parser, top=True)
     parser.set_defaults(quiet=False)
     subparsers = parser.add_subparsers(parser_class=Parser, dest="subcommand")
-    for add in (add_run, add_ls, add_logs, add_exec, add_forward, add_cp, add_delete, add_secret):
+    for add in (add_run, add_ls, add_logs, add_exec, add_forward, add_cp, add_stop, add_delete):
         add(subparsers)
-    for add in (add_config, add_env, add_update):
+    for add in (add_secret, add_config, add_env, add_update):
         add(subparsers)
     for subparser in set(subparsers.choices.values()):
         add_global_options(subparser)
@@ -9707,27 +9791,46 @@ def cmd_cp(k8s: K8sRun, args: argparse.Namespace) -> int:
     return k8s.copy_results(args.origin, args.target)
 
 
+def do_for_each(console: Console, names: Iterable[str], act: Callable[[str], None]) -> int:
+    """Do all that can be done, then complain about the rest: raises the last K8rError."""
+    failures: List[K8rError] = []
+    for name in names:
+        try:
+            act(name)
+        except K8rError as error:
+            failures.append(error)
+    for failure in failures[:-1]:
+        console.error(failure)
+    if failures:
+        raise failures[-1]
+    return ExitCode.OK
+
+
+def cmd_stop(k8s: K8sRun, args: argparse.Namespace) -> int:
+    """Stop Jobs."""
+
+    def stop(name: str) -> None:
+        if not k8s.stop_job(name):
+            raise k8s.no_such_job_error(name)
+
+    return do_for_each(k8s.console, args.names, stop)
+
+
 def cmd_delete(k8s: K8sRun, args: argparse.Namespace) -> int:
-    """Remove Jobs: all that can be, then complain about those that cannot."""
+    """Remove Jobs."""
     if bool(args.names) + args.all + args.done != 1:
         raise UsageError("nothing says what to remove", "give names, or --done, or --all")
     names = args.names or (k8s.list_finished_jobs() if args.done else [])
     if args.all:
         names = [row["name"] for row in k8s.list_jobs()]
-    failures: List[K8rError] = []
-    for name in names:
-        try:
-            if k8s.delete_job(name, args.force, args.secrets):
-                k8s.console.say(f"removed {name}")
-            elif args.names:
-                failures.append(k8s.no_such_job_error(name))
-        except K8rError as error:
-            failures.append(error)
-    for failure in failures[:-1]:
-        k8s.console.error(failure)
-    if failures:
-        raise failures[-1]
-    return ExitCode.OK
+
+    def delete(name: str) -> None:
+        if k8s.delete_job(name, args.force, args.secrets):
+            k8s.console.say(f"removed {name}")
+        elif args.names:
+            raise k8s.no_such_job_error(name)
+
+    return do_for_each(k8s.console, names, delete)
 
 
 def cmd_secret(k8s: K8sRun, args: argparse.Namespace) -> int:
@@ -9889,7 +9992,7 @@ def complete_argument(
         return list_options(list_subcommands(parser)[name]) | version
     if at is None:
         return SUBCOMMANDS
-    if name in ("logs", "exec", "forward", "cp", "delete", "rm"):
+    if name in ("logs", "exec", "forward", "cp", "stop", "delete", "rm"):
         return make_lookup(before, env).names()
     if name == "secret":
         return [row["name"] for row in make_lookup(before, env).list_secrets()]
@@ -9947,6 +10050,7 @@ COMMANDS: Dict[str, Callable[[K8sRun, argparse.Namespace], int]] = {
     "exec": cmd_exec,
     "forward": cmd_forward,
     "cp": cmd_cp,
+    "stop": cmd_stop,
     "delete": cmd_delete,
     "rm": cmd_delete,
     "secret": cmd_secret,

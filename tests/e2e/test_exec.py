@@ -135,6 +135,18 @@ def test_a_container_that_ends_meanwhile(run: Cli, kubectl: Kubectl, job: str) -
     assert ended.code in (125, 137), ended
 
 
+def test_what_an_ended_run_has_left(run: Cli, kubectl: Kubectl) -> None:
+    """While its results are held they can be looked at, and it is said that the command is over."""
+    script = "head -c 6000000 /dev/urandom > /out/big; echo left > /out/file; exit 3"
+    words = ("--job-name", "left", "--out", "/out", "--hold", "5m")
+    assert run("-d", ALPINE, *words, "--", "sh", "-c", script).code == 0
+    seen = "{.items[*].status.containerStatuses[?(@.name=='main')].state.terminated.exitCode}"
+    until(lambda: kubectl("get", "pods", "-o", f"jsonpath={seen}") == "3", "its end")
+    looked = run("exec", "left", "--", "cat", "/out/file")
+    assert (looked.code, looked.text) == (0, "left\n"), looked.err
+    assert "the command has ended" in looked.err
+
+
 def test_a_shell_on_a_terminal(run: Cli, job: str) -> None:
     """It has the terminal's size and keys; the terminal is as before at the end."""
     child = on_terminal(run, "exec", job)

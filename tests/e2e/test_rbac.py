@@ -148,6 +148,23 @@ def test_what_inside_needs(
     assert not said or f"no permission to {said}" in ended.err and "Role" in ended.err, ended.err
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_stop_needs(
+    k8r: Cli, kubectl: Kubectl, write_kubeconfig: Callable[..., str], whole: bool
+) -> None:
+    """Without the right to patch pods, the run goes on and is not called stopped later."""
+    wanted = role()
+    wanted["rules"] += role("k8r-inside")["rules"] if whole else []
+    k8r.env["KUBECONFIG"] = write_kubeconfig(kubectl.namespace, user=bind(kubectl, wanted))
+    assert k8r("-d", ALPINE, "--job-name", "going", "--", "sleep", "600").code == 0
+    kubectl.running_pod("going")
+    ended = k8r("stop", "going")
+    said = "going was stopped" if whole else "no permission to patch pods"
+    assert ended.code == (0 if whole else 125) and said in ended.err, ended.err
+    notes = kubectl("get", "job", "going", "-o", "jsonpath={.metadata.annotations}")
+    assert ("k8r-stopped" in notes) == whole and ("goes on in the cluster" in ended.err) != whole
+
+
 LESS = [("", "")] + [(part, verb) for part in ("attach", "portforward") for verb in VERBS]
 
 
