@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import re
+import shlex
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, List
@@ -22,7 +25,13 @@ if TYPE_CHECKING:
     from gitserver import GitServer
     from tests.conftest import Cli
 
+ROOT = Path(__file__).resolve().parents[2]
 LARGE = 12 * MIB
+FULL = (
+    "import sys, os, types; del sys.argv[1:3]; import k8r; "
+    "os.fstatvfs = lambda file: types.SimpleNamespace(f_bavail=9, f_frsize=1 << 20); "
+    "k8r.run_and_exit()"
+)
 HASTY = "import sys; del sys.argv[1:3]; import k8r; k8r.RESULTS_TIME = 3.0; k8r.run_and_exit()"
 
 
@@ -193,6 +202,28 @@ def test_large_ones_are_kept_until_they_are_here(run: Cli, workdir: Path, kubect
     until(lambda: "Failed" in str(kubectl.get("job", "big")["status"]) or None, "the Job's end")
 
 
+def test_a_disk_without_room(run: Cli, workdir: Path, kubectl: Kubectl) -> None:
+    """It is said before anything is fetched, and what is held can be had later."""
+    script(workdir, f"head -c {LARGE} /dev/zero > results/big")
+    words = ("./", "--job-name", "big", "--out", "results", *TRAIN)
+    ended = run.finish(run.start(*words, prefix=[sys.executable, "-c", FULL]))
+    assert ended.code == 125 and "lacks room for twice 12" in ended.err, ended.err
+    assert not (workdir / "results").exists()
+    assert run("cp", "big").code == 0
+    assert (workdir / "results" / "big").stat().st_size == LARGE
+
+
+def test_the_example(run: Cli, workdir: Path) -> None:
+    """Three pods of examples/train leave three results here."""
+    shutil.copytree(ROOT / "examples" / "train", workdir / "train")
+    command = re.findall("k8r (.*)", (ROOT / "examples" / "train" / "README.md").read_text())[0]
+    ended = run(*shlex.split(command), cwd=workdir / "train")
+    assert ended.code == 0, ended.err
+    models = [json.loads(text) for text in tree(workdir / "train" / "results").values()]
+    assert sorted(model["run"] for model in models) == [0, 1, 2]
+    assert len({model["slope"] for model in models}) == 3
+
+
 def test_without_the_right_to_a_channel(
     k8r: Cli, kubectl: Kubectl, write_kubeconfig: Callable[..., str], workdir: Path
 ) -> None:
@@ -260,6 +291,7 @@ def test_a_connection_that_breaks(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(60 * SEEDS)
 def test_random_faults(run: Cli, workdir: Path, faulty: StartFaultProxy) -> None:
     """Through any of them all of it is here, or 125 says that it is not."""
     for seed in range(FIRST, FIRST + SEEDS):
