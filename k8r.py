@@ -6362,11 +6362,8 @@ def copy_here(channel: Channel, name: str, target: str, console: Console) -> Non
         for number, data in channel:
             file.write(data) if number == STDOUT else console.errors(data)
         code = channel.get_exit_code()
-        file.seek(max(0, file.tell() - 1024))
-        whole = file.read() == bytes(1024)  # as a tar archive ends
-        if whole:
-            done = unpack_results(file, {name: (target, target)}, console)
-    if code or not whole:
+        done = unpack_results(file, {name: (target, target)}, console)
+    if code:
         raise K8rError("not all of it could be read", "its container says why")
     console.say(f"{target}: {pluralize(done.files, 'file')}, {format_size(done.size)}")
 
@@ -6469,7 +6466,7 @@ class Results(NamedTuple):
         if 2 * spool.size > disk.f_bavail * disk.f_frsize:
             text = f"the disk lacks room for twice {format_size(spool.size)}, packed and unpacked"
             raise K8rError(text, "make room, then fetch them with k8r cp while they are held")
-        if spool.size > GIB:
+        if spool.size > 1024 * MIB:
             self.console.say(f"fetching {format_size(spool.size)} of results")
         advance = self.console.meter("fetching", spool.size)
         pauses, tries = generate_pauses(), 0

@@ -1,18 +1,22 @@
-"""Fit a line to noisy points, each run with another seed, and keep the model."""
+"""Fit a line to points, with a learning rate that depends on the run."""
 
 import json
 import os
 import random
 
-run = int(os.environ.get("K8R_INDEX", "0"))
-random.seed(run)
-points = [(x / 100, 3 * x / 100 + 1 + random.gauss(0, 0.1)) for x in range(100)]
+index = int(os.environ.get("K8R_INDEX", "0"))
+rate = 0.01 * 3**index
+points = [(x / 50, 2 * x / 50 + 1 + random.gauss(0, 0.1)) for x in range(50)]
 slope = offset = 0.0
-for _ in range(2000):
-    errors = [(x, slope * x + offset - y) for x, y in points]
-    slope -= 0.5 * sum(error * x for x, error in errors) / len(points)
-    offset -= 0.5 * sum(error for _, error in errors) / len(points)
+
 os.makedirs("results", exist_ok=True)
-with open("results/model.json", "w", encoding="utf-8") as file:
-    json.dump({"run": run, "slope": slope, "offset": offset}, file)
-print(f"slope {slope:.3f}, offset {offset:.3f}")
+with open("results/loss.csv", "w") as log:
+    for step in range(200):
+        errors = [(slope * x + offset - y, x) for x, y in points]
+        slope -= rate * sum(error * x for error, x in errors) / len(points)
+        offset -= rate * sum(error for error, _ in errors) / len(points)
+        loss = sum(error**2 for error, _ in errors) / len(points)
+        print(step, loss, sep=",", file=log)
+with open("results/model.json", "w") as file:
+    json.dump({"rate": rate, "slope": slope, "offset": offset, "loss": loss}, file)
+print(f"rate {rate:.2f}: loss {loss:.4f}")

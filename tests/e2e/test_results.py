@@ -5,9 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-import re
-import shlex
-import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, List
@@ -25,7 +22,6 @@ if TYPE_CHECKING:
     from gitserver import GitServer
     from tests.conftest import Cli
 
-ROOT = Path(__file__).resolve().parents[2]
 LARGE = 12 * MIB
 FULL = (
     "import sys, os, types; del sys.argv[1:3]; import k8r; "
@@ -211,17 +207,6 @@ def test_a_disk_without_room(run: Cli, workdir: Path, kubectl: Kubectl) -> None:
     assert not (workdir / "results").exists()
     assert run("cp", "big").code == 0
     assert (workdir / "results" / "big").stat().st_size == LARGE
-
-
-def test_the_example(run: Cli, workdir: Path) -> None:
-    """Three pods of examples/train leave three results here."""
-    shutil.copytree(ROOT / "examples" / "train", workdir / "train")
-    command = re.findall("k8r (.*)", (ROOT / "examples" / "train" / "README.md").read_text())[0]
-    ended = run(*shlex.split(command), cwd=workdir / "train")
-    assert ended.code == 0, ended.err
-    models = [json.loads(text) for text in tree(workdir / "train" / "results").values()]
-    assert sorted(model["run"] for model in models) == [0, 1, 2]
-    assert len({model["slope"] for model in models}) == 3
 
 
 def test_without_the_right_to_a_channel(

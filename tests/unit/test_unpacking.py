@@ -232,25 +232,3 @@ def test_an_archive_with_a_damaged_header(tmp_path: Path) -> None:
     with pytest.raises(k8r.K8rError, match="its end is missing"):
         k8r.Unpacker().unpack(io.BytesIO(data), PATH, str(tmp_path), str(tmp_path / "own"))
     assert not look(tmp_path)
-
-
-class Sent(List[Tuple[int, bytes]]):
-    """A channel of what a command has packed, which has ended with 0."""
-
-    def get_exit_code(self) -> int:
-        """The command's."""
-        return 0
-
-
-@pytest.mark.parametrize("whole", [True, False])
-def test_an_archive_without_its_end(tmp_path: Path, whole: bool) -> None:
-    """It is an error, and nothing is written, though the command has ended well."""
-    packed = io.BytesIO()
-    (tmp_path / "a").write_text("1")
-    k8r.pack_files(packed, {"d/a": str(tmp_path / "a"), "d/b": str(tmp_path / "a")})
-    sent = Sent([(k8r.STDOUT, packed.getvalue() if whole else packed.getvalue()[:1024])])
-    console = k8r.Console(io.StringIO(), io.StringIO(), quiet=True)
-    target = tmp_path / "new"
-    with contextlib.nullcontext() if whole else pytest.raises(k8r.K8rError, match="not all"):
-        k8r.copy_here(sent, "d", str(target), console)  # type: ignore[arg-type]
-    assert target.exists() == whole
