@@ -6256,6 +6256,9 @@ class Unpacker:
             try:
                 with tarfile.open(fileobj=archive, mode="r|", errors="surrogateescape") as tar:
                     self._unpack(tar, path, os.path.realpath(new))
+                    archive.seek(tar.offset)
+                    if archive.read(512) != bytes(512):  # tarfile takes any end for its end
+                        raise ValueError("its end is missing")
             except (tarfile.TarError, EOFError, ValueError, RecursionError) as error:
                 raise K8rError(f"the archive is damaged: {error}") from error
             found = os.path.join(new, "content")
@@ -6475,6 +6478,12 @@ class Results(NamedTuple):
         for note in spool.notes:
             self.console.warn(escape_unprintable(note))
         script = f": > fetch; tail -c +$1 spool | head -c {FETCH_PIECE}"
+        disk = os.fstatvfs(spool.file.fileno())
+        if 2 * spool.size > disk.f_bavail * disk.f_frsize:
+            text = f"the disk lacks room for twice {format_size(spool.size)}, packed and unpacked"
+            raise K8rError(text, "make room, then fetch them with k8r cp while they are held")
+        if spool.size > 1024 * MIB:
+            self.console.say(f"fetching {format_size(spool.size)} of results")
         advance = self.console.meter("fetching", spool.size)
         pauses, tries = generate_pauses(), 0
         while LOG_LIMIT < spool.size > spool.count:

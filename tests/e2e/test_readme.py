@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -143,6 +144,19 @@ def test_the_python_example(reader: Tuple[Path, Dict[str, str]], namespace: str)
         [sys.executable, "-c", script], cwd=work, env=env, stdout=subprocess.PIPE, timeout=100
     )
     assert done.stdout.decode() == "hello\n0 ['work']\n"
+
+
+def test_the_example_with_results(reader: Tuple[Path, Dict[str, str]], tmp_path: Path) -> None:
+    """The command in examples/train leaves the results of three runs."""
+    work = tmp_path / "train"
+    shutil.copytree(ROOT / "examples" / "train", work)
+    (command,) = re.findall("`(k8r .*?)`", (work / "README.md").read_text("utf-8"))
+    shell(command, work, reader[1])
+    models = [json.loads((work / f"results/{i}/model.json").read_text()) for i in range(3)]
+    assert [round(model["rate"], 2) for model in models] == [0.01, 0.03, 0.09]
+    for index in range(3):
+        log = (work / f"results/{index}/loss.csv").read_text().splitlines()
+        assert len(log) == 200 and float(log[-1].split(",")[1]) == models[index]["loss"]
 
 
 def steps(name: str) -> List[str]:

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from tests.conftest import Cli
 
 LARGE = 12 * MIB
+FULL = (
+    "import sys, os, types; del sys.argv[1:3]; import k8r; "
+    "os.fstatvfs = lambda file: types.SimpleNamespace(f_bavail=9, f_frsize=1 << 20); "
+    "k8r.run_and_exit()"
+)
 HASTY = "import sys; del sys.argv[1:3]; import k8r; k8r.RESULTS_TIME = 3.0; k8r.run_and_exit()"
 
 
@@ -193,6 +198,17 @@ def test_large_ones_are_kept_until_they_are_here(run: Cli, workdir: Path, kubect
     until(lambda: "Failed" in str(kubectl.get("job", "big")["status"]) or None, "the Job's end")
 
 
+def test_a_disk_without_room(run: Cli, workdir: Path, kubectl: Kubectl) -> None:
+    """It is said before anything is fetched, and what is held can be had later."""
+    script(workdir, f"head -c {LARGE} /dev/zero > results/big")
+    words = ("./", "--job-name", "big", "--out", "results", *TRAIN)
+    ended = run.finish(run.start(*words, prefix=[sys.executable, "-c", FULL]))
+    assert ended.code == 125 and "lacks room for twice 12" in ended.err, ended.err
+    assert not (workdir / "results").exists()
+    assert run("cp", "big").code == 0
+    assert (workdir / "results" / "big").stat().st_size == LARGE
+
+
 def test_without_the_right_to_a_channel(
     k8r: Cli, kubectl: Kubectl, write_kubeconfig: Callable[..., str], workdir: Path
 ) -> None:
@@ -260,6 +276,7 @@ def test_a_connection_that_breaks(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(60 * SEEDS)
 def test_random_faults(run: Cli, workdir: Path, faulty: StartFaultProxy) -> None:
     """Through any of them all of it is here, or 125 says that it is not."""
     for seed in range(FIRST, FIRST + SEEDS):

@@ -211,3 +211,24 @@ def test_random_archives(tmp_path: Path, seed: int) -> None:
         inside = {f"a/here/{name}" for name in look(folder)}
         assert set(look(tmp_path)) == {"a", "a/here", "a/out", "a/out/f"} | inside
         assert leads_out(folder) == []
+
+
+@pytest.mark.parametrize("blocks", range(1, 5))
+def test_an_archive_that_was_cut(tmp_path: Path, blocks: int) -> None:
+    """Wherever it was, also between two files, where tarfile sees nothing wrong; no file is
+    written then.
+    """
+    whole = build([(f"{PATH}/a", REG, "", b"a" * 512), (f"{PATH}/b", REG, "", b"b" * 512)])
+    cut = io.BytesIO(whole.getvalue()[: 512 * blocks])
+    with pytest.raises(k8r.K8rError, match="the archive is damaged"):
+        k8r.Unpacker().unpack(cut, PATH, str(tmp_path), str(tmp_path / "own"))
+    assert not look(tmp_path)
+
+
+def test_an_archive_with_a_damaged_header(tmp_path: Path) -> None:
+    """It is not taken for the archive's end."""
+    data = bytearray(build([(f"{PATH}/a", REG, "", b"a"), (f"{PATH}/b", REG, "", b"b")]).getvalue())
+    data[1024] ^= 1
+    with pytest.raises(k8r.K8rError, match="its end is missing"):
+        k8r.Unpacker().unpack(io.BytesIO(data), PATH, str(tmp_path), str(tmp_path / "own"))
+    assert not look(tmp_path)
