@@ -3381,29 +3381,6 @@ def resolve_link(folder: str, path: str, target: str) -> Optional[str]:
     return target if f"{inside}/".startswith(top) else None
 
 
-class LimitedWriter(io.RawIOBase):
-    """Counts what goes through it, and stops at a limit."""
-
-    def __init__(self, file: IO[bytes], limit: int) -> None:
-        super().__init__()
-        self._file = file
-        self._limit = limit
-        self.written = 0
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        self.written += len(data)
-        if self.written > self._limit:
-            raise ArchiveTooLarge(self._limit)
-        return self._file.write(data)
-
-
-class ArchiveTooLarge(Exception):
-    """The archive has outgrown its limit."""
-
-
 class Metered:
     """A file that tells how many bytes were read from it."""
 
@@ -3450,26 +3427,32 @@ def pack_directory(
             "the directory is empty, or everything in it is ignored",
         )
     file = tempfile.SpooledTemporaryFile(max_size=4 * MIB, prefix="k8r-")
-    writer = LimitedWriter(file, ARCHIVE_LIMIT)
+
+    def advance(amount: int) -> None:
+        show(amount)
+        if file.tell() > ARCHIVE_LIMIT:
+            raise too_large_error(folder, listing.paths)
+
     try:
         paths = [os.path.join(folder, path) for path in listing.paths]
-        read = meter("packing", sum(os.lstat(path).st_size for path in paths))
-        with gzip.GzipFile("", "wb", 6, writer, mtime=0) as packed:
+        show = meter("packing", sum(os.lstat(path).st_size for path in paths))
+        with gzip.GzipFile("", "wb", 6, file, mtime=0) as packed:
             with tarfile.open(
                 fileobj=packed, mode="w|", format=tarfile.GNU_FORMAT, errors="surrogateescape"
-            ) as tar, contextlib.closing(Packer(tar, folder, read)) as packer:
+            ) as tar, contextlib.closing(Packer(tar, folder, advance)) as packer:
                 for path in listing.paths:
                     packer.add(path)
-    except ArchiveTooLarge:
+        advance(0)
+    except UsageError:
         file.close()
-        raise too_large_error(folder, listing.paths) from None
+        raise
     except OSError as error:
         file.close()
         raise unreadable_error(error) from error
     for path in packer.pointers[:1]:
         count = pluralize(len(packer.pointers), "file")
         listing.notes.append(f"{count}, such as {path}, are pointers of git LFS: git lfs pull")
-    return Archive(file, len(listing.paths), writer.written, listing.notes)
+    return Archive(file, len(listing.paths), file.tell(), listing.notes)
 
 
 class Packer:
