@@ -474,44 +474,28 @@ class Workload(NamedTuple):
     """All that the manifests depend on. Equal workloads give equal manifests.
 
     ``base`` is the name without the `-1` of a second run; ``setup`` is shell
-    text that runs before ``command``; ``chunks`` is the number of ConfigMaps
+    text that runs before the command; ``chunks`` is the number of ConfigMaps
     that hold the archive; ``origin`` tells where the source of a Deployment is from;
     ``lasting`` marks pods that nobody should move; ``port`` is that of a Deployment's Service;
-    ``hold`` are seconds to keep ``out`` for where it is too large for a log.
+    ``hold`` are seconds to keep results for where it is too large for a log.
     """
 
     name: str
     run_id: str
     source_type: str
     image: str
-    command: Tuple[str, ...] = ()
+    options: RunOptions
     base: str = ""
     setup: str = ""
     chunks: int = 0
     clone: Optional[Clone] = None
     secrets: Tuple[SecretUse, ...] = ()
-    pull_secrets: Tuple[str, ...] = ()
-    patch: Object = {}
-    as_deployment: bool = False
     port: Optional[int] = None
-    queue: Optional[str] = None
-    priority: Optional[str] = None
     origin: str = ""
-    num: int = 1
-    parallel: Optional[int] = None
-    retry: int = 0
     timeout: Optional[int] = None
     ttl: Optional[int] = None
     lasting: bool = False
-    env: Tuple[Tuple[str, str], ...] = ()
-    resources: Resources = Resources()
-    restricted: bool = False
-    stdin: bool = False
-    tty: bool = False
-    out: Outs = ()
     hold: int = 0
-    volume: Tuple[Tuple[str, str], ...] = ()
-    shm: Optional[str] = None
 
 
 class Outcome(NamedTuple):
@@ -1513,7 +1497,7 @@ def build_labels(work: Workload) -> Dict[str, str]:
         LABEL_JOB: work.name,
         LABEL_SOURCE_TYPE: work.source_type,
     }
-    return dict(every, **{LABEL_TYPE: DEPLOYMENT}) if work.as_deployment else every
+    return dict(every, **{LABEL_TYPE: DEPLOYMENT}) if work.options.as_deployment else every
 
 
 def build_metadata(work: Workload, name: str) -> Object:
@@ -1550,7 +1534,7 @@ def build_own_variables(work: Workload, index: str = "0") -> Dict[str, str]:
     return {
         "PYTHONUNBUFFERED": "1",
         "K8R_JOB": work.name,
-        "K8R_COUNT": str(work.num),
+        "K8R_COUNT": str(work.options.num),
         "K8R_INDEX": index,
     }
 
@@ -1560,14 +1544,14 @@ def build_environment(work: Workload) -> List[Object]:
     variables: Dict[str, Object] = {
         key: {"name": key, "value": value} for key, value in build_own_variables(work).items()
     }
-    if work.num > 1 and not work.as_deployment:
+    if work.options.num > 1 and not work.options.as_deployment:
         field = {"fieldPath": f"metadata.annotations['{INDEX_ANNOTATION}']"}
         variables["K8R_INDEX"] = {"name": "K8R_INDEX", "valueFrom": {"fieldRef": field}}
     for use in work.secrets:
         for name, key in list_secret_variables(use).items():
             reference = {"name": use.object_name, "key": key}
             variables[name] = {"name": name, "valueFrom": {"secretKeyRef": reference}}
-    for key, value in work.env:
+    for key, value in work.options.env:
         variables[key] = {"name": key, "value": escape_references(value)}
     return list(variables.values())
 
@@ -1590,19 +1574,19 @@ def build_volumes(work: Workload) -> List[Object]:
     for number, use in enumerate(work.secrets):
         found.append({"name": f"secret-{number}", "secret": {"secretName": use.object_name}})
     found += [{"name": name, "emptyDir": {}} for name in list_result_volumes(work)]
-    for number, (claim, _) in enumerate(work.volume):
+    for number, (claim, _) in enumerate(work.options.volume):
         source = {"claimName": claim}
         found.append({"name": f"volume-{number}", "persistentVolumeClaim": source})
     if has_shm(work):
-        source = prune({"medium": "Memory", "sizeLimit": work.shm})
+        source = prune({"medium": "Memory", "sizeLimit": work.options.shm})
         found.append({"name": "shm", "emptyDir": source})
     return found
 
 
 def list_result_volumes(work: Workload) -> Dict[str, str]:
     """The paths of the volumes for results: one for k8r itself, and those of absolute paths."""
-    paths = [path for path, _ in work.out if not locate(path).startswith(f"{WORKSPACE}/")]
-    paths = [RESULTS_MOUNT, *paths] if work.out else []
+    paths = [path for path, _ in work.options.out if not locate(path).startswith(f"{WORKSPACE}/")]
+    paths = [RESULTS_MOUNT, *paths] if work.options.out else []
     return {f"results-{number}": path for number, path in enumerate(paths)}
 
 
@@ -1613,7 +1597,7 @@ def locate(path: str) -> str:
 
 def has_shm(work: Workload) -> bool:
     """Whether there is more shared memory than 64 MiB, which training on a GPU soon fills."""
-    return bool(work.shm) or GPU in dict(work.resources.limits)
+    return bool(work.options.shm) or GPU in dict(work.options.resources.limits)
 
 
 def build_mounts(work: Workload) -> List[Object]:
@@ -1628,7 +1612,7 @@ def build_mounts(work: Workload) -> List[Object]:
         found.append({"name": f"secret-{number}", "mountPath": path, "readOnly": True})
     for name, path in list_result_volumes(work).items():
         found.append({"name": name, "mountPath": path})
-    for number, (_, place) in enumerate(work.volume):
+    for number, (_, place) in enumerate(work.options.volume):
         path, _, mode = place.partition(":")
         mount = {"name": f"volume-{number}", "mountPath": path, "readOnly": mode == "ro" or None}
         found.append(prune(mount))
@@ -1676,7 +1660,7 @@ def build_local_clone_variables(clone: Clone, user: str, password: str) -> Dict[
 
 def build_resources(work: Workload) -> Object:
     """What a container asks of a node; a quota counts the one that clones, too."""
-    return prune({key: dict(amounts) for key, amounts in work.resources._asdict().items()})
+    return prune({key: dict(amounts) for key, amounts in work.options.resources._asdict().items()})
 
 
 def build_clone_container(work: Workload, clone: Clone) -> Object:
@@ -1697,7 +1681,7 @@ def build_clone_container(work: Workload, clone: Clone) -> Object:
             "env": list_variables(variables),
             "resources": build_resources(work),
             "volumeMounts": places,
-            "securityContext": HARDENED if work.restricted else None,
+            "securityContext": HARDENED if work.options.restricted else None,
         }
     )
 
@@ -1710,12 +1694,12 @@ def build_command_line(
     A command reaches the container as the argument list that it is: the shell
     that unpacks gets it as "$@" and replaces itself by it.
     """
-    words = [escape(word) for word in work.command]
-    setup = (AWAIT_TERMINAL if work.tty and words else "") + work.setup
+    words = [escape(word) for word in work.options.command]
+    setup = (AWAIT_TERMINAL if work.options.tty and words else "") + work.setup
     if not setup:
         return words, []
     # A shell hands on no variable that it could not name itself, such as discovery.type.
-    odd = [escape("=".join(pair)) for pair in work.env if not re.fullmatch(r"\w+", pair[0])]
+    odd = [escape("=".join(pair)) for pair in work.options.env if not re.fullmatch(r"\w+", pair[0])]
     words = ["env", "--", *odd, *words] if odd and words else words
     return ["sh", "-c", escape(setup + RUN), "k8r"], words
 
@@ -1737,7 +1721,7 @@ def build_results_container(work: Workload) -> Object:
     """The container that keeps what --out names. An image that unpacks can pack, too; of that
     of another source it is not known.
     """
-    grace = get_spec_field(work.patch, "terminationGracePeriodSeconds")
+    grace = get_spec_field(work.options.patch, "terminationGracePeriodSeconds")
     late = (grace if isinstance(grace, int) else 30) * 2 // 3
     script = KEEP.format(mount=RESULTS_MOUNT, late=late, limit=LOG_LIMIT, hold=work.hold)
     mounts = build_mounts(work)
@@ -1746,7 +1730,7 @@ def build_results_container(work: Workload) -> Object:
             "name": RESULTS_NAME,
             "image": work.image if work.chunks else DEFAULT_IMAGE,
             "command": ["sh", "-c", escape_references(script), "k8r"]
-            + [escape_references(f".{locate(path)}") for path, _ in work.out],
+            + [escape_references(f".{locate(path)}") for path, _ in work.options.out],
             "workingDir": WORKSPACE if work.chunks or work.clone else None,
             "resources": {
                 "requests": {"cpu": "10m", "memory": "32Mi"},
@@ -1755,7 +1739,7 @@ def build_results_container(work: Workload) -> Object:
             "volumeMounts": [
                 item for item in mounts if re.match("workspace|results-", item["name"])
             ],
-            "securityContext": HARDENED if work.restricted else None,
+            "securityContext": HARDENED if work.options.restricted else None,
         }
     )
 
@@ -1766,7 +1750,7 @@ HARDENED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}
 
 def build_container(work: Workload) -> Object:
     """The container that runs the user's command."""
-    begin = BEGIN.format(mount=RESULTS_MOUNT) if work.out else ""
+    begin = BEGIN.format(mount=RESULTS_MOUNT) if work.options.out else ""
     command, args = build_command_line(work._replace(setup=begin + work.setup))
     return prune(
         {
@@ -1780,10 +1764,10 @@ def build_container(work: Workload) -> Object:
             "ports": [{"containerPort": work.port}] if work.port else None,
             "resources": build_resources(work),
             "volumeMounts": build_mounts(work),
-            "securityContext": HARDENED if work.restricted else None,
-            "stdin": work.stdin or work.tty or None,
-            "stdinOnce": (work.stdin and not work.tty) or None,
-            "tty": work.tty or None,
+            "securityContext": HARDENED if work.options.restricted else None,
+            "stdin": work.options.stdin or work.options.tty or None,
+            "stdinOnce": (work.options.stdin and not work.options.tty) or None,
+            "tty": work.options.tty or None,
         }
     )
 
@@ -1796,7 +1780,8 @@ def build_pod_template(work: Workload, restart: str) -> Object:
     without that volume the kubelet starts a container some 0.2 s sooner. The
     security context is that of the Pod Security Standard "restricted".
     """
-    named = get_spec_field(work.patch, "serviceAccountName")
+    options = work.options
+    named = get_spec_field(options.patch, "serviceAccountName")
     restricted = {
         "runAsNonRoot": True,
         "runAsUser": RESTRICTED_UID,
@@ -1809,18 +1794,18 @@ def build_pod_template(work: Workload, restart: str) -> Object:
             {
                 "restartPolicy": restart,
                 "enableServiceLinks": False,
-                "priorityClassName": None if work.queue else work.priority,
+                "priorityClassName": None if options.queue else options.priority,
                 "automountServiceAccountToken": None if named else False,
-                "imagePullSecrets": [{"name": name} for name in work.pull_secrets],
-                "securityContext": restricted if work.restricted else None,
+                "imagePullSecrets": [{"name": name} for name in options.pull_secrets],
+                "securityContext": restricted if options.restricted else None,
                 "initContainers": [build_clone_container(work, work.clone)] if work.clone else None,
                 "containers": [build_container(work)]
-                + ([build_results_container(work)] if work.out else []),
+                + ([build_results_container(work)] if options.out else []),
                 "volumes": build_volumes(work),
             }
         ),
     }
-    merged: Object = merge(template, work.patch)
+    merged: Object = merge(template, options.patch)
     context = find_container(merged, CONTAINER_NAME).get("securityContext")
     results = find_container(merged, RESULTS_NAME)
     if isinstance(context, dict) and results:  # nobody else may be able to read the results
@@ -1920,32 +1905,33 @@ def build_job(work: Workload) -> Object:
     indexes the limit counts for each of them, so that one that fails takes no
     other down (Kubernetes 1.29 or newer); backoffLimit bounds older clusters.
     """
-    many, template = work.num > 1, build_pod_template(work, "Never")
+    many, template = work.options.num > 1, build_pod_template(work, "Never")
     restart = get_spec_field(template, "restartPolicy")
-    lenient = work.retry and restart == "Never"  # the API wants both
+    lenient = work.options.retry and restart == "Never"  # the API wants both
     spec = {
-        "completions": work.num,
-        "parallelism": min(work.parallel or work.num, work.num),
+        "completions": options.num,
+        "parallelism": min(options.parallel or options.num, options.num),
         "completionMode": "Indexed" if many else None,
-        "backoffLimitPerIndex": work.retry if many else None,
-        "backoffLimit": min(work.num * (work.retry + 1), MOST_RETRIES) if many else work.retry,
+        "backoffLimitPerIndex": options.retry if many else None,
+        "backoffLimit": min(attempts, MOST_RETRIES) if many else options.retry,
         "podFailurePolicy": DISRUPTIONS_IGNORED if lenient else None,
         "activeDeadlineSeconds": work.timeout,
         "ttlSecondsAfterFinished": work.ttl,
         "template": template,
     }
     metadata = build_metadata(work, work.name)
-    if work.queue:
-        metadata["labels"].update(prune({QUEUE_LABEL: work.queue, PRIORITY_LABEL: work.priority}))
-    if work.out:
-        metadata["annotations"][ANNOTATION_OUT] = json.dumps([path for path, _ in work.out])
+    if options.queue:
+        labels = {QUEUE_LABEL: options.queue, PRIORITY_LABEL: options.priority}
+        metadata["labels"].update(prune(labels))
+    if options.out:
+        metadata["annotations"][ANNOTATION_OUT] = json.dumps([path for path, _ in options.out])
     return build_object("Job", metadata, spec=prune(spec))
 
 
 def build_deployment(work: Workload) -> Object:
     """The Deployment of a run. Its selector never changes, the run id may."""
     spec = {
-        "replicas": work.num,
+        "replicas": work.options.num,
         "minReadySeconds": STABLE_AFTER,
         "selector": {"matchLabels": {LABEL_JOB: work.name, LABEL_TYPE: DEPLOYMENT}},
         "template": build_pod_template(work, "Always"),
@@ -1966,7 +1952,7 @@ def build_service(work: Workload) -> Object:
 
 def build_root(work: Workload) -> Object:
     """The object that owns all others of a run."""
-    return build_deployment(work) if work.as_deployment else build_job(work)
+    return build_deployment(work) if work.options.as_deployment else build_job(work)
 
 
 def build_secret(name: str, job: str, data: Mapping[str, bytes], given: bool = False) -> Object:
@@ -3403,29 +3389,6 @@ def resolve_link(folder: str, path: str, target: str) -> Optional[str]:
     return target if f"{inside}/".startswith(top) else None
 
 
-class LimitedWriter(io.RawIOBase):
-    """Counts what goes through it, and stops at a limit."""
-
-    def __init__(self, file: IO[bytes], limit: int) -> None:
-        super().__init__()
-        self._file = file
-        self._limit = limit
-        self.written = 0
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        self.written += len(data)
-        if self.written > self._limit:
-            raise ArchiveTooLarge(self._limit)
-        return self._file.write(data)
-
-
-class ArchiveTooLarge(Exception):
-    """The archive has outgrown its limit."""
-
-
 class Metered:
     """A file that tells how many bytes were read from it."""
 
@@ -3472,26 +3435,32 @@ def pack_directory(
             "the directory is empty, or everything in it is ignored",
         )
     file = tempfile.SpooledTemporaryFile(max_size=4 * MIB, prefix="k8r-")
-    writer = LimitedWriter(file, ARCHIVE_LIMIT)
+
+    def advance(amount: int) -> None:
+        show(amount)
+        if file.tell() > ARCHIVE_LIMIT:
+            raise too_large_error(folder, listing.paths)
+
     try:
         paths = [os.path.join(folder, path) for path in listing.paths]
-        read = meter("packing", sum(os.lstat(path).st_size for path in paths))
-        with gzip.GzipFile("", "wb", 6, writer, mtime=0) as packed:
+        show = meter("packing", sum(os.lstat(path).st_size for path in paths))
+        with gzip.GzipFile("", "wb", 6, file, mtime=0) as packed:
             with tarfile.open(
                 fileobj=packed, mode="w|", format=tarfile.GNU_FORMAT, errors="surrogateescape"
-            ) as tar, contextlib.closing(Packer(tar, folder, read)) as packer:
+            ) as tar, contextlib.closing(Packer(tar, folder, advance)) as packer:
                 for path in listing.paths:
                     packer.add(path)
-    except ArchiveTooLarge:
+        advance(0)
+    except UsageError:
         file.close()
-        raise too_large_error(folder, listing.paths) from None
+        raise
     except OSError as error:
         file.close()
         raise unreadable_error(error) from error
     for path in packer.pointers[:1]:
         count = pluralize(len(packer.pointers), "file")
         listing.notes.append(f"{count}, such as {path}, are pointers of git LFS: git lfs pull")
-    return Archive(file, len(listing.paths), writer.written, listing.notes)
+    return Archive(file, len(listing.paths), file.tell(), listing.notes)
 
 
 class Packer:
@@ -4060,7 +4029,7 @@ class Docker:
         """A container like a pod's, without volumes. Its limit of memory is for swap, too,
         and that of CPUs may be for more than there are.
         """
-        limits = {name: convert_quantity(text) for name, text in work.resources.limits}
+        limits = {name: convert_quantity(text) for name, text in work.options.resources.limits}
         memory = int(limits.get("memory", 0)) or None
         quota = max(int(limits["cpu"] * 100_000), 1000) if "cpu" in limits else None
         entrypoint, command = build_command_line(work, str)
@@ -7537,6 +7506,7 @@ class LocalRun:
         console: Console,
     ) -> None:
         self._work = work
+        self._options = work.options
         self._archive = archive
         self._login = login
         self._docker = docker
@@ -7544,8 +7514,8 @@ class LocalRun:
         self._console = console
         self._scratch = ""
         self._messages: queue.Queue[Message] = queue.Queue(maxsize=64)
-        self._printer = LogPrinter(console, work.num > 1)
-        self._waiting = [AttemptKey(index, CONTAINER_NAME) for index in range(work.num)]
+        self._printer = LogPrinter(console, work.options.num > 1)
+        self._waiting = [AttemptKey(index, CONTAINER_NAME) for index in range(work.options.num)]
         self._running: Dict[AttemptKey, Attempt] = {}
         self._decided: Dict[int, Outcome] = {}
         self._kill_at = 0.0
@@ -7562,13 +7532,13 @@ class LocalRun:
         self._scratch = tempfile.mkdtemp(prefix="k8r-")
         try:
             self._prepare()
-            while len(self._decided) < work.num:
+            while len(self._decided) < work.options.num:
                 left = deadline - clock()
                 if left <= 0:
                     return make_timeout_verdict(work.name, work.timeout)
                 self._start_attempts()
                 self._handle_message(min(left, LOOK_EVERY))
-            return summarize(work.name, work.num, self._decided, "")
+            return summarize(work.name, work.options.num, self._decided, "")
         finally:
             with defer_signals(self._hurry):
                 self._stop()
@@ -7592,7 +7562,7 @@ class LocalRun:
 
     def _start_attempts(self) -> None:
         """As many as may run at a time; the clone alone."""
-        most, files = self._work.parallel or self._work.num, os.sysconf("SC_OPEN_MAX")
+        most, files = self._options.parallel or self._options.num, os.sysconf("SC_OPEN_MAX")
         if files > 0:  # not without a limit
             most = min(most, max((files - OWN_FILES) // 2, 1))
         while self._waiting and len(self._running) < most:
@@ -7609,7 +7579,8 @@ class LocalRun:
             variables = build_local_clone_variables(self._work.clone, *self._login)
             script = build_local_clone_script(clone, self._scratch)
             return LocalProcess(["sh", "-c", script], clone, {**environ, **variables}, keep=True)
-        variables = {**build_own_variables(self._work, str(key.completion)), **dict(self._work.env)}
+        variables = build_own_variables(self._work, str(key.completion))
+        variables.update(self._options.env)
         if self._docker:
             return self._docker.container(self._work, variables)
         workspace = self._path(f"{key.completion}-{key.number}/workspace")
@@ -7618,12 +7589,12 @@ class LocalRun:
             setup = build_unpack_script(self._archive.chunks, workspace, self._path("source"))
         command, args = build_command_line(self._work._replace(setup=setup), str)
         results = self._path(f"results-{key.completion}")
-        files = {locate(out): os.path.join(workspace, out) for out, _ in self._work.out}
+        files = {locate(out): os.path.join(workspace, out) for out, _ in self._options.out}
         return LocalProcess(
             [*command, *args],
             workspace,
             {**environ, **variables},
-            stdin=self._env.stdin if self._work.stdin else subprocess.DEVNULL,
+            stdin=self._env.stdin if self._options.stdin else subprocess.DEVNULL,
             save=lambda: pack_files(open(results, "wb"), files),
         )
 
@@ -7645,8 +7616,8 @@ class LocalRun:
         if key.container == CLONE_NAME:
             if outcome.code:
                 outcome = outcome._replace(container=CLONE_NAME)
-                self._decided = dict.fromkeys(range(self._work.num), outcome)
-        elif outcome.code and key.number < self._work.retry:
+                self._decided = dict.fromkeys(range(self._options.num), outcome)
+        elif outcome.code and key.number < self._options.retry:
             self._waiting.insert(0, key._replace(number=key.number + 1))
         else:
             self._decided[key.completion] = outcome
@@ -7684,9 +7655,9 @@ class LocalRun:
                 self._show(self._messages.get(timeout=0.1))
 
     def _bring_results(self) -> None:
-        for index in range(self._work.num if self._work.out else 0):
-            label = str(index) if self._work.num > 1 else ""
-            places = list_places(self._work.out, self._env.cwd, label)
+        for index in range(self._options.num if self._options.out else 0):
+            label = str(index) if self._options.num > 1 else ""
+            places = list_places(self._options.out, self._env.cwd, label)
             try:
                 with open(self._path(f"results-{index}"), "rb") as archive:
                     unpack_results(archive, places, self._console)
@@ -7784,8 +7755,8 @@ class Launcher(NamedTuple):
         """Create it under the first free name, or update a Deployment, by ``replace`` also one
         of another origin. Returns it.
         """
-        if not plan.work.as_deployment:
-            return self._create(plan, generate_names(plan.work.name, plan.work.num))
+        if not plan.work.options.as_deployment:
+            return self._create(plan, generate_names(plan.work.name, plan.work.options.num))
         name = plan.work.name
         old = self.group.get(self.resource, name)
         if old is None:
@@ -8120,8 +8091,10 @@ class K8sRun:
         reference = docker.tag(image, repository)
         if options.local:
             return reference
-        loader = build_load_command(self._kubeconfig.context_name, reference)
-        if loader and self._is_local(self._kubeconfig.context_name):
+        context = self._kubeconfig.context_name
+        loader = build_load_command(context, reference)
+        nodes = self.core_v1.nodes() if loader else []
+        if loader and any(is_local_node(context, node["metadata"]["name"]) for node in nodes):
             self.console.say(f"loading {reference} into the nodes of the local cluster")
             load_image(loader)
             return reference
@@ -8186,7 +8159,7 @@ class K8sRun:
         with contextlib.closing(pack_directory(self._path(source))) as archive:
             if archive.chunks > 1:
                 raise UsageError(f"{source} is larger than one ConfigMap", "use create_job")
-            work = Workload(name, self.env.token(), DIRECTORY, "", base=name)
+            work = Workload(name, self.env.token(), DIRECTORY, "", RunOptions(source), name)
             body = build_configmap(work, 0, archive.chunk(0))
         return self.core_v1.create("configmaps", dict(body, metadata=build_metadata(work, name)))
 
@@ -8260,7 +8233,7 @@ class K8sRun:
         with contextlib.closing(self.plan(options)) as plan:
             work, docker, started = plan.work, None, self.env.clock()
             if not work.setup:
-                if work.out:
+                if work.options.out:
                     hint = "it is for directories and repositories; in the cluster for images, too"
                     raise UsageError("a local run of an image has no --out", hint)
                 if work.stdin:
@@ -8566,22 +8539,18 @@ class K8sRun:
 
     def _workload(self, options: RunOptions, source: Source, image: str) -> Workload:
         """What the options say, for any source."""
-        same = (
-            "command num parallel retry env resources restricted stdin tty out volume shm".split()
-        )
-        also = "pull_secrets patch as_deployment queue priority".split()
         return Workload(
             name=next(generate_names(source.name, options.num)),
             base=source.name,  # uncut, since secrets are found by it
             run_id="",
             source_type=source.kind,
             image=image,
+            options=options,
             timeout=options.limit,
             ttl=TTL_AFTER_RM if options.remove else options.keep or None,
             lasting=bool(options.timeout),
             port=options.port[1] if options.port and options.as_deployment else None,
             hold=(0 if options.detach else DEFAULT_HOLD) if options.hold is None else options.hold,
-            **{field: getattr(options, field) for field in same + also},
         )
 
     def _choose_base_image(self, options: RunOptions) -> str:
@@ -8602,11 +8571,6 @@ class K8sRun:
             f"there is no secret '{name}' in namespace {self.namespace}",
             f"make one: {self.command_hint('secret', name)} FILE --job-name {job_name}",
         )
-
-    def _is_local(self, context: str) -> bool:
-        """Whether the nodes are those of the local cluster that the context means."""
-        names = [node["metadata"]["name"] for node in self.core_v1.nodes()]
-        return any(is_local_node(context, name) for name in names)
 
     # Details: creating
 
@@ -8657,7 +8621,7 @@ class K8sRun:
 
     def _make_launcher(self, work: Workload) -> Launcher:
         group, resource = self.batch_v1, "jobs"
-        if work.as_deployment:
+        if work.options.as_deployment:
             group, resource = self.apps_v1, "deployments"
         token = self.env.token()
         return Launcher(

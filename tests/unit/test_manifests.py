@@ -38,7 +38,10 @@ def work(**changes: Any) -> k8r.Workload:
         "image": "docker.io/library/python:3-slim",
         "command": ("python", "-c", "print('hello')"),
     }
-    return k8r.Workload(**{**plain, **changes})
+    fields = {**plain, **changes}
+    own = {key: value for key, value in fields.items() if key in k8r.Workload._fields}
+    options = {key: value for key, value in fields.items() if key not in own}
+    return k8r.Workload(options=k8r.RunOptions("", **options), **own)
 
 
 def directory(chunks: int = 1, **changes: Any) -> k8r.Workload:
@@ -228,7 +231,7 @@ def test_everything_is_labelled(case: str) -> None:
                 "created-by": "k8r",
                 "k8r-job": workload.name,
                 "k8r-source-type": workload.source_type,
-                **({"k8r-type": "deployment"} if workload.as_deployment else {}),
+                **({"k8r-type": "deployment"} if workload.options.as_deployment else {}),
             }
             assert place["metadata"]["annotations"]["k8r-run-id"] == "0123abcd"
         assert item["metadata"]["annotations"]["k8r-base-name"] == "train"
