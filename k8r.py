@@ -1905,9 +1905,10 @@ def build_job(work: Workload) -> Object:
     indexes the limit counts for each of them, so that one that fails takes no
     other down (Kubernetes 1.29 or newer); backoffLimit bounds older clusters.
     """
-    many, template = work.options.num > 1, build_pod_template(work, "Never")
+    options, template = work.options, build_pod_template(work, "Never")
+    many, attempts = options.num > 1, options.num * (options.retry + 1)
     restart = get_spec_field(template, "restartPolicy")
-    lenient = work.options.retry and restart == "Never"  # the API wants both
+    lenient = options.retry and restart == "Never"  # the API wants both
     spec = {
         "completions": options.num,
         "parallelism": min(options.parallel or options.num, options.num),
