@@ -8237,7 +8237,7 @@ class K8sRun:
                 if work.options.out:
                     hint = "it is for directories and repositories; in the cluster for images, too"
                     raise UsageError("a local run of an image has no --out", hint)
-                if work.stdin:
+                if work.options.stdin:
                     hint = "docker run -i passes it on; so does k8r -i in the cluster"
                     raise UsageError("a local run of an image has no --stdin", hint)
                 docker = Docker(self.env.environ, self.console.plain, self.console.progress)
