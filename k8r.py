@@ -7263,12 +7263,17 @@ class Forward(threading.Thread):
         return open_channel(self._core, pod, "portforward", source, ports=self._port)
 
     def _serve(self, connection: Any) -> None:
+        import socket
+        import struct
+
         with connection:
             try:
                 for data in self._read(self._open(connection.fileno())):
                     connection.sendall(data)
-            except (ConnectionTrouble, NotFound, OSError):  # there is no pod, or one side is gone
+            except (NotFound, OSError):  # there is no pod, or the client is gone
                 pass
+            except ConnectionTrouble:  # what has come is not all: a reset tells the client so
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             except K8rError as error:
                 if error.message != self._said:
                     self._said = error.message
