@@ -7264,7 +7264,6 @@ class Forward(threading.Thread):
 
     def _serve(self, connection: Any) -> None:
         import socket
-        import struct
 
         with connection:
             try:
@@ -7273,7 +7272,8 @@ class Forward(threading.Thread):
             except (NotFound, OSError):  # there is no pod, or the client is gone
                 pass
             except ConnectionTrouble:  # what has come is not all: a reset tells the client so
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                linger = (1).to_bytes(4, sys.byteorder) + bytes(4)  # on, for no seconds
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             except K8rError as error:
                 if error.message != self._said:
                     self._said = error.message
