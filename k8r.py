@@ -7300,12 +7300,17 @@ class Forward(threading.Thread):
         return open_channel(self._core, pod, "portforward", source, ports=self._port)
 
     def _serve(self, connection: Any) -> None:
+        import socket
+
         with connection:
             try:
                 for data in self._read(self._open(connection.fileno())):
                     connection.sendall(data)
-            except (ConnectionTrouble, NotFound, OSError):  # there is no pod, or one side is gone
+            except (NotFound, OSError):  # there is no pod, or the client is gone
                 pass
+            except ConnectionTrouble:  # what has come is not all: a reset tells the client so
+                linger = (1).to_bytes(4, sys.byteorder) + bytes(4)  # on, for no seconds
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             except K8rError as error:
                 if error.message != self._said:
                     self._said = error.message

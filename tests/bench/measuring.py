@@ -110,6 +110,7 @@ def run(
     cwd: Optional[Path] = None,
     stdout: Optional[IO[bytes]] = None,
     env: Optional[Dict[str, str]] = None,
+    stdin: Optional[IO[bytes]] = None,
 ) -> Sample:
     """Run a command to its end: the seconds that it took. Its failure ends the benchmark."""
     environ = {**os.environ, **(env or {})}
@@ -119,7 +120,7 @@ def run(
         process = subprocess.Popen(
             command,
             cwd=cwd,
-            stdin=null,
+            stdin=stdin or null,
             stdout=stdout or null,
             stderr=complaints,
             env=environ,

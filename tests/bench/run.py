@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Sequence
 
+import channels
 import logs
 import packing
 import scale
@@ -29,6 +30,7 @@ GROUPS: Dict[str, Sequence[Case]] = {
     "short": short.CASES,
     "logs": logs.CASES,
     "packing": packing.CASES,
+    "channels": channels.CASES,
     "scale": scale.CASES,
 }
 USUAL = ["short", "logs", "packing"]

@@ -26,8 +26,8 @@ def rows_of(names: List[str]) -> Rows:
 
 def row_of(raw: Dict[str, Any]) -> Row:
     """A row as it was before it was kept; whether it met its target is no matter here."""
-    sides = [[Sample(**sample) for sample in raw[side]] for side in ("k8r", "other")]
-    return Row(raw["case"], raw["unit"], *sides, Target(raw["target"], bool))
+    ours, theirs = ([Sample(**sample) for sample in raw[side]] for side in ("k8r", "other"))
+    return Row(raw["case"], raw["unit"], ours, theirs, Target(raw["target"], bool))
 
 
 def span(values: List[float], unit: str = "") -> str:

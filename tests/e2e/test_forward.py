@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import re
 import signal
 import socket
@@ -13,10 +14,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import pytest
+
 from common import until
+from faultproxy import random_faults
 from support import ALPINE, PYTHON, Kubectl, read_until
+from test_proxy import FIRST, SEEDS
 
 if TYPE_CHECKING:
+    from conftest import StartFaultProxy
     from tests.conftest import Cli
 
 SERVER = "cd /tmp; echo served > file; head -c 3000000 /dev/urandom > big; sha256sum big > sum"
@@ -104,3 +110,83 @@ def test_a_pod_that_is_replaced(run: Cli, kubectl: Kubectl) -> None:
     until(ask, "an answer of the next pod")
     process.send_signal(signal.SIGTERM)
     assert run.finish(process).code == 143
+
+
+SENT = 2_000_000
+SEND = f"""
+import random, socketserver
+class Handler(socketserver.StreamRequestHandler):
+    def handle(self):
+        self.wfile.write(random.Random(1).randbytes({SENT}))
+socketserver.ThreadingTCPServer(("127.0.0.1", 9000), Handler).serve_forever()
+"""
+"""Sends who connects all of something whose end is the connection's."""
+
+
+def receive(port: int) -> bytes:
+    """What comes by a port until its end. Raises OSError for an end that is none."""
+    with socket.create_connection(("127.0.0.1", port), 60) as connection:
+        return b"".join(iter(lambda: connection.recv(1 << 16), b""))
+
+
+def start_sender(run: Cli, kubectl: Kubectl) -> None:
+    """A Job named "sends", once it runs."""
+    assert run("-d", PYTHON, "--job-name", "sends", "--", "python3", "-c", SEND).code == 0
+    kubectl.running_pod("sends")
+
+
+def test_a_connection_that_breaks(run: Cli, kubectl: Kubectl, faulty: StartFaultProxy) -> None:
+    """Its client sees a reset: what looks like the end of it all would be taken for that."""
+    start_sender(run, kubectl)
+    proxy, env = faulty([])
+    process = run.start("forward", "sends", "31000:9000", env=env)
+    port = read_port(process)
+    assert receive(port) == random.Random(1).randbytes(SENT)
+    with socket.create_connection(("127.0.0.1", port), 60) as connection:
+        assert connection.recv(1)
+        proxy.outage(0.5)
+        with pytest.raises(ConnectionResetError):
+            while connection.recv(1 << 16):
+                pass
+    process.send_signal(signal.SIGINT)
+    assert run.finish(process).code == 130
+
+
+@pytest.mark.slow
+def test_random_faults(run: Cli, kubectl: Kubectl, faulty: StartFaultProxy) -> None:
+    """Through any of them: a connection brings all or is seen to break, and a later one all."""
+    start_sender(run, kubectl)
+    wanted = random.Random(1).randbytes(SENT)
+
+    def once(seed: int) -> str:
+        _, env = faulty(random_faults(seed, rounds=1))
+        process = run.start("forward", "sends", f"{32000 + seed * 5}:9000", env=env)
+        said = b""
+        while not re.search(rb"127.0.0.1:\d+ is port", said):
+            assert process.stderr
+            line = process.stderr.readline()
+            said += line
+            if not line:
+                assert run.finish(process).code == 125, (seed, said)
+                return "lost"
+        [port] = re.findall(rb"127.0.0.1:(\d+) is port", said)
+        broken = 0
+        for _ in range(20):
+            try:
+                found = receive(int(port))
+            except ConnectionResetError:
+                broken += 1
+                continue
+            # Nothing at all is what a port without a pod gives.
+            assert found in (b"", wanted), (seed, len(found))
+            if found:
+                break
+        else:
+            raise AssertionError(f"seed {seed}: no connection was whole")
+        process.send_signal(signal.SIGINT)
+        assert run.finish(process).code == 130
+        return "broken" if broken else "right"
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(once, range(FIRST, FIRST + SEEDS)))
+    assert "right" in found or "broken" in found
