@@ -6392,6 +6392,13 @@ class Spool:
         self._sum.update(data)
         self.count += len(data)
 
+    def check_room(self) -> None:
+        """Raise K8rError if the disk lacks room for it."""
+        disk = os.fstatvfs(self.file.fileno())
+        if 2 * self.size > disk.f_bavail * disk.f_frsize:
+            text = f"the disk lacks room for twice {format_size(self.size)}, packed and unpacked"
+            raise K8rError(text, "make room, then fetch them with k8r cp while they are held")
+
     def check(self) -> None:
         """Raise K8rError unless all of it is here."""
         if self.size < 1:
@@ -6429,6 +6436,8 @@ class Results(NamedTuple):
             try:
                 if index not in self.spools:
                     raise K8rError("its pod kept none (the image must have sh)")
+                for note in self.spools[index].notes:
+                    self.console.warn(escape_unprintable(note))
                 self._complete(self.spools[index], hold)
                 places = list_places(self.outs, self.cwd, str(index) if self.many else "")
                 done = unpack_results(self.spools[index].file, places, self.console)
@@ -6445,15 +6454,10 @@ class Results(NamedTuple):
 
     def _complete(self, spool: Spool, hold: bool) -> None:
         """Bring here what is not in a log, over broken connections."""
-        for note in spool.notes:
-            self.console.warn(escape_unprintable(note))
-        script = f": > fetch; tail -c +$1 spool | head -c {FETCH_PIECE}"
-        disk = os.fstatvfs(spool.file.fileno())
-        if 2 * spool.size > disk.f_bavail * disk.f_frsize:
-            text = f"the disk lacks room for twice {format_size(spool.size)}, packed and unpacked"
-            raise K8rError(text, "make room, then fetch them with k8r cp while they are held")
+        spool.check_room()
         if spool.size > 1024 * MIB:
             self.console.say(f"fetching {format_size(spool.size)} of results")
+        script = f": > fetch; tail -c +$1 spool | head -c {FETCH_PIECE}"
         advance = self.console.meter("fetching", spool.size)
         pauses, tries = generate_pauses(), 0
         while LOG_LIMIT < spool.size > spool.count:
@@ -6719,8 +6723,7 @@ class Run:
                 watcher.start()
             while not self._is_over():
                 self._handle_messages(0.25 if self._verdict else 0.5)
-                if self._listed:
-                    options.enter(self._pods.values())
+                self._enter(options)
                 self._judge()
                 start = str((self._root.get("status") or {}).get("startTime") or "")
                 if start != start_time or is_held(self._root):
@@ -6738,6 +6741,10 @@ class Run:
         finally:
             self._stop([*watchers, *self._tails.open.values()])
             self._console.progress("")
+
+    def _enter(self, options: FollowOptions) -> None:
+        if self._listed:
+            options.enter(self._pods.values())
 
     def _check_logs(self, verdict: Verdict) -> None:
         """Raise UnreadLog, with the command's own code if it failed, if a log has no end."""
@@ -7207,6 +7214,10 @@ class Stopper:
     """
 
     def __init__(self, subject: Subject, core: ApiGroup) -> None:
+        if is_deployment(subject.root) or is_held(subject.root):
+            what = "is a Deployment" if is_deployment(subject.root) else "has not begun"
+            hint = f"remove it: {subject.hint('rm -f', subject.name)}"
+            raise K8rError(f"{subject.name} {what}, and has nothing to stop", hint)
         self._subject = subject
         self._core = core
         self._told: Set[str] = set()
@@ -7968,6 +7979,16 @@ def remove_parts(
                 core.delete(resource, item["metadata"]["name"])
 
 
+def clear_stuck_pods(core: ApiGroup, name: str, get_time: Callable[[], float]) -> None:
+    """Remove a run's pods that were to end long ago, without waiting for their node."""
+    query = {"labelSelector": f"{SELECTOR},{LABEL_JOB}={name}"}
+    pods, _ = core.list("pods", query, lambda pod: pod)
+    for pod in pods:
+        deleted = pod["metadata"].get("deletionTimestamp")
+        if deleted and parse_timestamp(deleted) < get_time():
+            core.delete("pods", pod["metadata"]["name"], {"gracePeriodSeconds": 0})
+
+
 CHILD_RESOURCES = {"ConfigMap": "configmaps", "Secret": "secrets", "Service": "services"}
 
 
@@ -8415,10 +8436,6 @@ class K8sRun:
         subject = self._find(name)
         if subject is None:
             return False
-        if is_deployment(subject.root) or is_held(subject.root):
-            what = "is a Deployment" if is_deployment(subject.root) else "has not begun"
-            hint = f"remove it: {self.command_hint('rm -f', name)}"
-            raise K8rError(f"{name} {what}, and has nothing to stop", hint)
         if self._ended_jobs([subject.root]):
             self.console.say(f"{name} has ended already")
             return True
@@ -8877,16 +8894,7 @@ class K8sRun:
         with contextlib.suppress(Conflict):  # by now something else has its name
             subject.group.delete(subject.resource, subject.name, options)
         if force:
-            self._clear_stuck_pods(subject.name)
-
-    def _clear_stuck_pods(self, name: str) -> None:
-        """Remove pods that were to end long ago, without waiting for their node."""
-        query = {"labelSelector": f"{SELECTOR},{LABEL_JOB}={name}"}
-        pods, _ = self.core_v1.list("pods", query, lambda pod: pod)
-        for pod in pods:
-            deleted = pod["metadata"].get("deletionTimestamp")
-            if deleted and parse_timestamp(deleted) < self._cluster.get_time():
-                self.core_v1.delete("pods", pod["metadata"]["name"], {"gracePeriodSeconds": 0})
+            clear_stuck_pods(self.core_v1, subject.name, self._cluster.get_time)
 
 
 # ==============================================================================

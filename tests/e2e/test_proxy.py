@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 FIRST = int(os.environ.get("K8R_PROXY_FIRST", "0"))
 SEEDS = int(os.environ.get("K8R_PROXY_SEEDS", "20"))
+FEW = max(SEEDS // 5, 1)
+"""For what takes long with each of them."""
 AT_ONCE = 10
 CHUNKS = [
     range(first, min(first + AT_ONCE, FIRST + SEEDS))

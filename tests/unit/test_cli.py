@@ -254,7 +254,7 @@ BAD = [
     (["help", "run"], "there is no command 'help'", "did you mean --help?"),
     (["version"], "there is no command 'version'", "did you mean --version?"),
     (["ps", "-a"], "there is no command 'ps'", "did you mean ls?"),
-    (["-n", "x", "stop", "y"], "there is no command 'stop'", "did you mean delete?"),
+    (["-n", "x", "kill", "y"], "there is no command 'kill'", "did you mean delete?"),
     (["submit", "./"], "there is no command 'submit'", "did you mean run?"),
     (["--nmespace", "x", "ls"], "--nmespace", "did you mean --namespace?"),
     (["ls", "--nmespace", "x"], "there is no option --nmespace", "did you mean --namespace?"),
