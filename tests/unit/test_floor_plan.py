@@ -87,7 +87,6 @@ PURE_MODULES = set(
 PURE_PARTS = {
     "datetime": {"datetime", "datetime.strptime", "timezone", "timezone.utc"},
     "os": {"fsdecode", "fsencode", "path", "path.join"},
-    "signal": {"SIGBUS"},
     "sys": {"maxsize"},
     "urllib": {"parse", "parse.quote", "parse.unquote", "parse.urlsplit"},
 }
