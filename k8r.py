@@ -1711,7 +1711,7 @@ def get_spec_field(template: Object, field: str) -> Any:
 
 
 def find_container(template: Object, name: str) -> Object:
-    """A container of a pod template, {} if there is none of that name."""
+    """A container of a pod or its template, {} if there is none of that name."""
     every = get_spec_field(template, "containers")
     found = [item for item in every if isinstance(item, dict)] if isinstance(every, list) else []
     return next((item for item in found if item.get("name") == name), {})
@@ -8419,8 +8419,7 @@ class K8sRun:
     ) -> Channel:
         """A channel to a command where a path is: to the results container, if that has it."""
         pod = self._find_running_pod(name, index, held=True)
-        containers = {item["name"]: item for item in pod["spec"]["containers"]}
-        mounts = containers.get(RESULTS_NAME, {}).get("volumeMounts") or []
+        mounts = find_container(pod, RESULTS_NAME).get("volumeMounts") or []
         tops = [item["mountPath"] for item in mounts]
         container = RESULTS_NAME if is_below(locate(path), tops) else CONTAINER_NAME
         part = {"container": container, "command": list(words)}
