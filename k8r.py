@@ -1701,7 +1701,7 @@ def build_command_line(
     # A shell hands on no variable that it could not name itself, such as discovery.type.
     odd = [escape("=".join(pair)) for pair in work.options.env if not re.fullmatch(r"\w+", pair[0])]
     words = ["env", "--", *odd, *words] if odd and words else words
-    return ["sh", "-c", escape(setup + RUN), "k8r"], words
+    return ["sh", "-c", escape(setup + RUN), "sh"], words
 
 
 def get_spec_field(template: Object, field: str) -> Any:
@@ -2631,6 +2631,8 @@ FATAL_REASONS = {
 and kuberuntime). Those that are not here are CREATION_FAILURE."""
 ORDINARY_REASONS = ("", "ContainerCreating", "PodInitializing", "CrashLoopBackOff")
 """All other reasons of a waiting container are troubles that time alone does not mend."""
+NOT_FOUND_GRACE = 10
+"""Seconds for an image that its registry does not have: it may be on its way there."""
 VOLUME_TROUBLES = ("FailedMount", "FailedAttachVolume", "FailedMapVolume")
 NODE_TROUBLES = (
     "FailedCreatePodSandBox NetworkNotReady FailedPrepareDynamicResources "
@@ -2745,6 +2747,14 @@ def explain_container(pod: Object, status: Object) -> Optional[Wait]:
     return Wait(text, True)
 
 
+def shorten_grace(grace: float, reason: str) -> float:
+    """The grace time, less after a registry has said that it has no such image. A reader,
+    who waits without an end, goes on with that.
+    """
+    missing = re.search("cannot be pulled: .*(: not found|manifest unknown)", reason)
+    return min(grace, NOT_FOUND_GRACE) if missing and grace < float("inf") else grace
+
+
 def explain_restarts(ended: Object, what: str) -> str:
     """Why a container of a Deployment is restarted again and again."""
     if ended.get("reason") == START_ERROR:
@@ -2837,10 +2847,10 @@ class StatusLine:
     else is to be printed there. Without a terminal it shows nothing.
     """
 
-    def __init__(self, stream: TextIO, clock: Callable[[], float]) -> None:
+    def __init__(self, stream: TextIO, clock: Callable[[], float], dumb: bool = False) -> None:
         self._stream = stream
         self._clock = clock
-        self._live = stream.isatty()
+        self._live = stream.isatty() and not dumb
         self._shown = ""
         self._width = 0
         self._next = 0.0
@@ -2895,11 +2905,11 @@ class Console:
         self._quiet = quiet
         self._verbose = verbose
         self._clock = env.clock
-        self._status = StatusLine(env.stderr, env.clock)
+        dumb = env.environ.get("TERM") == "dumb"
+        self._status = StatusLine(env.stderr, env.clock, dumb)
         self.shared = env.stdout.isatty()
-        self.colored = color == "always" or (
-            color == "auto" and env.stdout.isatty() and not env.environ.get("NO_COLOR")
-        )
+        plain = dumb or env.environ.get("NO_COLOR")
+        self.colored = color == "always" or (color == "auto" and self.shared and not plain)
 
     def data(self, data: bytes) -> None:
         """Write what the user asked for, at once. Raises BrokenPipeError."""
@@ -4899,7 +4909,7 @@ class Cluster:
         parsed = email.utils.parsedate_tz(self._date)
         return email.utils.mktime_tz(parsed) if parsed else 0.0
 
-    def _connect(self) -> Access:
+    def connect(self) -> Access:
         """The way to the API server; made at the first request, and when credentials expire."""
         with self._lock:
             if self._access is None or self._env.now() >= self._access.expires:
@@ -5012,7 +5022,7 @@ class Cluster:
 
         import urllib3
 
-        access = self._connect()
+        access = self.connect()
         url = access.host + path
         if query:
             url += "?" + urllib.parse.urlencode(query, doseq=True)
@@ -5036,7 +5046,7 @@ class Cluster:
             raise self._trouble(ConnectionError("the request did not arrive in full"))
         error = make_api_error(response.status, response.data, method, self.kubeconfig.namespace)
         if (response.status < 400 or response.status == 404) and not parse_object(response.data):
-            text = f"the server at {self._connect().host} is not a Kubernetes API"
+            text = f"the server at {self.connect().host} is not a Kubernetes API"
             error = Foreign(text, "check the server in the kubeconfig, and proxies before it")
         wait = response.headers.get("Retry-After") or ""
         if isinstance(error, Overloaded) and re.fullmatch("[0-9]{1,9}", wait):
@@ -5046,16 +5056,30 @@ class Cluster:
     def _trouble(self, error: Exception) -> ConnectionTrouble:
         """Translate what went wrong on the way."""
         text = describe_trouble(error)
-        where = f"cannot reach the cluster at {self._connect().host}"
+        where = f"cannot reach the cluster at {self.connect().host}"
         return ConnectionTrouble(f"{where}: {text}", suggest_remedy(text))
 
 
 class ApiGroup:
-    """One group and version of the API, in the gateway's namespace."""
+    """One group and version of the API, in the gateway's namespace. What it lacks is looked
+    up in the official client's class of that group, such as BatchV1Api.
+    """
 
-    def __init__(self, cluster: Cluster, prefix: str) -> None:
+    def __init__(self, cluster: Cluster, prefix: str, typed: str = "") -> None:
         self._cluster = cluster
         self._prefix = prefix
+        self._typed = typed
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or not self._typed:
+            raise AttributeError(name)
+        from kubernetes import client
+
+        access = self._cluster.connect()
+        api = client.ApiClient(client.Configuration(host=access.host))
+        api.rest_client.pool_manager = access.pool
+        api.default_headers.update(access.headers)
+        return getattr(getattr(client, self._typed)(api), name)
 
     def path(self, resource: str, name: str = "", part: str = "") -> str:
         """The URL path of a resource, an object, or a part (subresource) of one."""
@@ -7047,6 +7071,7 @@ class StartupWatch:
         that cannot get better were seen for too long.
         """
         self.reason = wait.text if wait else ""
+        grace = shorten_grace(self._grace, self.reason)
         if wait and wait.text not in self._said:
             self._said.add(wait.text)
             self._console.warn(f"waiting: {wait.text}")
@@ -7054,8 +7079,8 @@ class StartupWatch:
             self._hopeless_since = None
         elif self._hopeless_since is None:
             self._hopeless_since = now
-        elif now - self._hopeless_since >= self._grace:
-            raise CannotStart(f"gave up after {self._grace:.0f} s: {wait.text}", "mend that first")
+        elif now - self._hopeless_since >= grace:
+            raise CannotStart(f"gave up after {grace:.0f} s: {wait.text}", "mend that first")
 
     def _explain(self, root: Object, idle: Sequence[Object]) -> Optional[Wait]:
         """Events are asked for only if the object does not speak for itself."""
@@ -8040,9 +8065,9 @@ class K8sRun:
         target = Target(namespace, context, kubeconfig, insecure)
         self._kubeconfig = Kubeconfig(target, self.env.environ, self.env.cwd)
         self._cluster = Cluster(self._kubeconfig, self.env, self.console)
-        self.batch_v1 = ApiGroup(self._cluster, "/apis/batch/v1")
-        self.core_v1 = ApiGroup(self._cluster, "/api/v1")
-        self.apps_v1 = ApiGroup(self._cluster, "/apis/apps/v1")
+        self.batch_v1 = ApiGroup(self._cluster, "/apis/batch/v1", "BatchV1Api")
+        self.core_v1 = ApiGroup(self._cluster, "/api/v1", "CoreV1Api")
+        self.apps_v1 = ApiGroup(self._cluster, "/apis/apps/v1", "AppsV1Api")
 
     @property
     def namespace(self) -> str:
@@ -8336,6 +8361,13 @@ class K8sRun:
         if ended:
             self._tell_end(ended, self.env.clock())
         return ExitCode.OK
+
+    def read_job_logs(self, name: str, logs: LogQuery = LogQuery(follow=False)) -> bytes:
+        """What the pods have written so far, as `k8r logs` prints it."""
+        written = io.BytesIO()
+        console = Console(self.env._replace(stdout=written), True, False, "never")
+        print_logs(self.core_v1, console, self._subject(name), logs)
+        return written.getvalue()
 
     def exec_in_job(
         self,
@@ -8939,12 +8971,21 @@ SUBCOMMANDS = tuple("run ls logs exec forward cp stop delete rm secret config en
 FOREIGN_COMMANDS = {
     "help": "--help",
     "version": "--version",
-    **dict.fromkeys(("get", "jobs", "list", "ps", "status"), "ls"),
-    **dict.fromkeys(("cancel", "kill", "remove", "uninstall"), "delete"),
+    **dict.fromkeys(("describe", "get", "jobs", "list", "ps", "status", "top"), "ls"),
+    **dict.fromkeys(("cancel", "kill", "remove"), "delete"),
     **dict.fromkeys(("apply", "create", "launch", "start", "submit"), "run"),
+    **dict.fromkeys(("connect", "shell", "ssh"), "exec"),
+    **dict.fromkeys(("copy", "download", "pull", "push", "scp", "upload"), "cp"),
+    **dict.fromkeys(("attach", "tail"), "logs -f"),
+    "uninstall": "sh install.sh --uninstall",
     "upgrade": "update",
 }
 """What other programs call a command, and the one of k8r: `k8r help` means no image."""
+COMMON_IMAGES = (
+    "alpine busybox caddy debian fedora hello-world httpd mariadb mongo mysql nginx node perl "
+    "postgres python rabbitmq redis registry ruby ubuntu"
+).split()
+"""Images that may be run by their name alone; another word that stands alone is asked about."""
 COMPLETION_WORD = "__complete"
 """The word with which a shell asks for what a command line may go on with."""
 DASH_HINT = "a VALUE with blanks is quoted, one that begins with '-' stands after --"
@@ -9351,6 +9392,7 @@ def parse_args(
     if command is not None and args.subcommand not in ("run", "secret", "exec"):
         raise UsageError(f"k8r {args.subcommand} takes no command", "leave out the --")
     args.command = command
+    args.bare = list(argv) == [getattr(args, "source", None)]
     return args
 
 
@@ -9410,10 +9452,14 @@ def check_mistyped(word: str, command: Optional[Sequence[str]]) -> None:
     close = difflib.get_close_matches(word, SUBCOMMANDS, 1, 0.7)
     meant = FOREIGN_COMMANDS.get(word) or "".join(close)
     if meant:
-        raise UsageError(
-            f"there is no command '{word}'",
-            f"did you mean {meant}? An image of that name: k8r run {word}",
-        )
+        raise unknown_command_error(word, f"did you mean {meant}?")
+
+
+def unknown_command_error(word: str, hint: str) -> UsageError:
+    """The error for a word that is rather a mistake than an image."""
+    return UsageError(
+        f"there is no command '{word}'", f"{hint} An image of that name: k8r run {word}"
+    )
 
 
 # ==============================================================================
@@ -9606,9 +9652,10 @@ def cmd_config(k8s: K8sRun, args: argparse.Namespace) -> int:
         origins = [setting.origin for setting in found if setting.name == name]
         values = merged.get(name)
         if values is None:
-            if not args.show or action.default in (None, [], False):
+            if not args.show:
                 continue
-            origins, values = ["k8r"], [str(action.default)]
+            set_by_itself = action.default not in (None, [], False)
+            origins, values = (["k8r"], [str(action.default)]) if set_by_itself else (["-"], ["-"])
         last = origins if isinstance(action, argparse._AppendAction) else origins[-1:]
         rows.append([name, ", ".join(values) or "false", ", ".join(last)])
     if rows:
@@ -9686,13 +9733,17 @@ def check_exclusions(args: argparse.Namespace) -> None:
 
 
 def cmd_run(k8s: K8sRun, args: argparse.Namespace) -> int:
-    """Run something."""
+    """Run something. Raises UsageError for `k8r login`, which would run an image."""
+    word = args.source
+    unsure = args.bare and not re.search("[/:.]", word) and word not in COMMON_IMAGES
+    if unsure and k8s.detect_source_type(word) == CONTAINER:
+        raise unknown_command_error(word, "see k8r --help.")
     return k8s.run_job_with_options(build_run_options(args, k8s.env))
 
 
 # Lists, logs, secrets
 
-COLUMNS = ("name", "type", "source", "desired", "running", "complete", "failed", "status", "age")
+COLUMNS = "name type source desired running complete failed status took age".split()
 
 
 def cmd_ls(k8s: K8sRun, args: argparse.Namespace) -> int:
@@ -9734,14 +9785,15 @@ def watch_ls(k8s: K8sRun, rows: List[Object], output: str) -> int:
 
 def list_titles(wide: bool) -> List[str]:
     """The titles of the columns of `k8r ls`."""
-    return [name.upper() for name in COLUMNS + (("image", "command") if wide else ())]
+    return [name.upper() for name in [*COLUMNS, *(["image", "command"] if wide else [])]]
 
 
 def format_row(row: Object, now: float, wide: bool) -> List[str]:
     """A row of `k8r ls`, as text."""
     age = format_age(now - parse_timestamp(row["created"]))
+    took = "-" if row["seconds"] is None else format_age(row["seconds"])
     more = [row["image"], " ".join(row["command"]).replace("\n", " ")[:60]] if wide else []
-    return [*(str(row[key]) for key in COLUMNS[:-1]), age, *more]
+    return [*(str(row[key]) for key in COLUMNS[:-2]), took, age, *more]
 
 
 def cmd_logs(k8s: K8sRun, args: argparse.Namespace) -> int:
@@ -10000,10 +10052,13 @@ def complete_option(
 
 
 def make_lookup(before: Sequence[str], env: Environment) -> K8sRun:
-    """The cluster that the words of a command line mean."""
+    """The cluster that the words of a command line, variables and files mean."""
     parser = Parser(add_help=False)
     add_global_options(parser, top=True)
     args, _ = parser.parse_known_args(list(before))
+    defaults = Defaults(env, build_parser(), argparse.Namespace(**vars(args), subcommand="ls"))
+    common, _ = defaults.split(defaults.load(Console(env, True, False, "never")))
+    args, _ = parser.parse_known_args([*common, *before])
     return K8sRun(args.namespace, args.context, args.kubeconfig, insecure=args.insecure, env=env)
 
 

@@ -15,7 +15,7 @@ from support import ALPINE, GATE, Kubectl, nothing_left, read_until
 if TYPE_CHECKING:
     from tests.conftest import Cli
 
-HEADER = "NAME TYPE SOURCE DESIRED RUNNING COMPLETE FAILED STATUS AGE"
+HEADER = "NAME TYPE SOURCE DESIRED RUNNING COMPLETE FAILED STATUS TOOK AGE"
 
 
 @pytest.fixture

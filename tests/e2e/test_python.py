@@ -43,6 +43,12 @@ results["exists"] = [k8s.job_exists(name), k8s.job_exists("absent")]
 results["code"] = k8s.monitor_job(name)
 print("-- again", flush=True)
 results["logs"] = k8s.get_job_logs(name, LogQuery(follow=False))
+results["text"] = k8s.read_job_logs(name).decode()
+results["typed"] = [
+    [job.metadata.name for job in k8s.batch_v1.list_namespaced_job(k8s.namespace).items],
+    k8s.core_v1.read_namespace(k8s.namespace).kind,
+    k8s.apps_v1.list_namespaced_deployment(k8s.namespace).items,
+]
 results["listed"] = k8s.list_jobs()
 second = k8s.create_job("alpine", ["true"], job_name=name)
 results["second"] = second["metadata"]["name"]
@@ -136,6 +142,8 @@ def test_a_job(run: Cli, kubectl: Kubectl, workdir: Path) -> None:
         "exists": [True, False],
         "code": 3,
         "logs": 0,
+        "text": "content\ngiven\n",
+        "typed": [["work"], "Namespace", []],
         "second": "work-1",
         "deleted": [True, True, False],
         "namespace": kubectl.namespace,

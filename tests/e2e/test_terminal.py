@@ -118,3 +118,7 @@ def test_names_for_the_shell(run: Cli) -> None:
     assert run("__complete", "logs", "f").text == "first\n"
     assert run("__complete", "rm", "first", "").text == "first\nsecond\n"
     assert "kube-system\n" in run("__complete", "-n", "kube-").text
+    (run.cwd / ".k8r.yaml").write_text("namespace: default\n")
+    assert run("__complete", "logs", "f").text == ""
+    (run.cwd / ".k8r.yaml").unlink()
+    assert run("__complete", "logs", "f", env={"K8R_NAMESPACE": "default"}).text == ""

@@ -254,6 +254,9 @@ BAD = [
     (["help", "run"], "there is no command 'help'", "did you mean --help?"),
     (["version"], "there is no command 'version'", "did you mean --version?"),
     (["ps", "-a"], "there is no command 'ps'", "did you mean ls?"),
+    (["login"], "there is no command 'login'", "An image of that name: k8r run login"),
+    (["ssh", "x"], "there is no command 'ssh'", "did you mean exec?"),
+    (["uninstall"], "there is no command 'uninstall'", "sh install.sh --uninstall"),
     (["-n", "x", "kill", "y"], "there is no command 'kill'", "did you mean delete?"),
     (["submit", "./"], "there is no command 'submit'", "did you mean run?"),
     (["--nmespace", "x", "ls"], "--nmespace", "did you mean --namespace?"),
@@ -692,6 +695,24 @@ def test_names_of_runs(
     (prepared / "sub" / "Dockerfile").write_text("FROM scratch")
     env = environment({}, str(prepared))
     assert module.K8sRun(env=env).generate_job_name(options(*argv)) == name
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [["hello-world"], ["run", "login"], ["login", "--job-name", "x"], ["login:1"], ["a/login"]],
+    ids=" ".join,
+)
+def test_words_that_are_images(k8r: Any, argv: List[str]) -> None:
+    """Only one word that stands alone, and is no common image, is asked about."""
+    done = k8r(*argv)
+    assert "there is no kubeconfig" in done.err and "no command" not in done.err
+
+
+def test_directories_of_one_word(prepared: Path, k8r: Any) -> None:
+    """They are no images."""
+    (k8r.cwd / "login").mkdir()
+    done = k8r("login")
+    assert "there is no command to run" in done.err or "there is no kubeconfig" in done.err
 
 
 def test_show_yaml_of_a_repository(k8r: Any) -> None:

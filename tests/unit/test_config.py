@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import re
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -170,7 +171,10 @@ def test_show(configured: Any) -> None:
         ["restricted", "true", here],
     ]
     shown = k8r("config", "--show").text
-    assert "git-image    alpine/git:latest" in shown and "A=1, B=2" in shown
+    assert re.search("git-image +alpine/git:latest +k8r\n", shown) and "A=1, B=2" in shown
+    assert re.search("setup|base-image +- +-\n", shown)
+    known = module.list_configurable(module.build_parser())
+    assert [line.split()[0] for line in shown.splitlines()[1:]] == sorted(known)
 
 
 def test_nothing_to_show(k8r: Cli) -> None:

@@ -61,6 +61,7 @@ SHARE = 0.09
 PACKAGES = {
     "urllib3": {"Access", "Cluster"},
     "docker": {"Images"},
+    "kubernetes": {"Cluster"},
     "requests": {"Repositories"},
     "websocket": {"Channels"},
     "yaml": {"Sources", "Output", "Access"},

@@ -860,7 +860,7 @@ def test_rows_have_the_same_keys() -> None:
     assert list(row) == list(k8r.build_deployment_row(deployment(1, 1)))
     now = k8r.parse_timestamp("2026-01-01T10:05:00Z")
     short, wide = (k8r.format_row(row, now, more) for more in (False, True))
-    assert short == ["train", "job", "directory", "1", "0", "0", "0", "Running", "5m"]
+    assert short == ["train", "job", "directory", "1", "0", "0", "0", "Running", "-", "5m"]
     assert wide == [*short, "alpine", "make all"]
     for more in (False, True):
         assert len(k8r.list_titles(more)) == len(k8r.format_row(row, now, more))

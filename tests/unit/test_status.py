@@ -72,6 +72,13 @@ def clock() -> Clock:
 CLEAR = "\r\x1b[J"
 
 
+def test_dumb_terminals(screen: Screen, clock: Clock) -> None:
+    """Nothing is shown where a line cannot be replaced."""
+    line = k8r.StatusLine(screen.stream, clock, dumb=True)
+    line.show("one")
+    assert screen.written() == "" and not line.is_due()
+
+
 def test_shown_replaced_and_removed(screen: Screen, clock: Clock) -> None:
     """Each state stands in the place of the one before."""
     line = k8r.StatusLine(screen.stream, clock)

@@ -150,3 +150,21 @@ def test_every_situation_is_judged() -> None:
     """No recorded file is left out."""
     names = {path.stem for path in RECORDED.glob("*.json")}
     assert names == set(WAITS) | set(PLAIN) | set(OUTCOMES)
+
+
+@pytest.mark.parametrize(
+    "said, grace, left",
+    [
+        ("the image x cannot be pulled: docker.io/library/x:latest: not found", 60, 10),
+        ("the image x cannot be pulled: x: not found", 3, 3),
+        ("the image x cannot be pulled: manifest unknown: no such tag", 60, 10),
+        ("the image x cannot be pulled: x: not found", float("inf"), float("inf")),
+        ("the image x cannot be pulled: dial tcp 10.0.0.1:443: i/o timeout", 60, 60),
+        ("the image x cannot be pulled: authorization failed", 60, 60),
+        ('its container cannot be created (CreateError): secret "x" not found', 60, 60),
+        ("", 60, 60),
+    ],
+)
+def test_the_patience_with_images(said: str, grace: float, left: float) -> None:
+    """What a registry is certain not to have is not waited for as long as other things."""
+    assert k8r.shorten_grace(grace, said) == left
