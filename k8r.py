@@ -4871,6 +4871,8 @@ class ByteStream:
 
         sock = self._sock
         if isinstance(sock, socket.socket) and not self._ended:
+            # In the pool again, this dead connection would be the next one to be taken.
+            self._response.release_conn = lambda: None
             with contextlib.suppress(OSError):
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
@@ -4879,6 +4881,34 @@ class ByteStream:
         if not self._ended:
             with contextlib.suppress(Exception):
                 self._response.close()
+
+
+CONNECTIONS_AHEAD = 4
+"""For a watch of the Job, one of its pods, a log, and what comes after these."""
+BEFORE_OPENING = 0.02
+"""Seconds in which a request that is ready takes an open connection."""
+
+
+def ask_beside(ask: Callable[[], Any]) -> Callable[[Optional[float]], Any]:
+    """Ask for something in a thread. What is returned waits for the answer, so many seconds
+    (None: without an end, else queue.Empty is raised), or raises what went wrong.
+    """
+    answers: queue.Queue[Tuple[Any, Optional[Exception]]] = queue.Queue()
+
+    def run() -> None:
+        try:
+            answers.put((ask(), None))
+        except Exception as error:
+            answers.put((None, error))
+
+    def wait(seconds: Optional[float] = None) -> Any:
+        answer, failure = answers.get(timeout=seconds)
+        if failure:
+            raise failure
+        return answer
+
+    threading.Thread(target=run, daemon=True).start()
+    return wait
 
 
 class Cluster:
@@ -4965,6 +4995,18 @@ class Cluster:
         """
         options = {"preload_content": False}
         return self._patiently(lambda: self._send("GET", path, query, headers, **options), False)
+
+    def open_ahead(self) -> None:
+        """Open the connections that a run will need, each of which costs two round trips. The
+        one that is there is left to the request that follows.
+        """
+
+        def open_one() -> None:
+            self._pause(BEFORE_OPENING)
+            self._send("GET", "/version", None, {})
+
+        for _ in range(CONNECTIONS_AHEAD):
+            ask_beside(open_one)
 
     def _patiently(self, once: Callable[[], Any], patient: bool) -> Any:
         """Retry what another try can mend, for a bounded time.
@@ -7894,25 +7936,14 @@ class Launcher(NamedTuple):
         """Ask for it in a thread: a signal must not leave a request under way that
         the server carries out later, when k8r is not there to undo it.
         """
-        answers: queue.Queue[Tuple[Any, Optional[Exception]]] = queue.Queue()
-
-        def run() -> None:
-            try:
-                answers.put((ask(), None))
-            except Exception as error:
-                answers.put((None, error))
-
+        wait = ask_beside(ask)
         try:
-            threading.Thread(target=run, daemon=True).start()
-            made, failure = answers.get()
-        except BaseException:
+            return wait(None)
+        except (KeyboardInterrupt, Interrupted):
             self.cluster.retry_time = HURRIED_RETRY_TIME
-            with contextlib.suppress(queue.Empty):
-                answers.get(timeout=HURRIED_RETRY_TIME)
+            with contextlib.suppress(queue.Empty, K8rError):
+                wait(HURRIED_RETRY_TIME)
             raise
-        if failure:
-            raise failure
-        return made
 
     def _create_children(self, plan: Plan, work: Workload, owner: Object, *also: Any) -> None:
         """Create what the owner needs, some at a time; call functions that raise nothing, too."""
@@ -8027,6 +8058,8 @@ SMALL_ARCHIVE = 8
 STORAGE_LIMIT = 512 * MIB
 """Bytes of archives in a namespace above which k8r warns, before it sends more than
 SMALL_ARCHIVE parts: etcd, where they are kept, holds 2 to 8 GiB."""
+FAR_AWAY = 0.15
+"""Seconds for the first answer, above which connections are opened before they are needed."""
 DEADLINE_SLACK = 30.0
 """Seconds that the cluster may take to report a deadline of its own."""
 TTL_AFTER_RM = 600
@@ -8170,8 +8203,10 @@ class K8sRun:
         uses: List[SecretUse] = []
         if not options.offline:
             # First of all, since a cluster out of reach should not cost a build.
-            asked = options.secret_job
+            asked, started = options.secret_job, self.env.clock()
             uses = self.get_job_secrets(asked or source.name, bool(asked))
+            if self.env.clock() - started > FAR_AWAY:
+                self._cluster.open_ahead()
             if source.kind != DIRECTORY and not (asked or options.job_name):
                 uses = [use for use in uses if use.given]  # not a directory's of that name
             check_collisions(uses, self.command_hint("secret --delete"))
@@ -8320,10 +8355,11 @@ class K8sRun:
     def list_jobs(self) -> List[Object]:
         """What `k8r ls` shows, as plain data, oldest first."""
         query = {"labelSelector": SELECTOR}
+        services = ask_beside(
+            lambda: self.apps_v1.list("deployments", query, build_deployment_row)[0]
+        )
         found, _ = self.batch_v1.list("jobs", query, build_row_and_job)
-        rows = [row for row, _ in found]
-        deployments, _ = self.apps_v1.list("deployments", query, build_deployment_row)
-        rows += deployments
+        rows = [*(row for row, _ in found), *services(None)]
         if not rows:
             self._check_namespace()
         self._correct([(row, job) for row, job in found if job])
@@ -8922,10 +8958,15 @@ class K8sRun:
         """Delete it with all that it owns; by ``force`` also pods that do not end."""
         uid = {"uid": subject.root["metadata"]["uid"]}
         options = {"preconditions": uid, "propagationPolicy": policy}
+
+        def clear() -> None:
+            if force:
+                clear_stuck_pods(self.core_v1, subject.name, self._cluster.get_time)
+
+        cleared = ask_beside(clear)
         with contextlib.suppress(Conflict):  # by now something else has its name
             subject.group.delete(subject.resource, subject.name, options)
-        if force:
-            clear_stuck_pods(self.core_v1, subject.name, self._cluster.get_time)
+        cleared(None)
 
 
 # ==============================================================================
