@@ -8058,7 +8058,7 @@ SMALL_ARCHIVE = 8
 STORAGE_LIMIT = 512 * MIB
 """Bytes of archives in a namespace above which k8r warns, before it sends more than
 SMALL_ARCHIVE parts: etcd, where they are kept, holds 2 to 8 GiB."""
-FAR_AWAY = 0.15
+FAR_AWAY = 0.25
 """Seconds for the first answer, above which connections are opened before they are needed."""
 DEADLINE_SLACK = 30.0
 """Seconds that the cluster may take to report a deadline of its own."""

@@ -6,6 +6,7 @@ import json
 import re
 import socket
 import threading
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Callable, Dict
 
 import pytest
@@ -92,10 +93,11 @@ def test_an_outage_before_the_first_answer(k8r: Cli, serve: Serve, answer: str, 
     process = k8r.start(*args, prefix=patched(OVERLOAD_RETRIES=2))
     result = k8r.finish(process, timeout=60)
     assert result.code == 125 and not REPR.search(result.err), result.err
-    assert len(cluster.requests) <= (2 if answer == "401" else 3)
+    asked = Counter(request.path for request in cluster.requests)  # ls asks for two lists at once
+    assert max(asked.values()) <= (2 if answer == "401" else 3)
     if answer in ("foreign 200", "foreign 404"):
         assert f"the server at {cluster.url} is not a Kubernetes API" in result.err
-        assert len(cluster.requests) == 1
+        assert max(asked.values()) == 1
 
 
 @pytest.mark.parametrize(

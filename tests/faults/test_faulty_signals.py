@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Serve = Callable[..., FakeCluster]
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-SOURCES = {"directory": ("./", "work", 22), "image": ("alpine", "alpine", 10)}
+SOURCES = {"directory": ("./", "work", 22), "image": ("alpine", "alpine", 14)}
 """The word for k8r, the name of its run, and a number of requests that no run reaches."""
 MOMENTS = [(source, nth) for source in SOURCES for nth in range(1, SOURCES[source][2] + 1)]
 

@@ -149,7 +149,8 @@ def test_what_a_run_asks_for(k8r: Cli, serve: Serve, num: int) -> None:
     logs = [request for request in mine if request.path.endswith("/log")]
     assert len(logs) <= 2 * num
     rest = [(request.method, request.path.rpartition("/")[2], request.query) for request in mine]
-    rest = [(method, what, query) for method, what, query in rest if what != "log"]
+    # /version opens connections where the server seems far away.
+    rest = [row for row in rest if row[1] not in ("log", "version")]
     narrowed = {"secrets": "labelSelector", "pods": "labelSelector", "jobs": "fieldSelector"}
     assert all(narrowed[what] in query for method, what, query in rest if method == "GET")
     kinds = [(method, what, "watch" in query) for method, what, query in rest]
