@@ -7077,6 +7077,26 @@ class Bystanders:
             self._console.warn(text)
 
 
+JOBS_LOOKED_INTO = 20
+"""Jobs whose pods `ls` looks at one by one."""
+
+
+def list_pods_of(core: ApiGroup, jobs: Sequence[Object]) -> Dict[str, List[Object]]:
+    """The pods of Jobs, by the Job's uid."""
+    found: Dict[str, List[Object]] = {job["metadata"]["uid"]: [] for job in jobs}
+    if not jobs:
+        return found
+    selector = f"{SELECTOR},{LABEL_JOB}"
+    if len(jobs) <= JOBS_LOOKED_INTO:
+        selector = f"{UID_LABEL} in ({','.join(found)})"
+    pods, _ = core.list("pods", {"labelSelector": selector}, lambda pod: pod)
+    for pod in pods:
+        for uid in found:
+            if belongs_to(pod, uid):
+                found[uid].append(pod)
+    return found
+
+
 class StartupWatch:
     """Explains why a run does not begin, and gives up on what cannot get better."""
 
@@ -8052,8 +8072,6 @@ CHILD_RESOURCES = {"ConfigMap": "configmaps", "Secret": "secrets", "Service": "s
 # K8sRun
 # ==============================================================================
 
-JOBS_LOOKED_INTO = 20
-"""Jobs whose pods `ls` looks at one by one."""
 SMALL_ARCHIVE = 8
 STORAGE_LIMIT = 512 * MIB
 """Bytes of archives in a namespace above which k8r warns, before it sends more than
@@ -8904,24 +8922,9 @@ class K8sRun:
         status has yet to say so: a run's end is known two seconds earlier.
         """
         jobs = [root for root in roots if not is_deployment(root)]
-        pods = self._list_pods_of([job for job in jobs if not judge_job(job, [])])
+        pods = list_pods_of(self.core_v1, [job for job in jobs if not judge_job(job, [])])
         ended = [job for job in jobs if judge_job(job, pods.get(job["metadata"]["uid"], []))]
         return [job["metadata"]["name"] for job in ended]
-
-    def _list_pods_of(self, jobs: Sequence[Object]) -> Dict[str, List[Object]]:
-        """The pods of Jobs, by the Job's uid."""
-        found: Dict[str, List[Object]] = {job["metadata"]["uid"]: [] for job in jobs}
-        if not jobs:
-            return found
-        selector = f"{SELECTOR},{LABEL_JOB}"
-        if len(jobs) <= JOBS_LOOKED_INTO:
-            selector = f"{UID_LABEL} in ({','.join(found)})"
-        pods, _ = self.core_v1.list("pods", {"labelSelector": selector}, lambda pod: pod)
-        for pod in pods:
-            for uid in found:
-                if belongs_to(pod, uid):
-                    found[uid].append(pod)
-        return found
 
     def _correct(self, found: Sequence[Tuple[Object, Object]]) -> None:
         """Put into rows what the pods of some Jobs say: of those that go on, then of the latest
@@ -8931,7 +8934,7 @@ class K8sRun:
         going = going if len(going) <= JOBS_LOOKED_INTO else []
         ended = [job for _, job in found if find_end(job)]
         ended.sort(key=get_creation, reverse=True)
-        pods = self._list_pods_of(going + ended[: JOBS_LOOKED_INTO - len(going)])
+        pods = list_pods_of(self.core_v1, going + ended[: JOBS_LOOKED_INTO - len(going)])
         for row, job in found:
             if job["metadata"]["uid"] in pods:
                 row.update(correct_by_pods(row, job, pods[job["metadata"]["uid"]]))
