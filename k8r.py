@@ -6762,7 +6762,7 @@ class Run:
         self._pods: Dict[str, Object] = {}
         self._ended: Dict[str, Optional[int]] = {}
         self._tails = Tails(make_tail, self._pods, results)
-        self._printer = LogPrinter(console, subject.prefixed)
+        self._printer = LogPrinter(console, subject.prefixed and logs.only_index is None)
         self._listed = False
         self._caught_up = ""
         self._gone = False
@@ -7008,7 +7008,7 @@ def print_logs(
     wanted = [pod for pod in mine if logs.wants(pod) and has_logs(pod)]
     if not wanted:
         console.warn(f"{subject.name} has no logs (yet): no pod has started")
-    printer = LogPrinter(console, subject.prefixed)
+    printer = LogPrinter(console, subject.prefixed and logs.only_index is None)
     for pod in sorted(wanted, key=get_pod_index):
         print_log(core, pod, subject.label(pod), logs, printer)
     verdict = subject.judge(subject.root, mine)
@@ -9268,7 +9268,7 @@ def add_logs(subparsers: Any) -> None:
     add("--tail", "N", "only the last N lines of each pod", parse_number)
     add("--since", "TIME", "only the last 90, 30m or 1h", parse_duration)
     add("--timestamps", "", "the time before each line")
-    add("--index", "I", "only the pods with this index", parse_number)
+    add("--index", "I", "only the pods with this index, and no prefix", parse_number)
     add("--previous", "", "the container's run before it was restarted")
 
 

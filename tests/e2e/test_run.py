@@ -130,7 +130,8 @@ def test_several_pods(run: Cli, kubectl: Kubectl) -> None:
     expected = [f"[{index}] {index} of 5 in alpine" for index in range(5)]
     assert sorted(ended.text.splitlines()) == expected
     assert sorted(run("logs", "alpine").text.splitlines()) == expected
-    assert run("logs", "alpine", "--index", "3").text == expected[3] + "\n"
+    for follow in ([], ["-f"]):  # of one index there is nothing to tell apart
+        assert run("logs", "alpine", "--index", "3", *follow).text == "3 of 5 in alpine\n"
 
 
 def test_a_limit_on_pods_at_a_time(run: Cli, kubectl: Kubectl) -> None:
