@@ -428,6 +428,11 @@ class RunOptions(NamedTuple):
     port: Optional[Tuple[int, int]] = None
     queue: Optional[str] = None
     priority: Optional[str] = None
+    gpu_type: str = ""
+    node_selector: Tuple[Tuple[str, str], ...] = ()
+    toleration: Tuple[Object, ...] = ()
+    service_account: Optional[str] = None
+    label: Tuple[Tuple[str, str], ...] = ()
     local: bool = False
     stdin: bool = False
     tty: bool = False
@@ -793,6 +798,12 @@ def parse_range(text: str, parse: Callable[[str], str]) -> Tuple[str, str]:
     return low, high
 
 
+def parse_gpu(text: str) -> Tuple[str, int]:
+    """The TYPE, "" for any, and the N of `[TYPE:]N`. Raises UsageError."""
+    kind, _, count = text.rpartition(":")
+    return kind and parse_label(f"type={kind}")[1], parse_count(count)
+
+
 def parse_resources(mem: Optional[str], cpu: Optional[str], gpu: Optional[int]) -> Resources:
     """Requests and limits from --mem, --cpu and --gpu. Raises UsageError."""
     options = (("--mem", "memory", mem, parse_memory), ("--cpu", "cpu", cpu, parse_cpu))
@@ -807,6 +818,40 @@ def parse_resources(mem: Optional[str], cpu: Optional[str], gpu: Optional[int]) 
     if gpu:
         limits.append((GPU, str(gpu)))
     return Resources(tuple((name, low) for name, (low, _) in ranges.items()), tuple(limits))
+
+
+# Labels and taints
+
+_LABEL_NAME = r"[A-Za-z0-9](?:[-\w.]{0,61}[A-Za-z0-9])?"
+_LABEL_KEY = rf"(?:[a-z0-9](?:[-a-z0-9.]{{0,251}}[a-z0-9])?/)?{_LABEL_NAME}"
+
+
+def parse_label(text: str) -> Tuple[str, str]:
+    """The KEY and the VALUE, which may be empty, of a label. Raises UsageError."""
+    match = re.fullmatch(rf"({_LABEL_KEY})=({_LABEL_NAME}|)", text, re.ASCII)
+    if not match:
+        hint = "up to 63 letters, digits, '-', '_' and '.' each"
+        raise UsageError(f"'{text}' is not a valid KEY=VALUE of a label", hint)
+    return match[1], match[2]
+
+
+def parse_own_label(text: str) -> Tuple[str, str]:
+    """A label for what k8r makes. Raises UsageError for those that it sets itself."""
+    key, value = parse_label(text)
+    if re.fullmatch(r"created-by|k8r-.*|job-name|controller-uid|.*(kubernetes|k8s)\.io/.*", key):
+        raise UsageError(f"the label {key} is set by k8r or the cluster", "choose another key")
+    return key, value
+
+
+def parse_toleration(text: str) -> Object:
+    """What tolerates the taint `KEY[=VALUE][:EFFECT]`. Raises UsageError."""
+    effects = "NoSchedule|PreferNoSchedule|NoExecute"
+    match = re.fullmatch(rf"({_LABEL_KEY})(=(?:{_LABEL_NAME})?)?(?::({effects}))?", text, re.ASCII)
+    if not match:
+        raise UsageError(f"'{text}' is not a valid KEY[=VALUE][:EFFECT]", f"an effect is {effects}")
+    key, value, effect = match.groups()
+    how = {"operator": "Equal", "value": value[1:]} if value else {"operator": "Exists"}
+    return {"key": key, **how, **({"effect": effect} if effect else {})}
 
 
 # Sources
@@ -1493,6 +1538,7 @@ def prune(value: Object) -> Object:
 def build_labels(work: Workload) -> Dict[str, str]:
     """The labels of everything that belongs to a run."""
     every = {
+        **dict(work.options.label),
         LABEL_CREATED_BY: CREATED_BY,
         LABEL_JOB: work.name,
         LABEL_SOURCE_TYPE: work.source_type,
@@ -1772,6 +1818,20 @@ def build_container(work: Workload) -> Object:
     )
 
 
+GPU_LABELS = "nvidia.com/gpu.product", "cloud.google.com/gke-accelerator", "skypilot.co/accelerator"
+"""By which nodes tell the type of their GPUs: of NVIDIA's feature discovery, GKE, SkyPilot."""
+REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+
+
+def build_gpu_affinity(kind: str) -> Object:
+    """What keeps a pod to nodes with GPUs of a type, which each label writes in its own way."""
+    low = kind.lower()
+    forms = dict.fromkeys([kind, low, f"nvidia-{low}", f"nvidia-tesla-{low}", f"NVIDIA-{kind}"])
+    wanted = {"operator": "In", "values": [form for form in forms if len(form) <= NAME_LIMIT]}
+    terms = [{"matchExpressions": [{"key": key, **wanted}]} for key in GPU_LABELS]
+    return {"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": terms}}}
+
+
 def build_pod_template(work: Workload, restart: str) -> Object:
     """The pod that every kind of workload runs.
 
@@ -1781,7 +1841,7 @@ def build_pod_template(work: Workload, restart: str) -> Object:
     security context is that of the Pod Security Standard "restricted".
     """
     options = work.options
-    named = get_spec_field(options.patch, "serviceAccountName")
+    named = options.service_account or get_spec_field(options.patch, "serviceAccountName")
     restricted = {
         "runAsNonRoot": True,
         "runAsUser": RESTRICTED_UID,
@@ -1793,6 +1853,10 @@ def build_pod_template(work: Workload, restart: str) -> Object:
         "spec": prune(
             {
                 "restartPolicy": restart,
+                "nodeSelector": dict(options.node_selector),
+                "affinity": build_gpu_affinity(options.gpu_type) if options.gpu_type else None,
+                "tolerations": list(options.toleration),
+                "serviceAccountName": options.service_account,
                 "enableServiceLinks": False,
                 "priorityClassName": None if options.queue else options.priority,
                 "automountServiceAccountToken": None if named else False,
@@ -2779,16 +2843,42 @@ def explain_unschedulable(pod: Object, refusal: str, nodes: Sequence[Object] = (
     facts = {
         "requested": format_amounts(dict(sorted(wanted.items()))),
         "the largest node": format_amounts(most if nodes else {}),
-        "wanted": "" if lacking else describe_selector(pod),
+        **describe_place(pod, nodes, words),
     }
     told = "; ".join(f"{key}: {facts[key]}" for key in filter(facts.get, facts))
     return f"{what}: {words}" + (f" ({told})" if told else "")
 
 
-def describe_selector(pod: Object) -> str:
-    """What a pod wants of a node's labels."""
-    selector = pod["spec"].get("nodeSelector") or {}
-    return ", ".join(f"{key}={selector[key]}" for key in sorted(selector))
+def list_wanted_labels(pod: Object) -> Dict[str, str]:
+    """The labels that a pod wants of a node; of those for a type of GPU it wants one."""
+    wanted = dict(sorted((pod["spec"].get("nodeSelector") or {}).items()))
+    affinity = (pod["spec"].get("affinity") or {}).get("nodeAffinity") or {}
+    for term in (affinity.get(REQUIRED) or {}).get("nodeSelectorTerms") or []:
+        for item in term.get("matchExpressions") or []:
+            wanted.setdefault(item["key"], (item.get("values") or ["?"])[0])
+    return wanted
+
+
+def describe_taints(node: Object) -> List[str]:
+    """The taints of a node, as --toleration takes them."""
+    taints = (node.get("spec") or {}).get("taints") or []
+    told = [f"{item['key']}={item.get('value', '')}:{item['effect']}" for item in taints]
+    return [f"the taint {text} (see --toleration)" for text in told]
+
+
+def describe_place(pod: Object, nodes: Sequence[Object], refusal: str) -> Dict[str, str]:
+    """The labels that a pod wants of a node, and what nodes have: other values of these, and
+    taints; each where the scheduler refuses it for that.
+    """
+    wanted = list_wanted_labels(pod) if "selector" in refusal else {}
+    found: Set[str] = set()
+    for node in nodes:
+        labels = get_labels(node)
+        found.update(f"{key}={labels[key]}" for key in wanted if key in labels)
+        found.update(describe_taints(node) if "taint" in refusal else ())
+    nothing = "none of these labels" if nodes and wanted else ""
+    words = ", ".join(f"{key}={wanted[key]}" for key in wanted)
+    return {"wanted": words, "nodes have": ", ".join(sorted(found)) or nothing}
 
 
 def requested_resources(pod: Object) -> Dict[str, str]:
@@ -7154,9 +7244,9 @@ class StartupWatch:
         return explain_pod(pod, [], self._look_up_nodes(pod)) or explain_pod(pod, self._events(pod))
 
     def _look_up_nodes(self, pod: Object) -> List[Object]:
-        """The nodes, asked for once, if a pod finds none with room for it."""
+        """The nodes, asked for once, if a pod finds none that takes it."""
         said = find_condition(pod, "PodScheduled", "False").get("message", "")
-        if self._nodes is None and INSUFFICIENT.search(said):
+        if self._nodes is None and re.search("Insufficient|selector|taint", said):
             self._nodes = self._core.nodes()
         return self._nodes or []
 
@@ -9174,6 +9264,7 @@ def add_job_options(parser: argparse.ArgumentParser) -> None:
     add("--retry", "N", "try a failed pod N more times (default: 0)", parse_number, default=0)
     add("--queue", "NAME", "let this queue of Kueue start the Job")
     add("--priority", "CLASS", "its priority class: of the queue if there is one, else of pods")
+    add("--label", "KEY=VALUE", "label the Job and its pods", parse_own_label, **REPEATED)
     add("--job-name", "NAME", "the Job's name (default: SOURCE's)")
     add("--replace", "", "first remove a Job of this name; update a Deployment of other source")
     add("--rm", "", "remove the Job and all of its parts when it has ended")
@@ -9191,7 +9282,7 @@ def add_container_options(parser: argparse.ArgumentParser) -> None:
     add("--env-file", "FILE", file, **REPEATED)
     add("--mem", "SIZE", "memory: 512Mi, 2gb, or 2gb-8gb for a range")
     add("--cpu", "CPUS", "CPUs: 2, 500m, or 500m-2 for a range")
-    add("--gpu", "N", "NVIDIA GPUs", parse_count)
+    add("--gpu", "[TYPE:]N", "NVIDIA GPUs, of that type as a node's label has it", parse_gpu)
     shm = "shared memory (default: 64 MiB; with --gpu as much as --mem)"
     add("--shm", "SIZE", shm, parse_memory)
     volume = "mount a volume claim that there is"
@@ -9199,6 +9290,12 @@ def add_container_options(parser: argparse.ArgumentParser) -> None:
     add("--patch", "FILE", "merge FILE (YAML) into the pod template")
     restricted = 'meet the Pod Security Standard "restricted": no root, no privileges'
     add("--restricted", "", restricted)
+    add = open_group(parser, "its place")
+    add("--node-selector", "KEY=VALUE", "a node with this label", parse_label, **REPEATED)
+    taint = "also a node with this taint; without VALUE or EFFECT whichever it has"
+    add("--toleration", "KEY[=VALUE][:EFFECT]", taint, parse_toleration, **REPEATED)
+    account = "run as this service account, and give the command its token"
+    add("--service-account", "NAME", account)
     add = open_group(parser, "secrets")
     add("--secret-job", "NAME", "use the secrets made for jobs of this name (default: the job's)")
     add("--rm-secrets", "", "remove these secrets when the Job has ended")
@@ -9718,10 +9815,12 @@ def build_run_options(args: argparse.Namespace, env: Environment) -> RunOptions:
         text = read_text(os.path.join(env.cwd, path), "the env file")
         variables += parse_env_file(text, path, environ)
     given = {name: value for name, value in vars(args).items() if name in RunOptions._fields}
+    given.update({name: tuple(value) for name, value in given.items() if isinstance(value, list)})
     given.update(
         command=tuple(args.command or ()),
         env=(*variables, *(parse_variable(text, environ) for text in args.env)),
-        resources=parse_resources(args.mem, args.cpu, args.gpu),
+        resources=parse_resources(args.mem, args.cpu, args.gpu and args.gpu[1]),
+        gpu_type=args.gpu[0] if args.gpu else "",
         remove=args.rm,
         remove_secrets=args.rm_secrets,
         git=GitOptions(
@@ -9733,8 +9832,6 @@ def build_run_options(args: argparse.Namespace, env: Environment) -> RunOptions:
             args.platform,
         ),
         pull_secrets=tuple(args.pull_secret),
-        out=tuple(args.out),
-        volume=tuple(args.volume),
         patch=read_patch(os.path.join(env.cwd, args.patch)) if args.patch else {},
     )
     return RunOptions(**given)
@@ -9759,7 +9856,10 @@ def check_run(args: argparse.Namespace) -> None:
 MOST_PODS = 100_000
 EXCLUSIONS = {
     "detach": ("--detach", "follow rm_secrets stdin tty"),
-    "local": ("a local run", "detach as_deployment replace show_yaml rm_secrets tty volume"),
+    "local": (
+        "a local run",
+        "detach as_deployment replace show_yaml rm_secrets tty volume service_account",
+    ),
     "stdin": ("--stdin", "as_deployment retry"),
     "tty": ("--tty", "as_deployment retry"),
     "as_deployment": ("a Deployment", "parallel timeout retry rm rm_secrets queue"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Dict, Tuple
 
@@ -205,6 +207,20 @@ def test_credentials_for_the_api(run: Cli, workdir: Path) -> None:
         (workdir / "patch.yaml").write_text(f"spec: {{{spec}}}")
         ended = run(ALPINE, "--patch", "patch.yaml", *look)
         assert ended.code == 0, ended.err
+
+
+def test_a_service_account(run: Cli, kubectl: Kubectl) -> None:
+    """Its token is there, and is of that account; its own labels are on the Job and its pods."""
+    kubectl("create", "serviceaccount", "reader")
+    look = ["--", "cut", "-d.", "-f2", "/var/run/secrets/kubernetes.io/serviceaccount/token"]
+    ended = run(ALPINE, "--service-account", "reader", "--label", "team=ml", *look)
+    assert ended.code == 0, ended.err
+    claims = base64.urlsafe_b64decode(ended.text.strip() + "==")
+    assert json.loads(claims)["sub"] == f"system:serviceaccount:{kubectl.namespace}:reader"
+    for kind in ("jobs", "pods"):
+        [found] = kubectl.items(f"{kind}")
+        labels = found["metadata"]["labels"]
+        assert (labels["team"], labels["k8r-job"]) == ("ml", "alpine")
 
 
 def test_a_patch_that_removes(k8r: Cli, workdir: Path) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, List, Tuple
+from typing import TYPE_CHECKING, Iterator, List, Tuple
 
 import pytest
 
@@ -95,6 +96,66 @@ def test_no_room(run: Cli, kubectl: Kubectl) -> None:
     assert "DeadlineExceeded" in ended.err
     [row] = [line for line in run("ls").text.splitlines() if line.startswith("alpine")]
     assert "DeadlineExceeded" in row
+
+
+@contextlib.contextmanager
+def lonely_node(kubectl: Kubectl) -> Iterator[str]:
+    """A node with a label and a taint, which no kubelet cares for; its name."""
+    name = f"{kubectl.namespace}-node"
+    labels = {"k8r-test-node": name, "nvidia.com/gpu.product": "Tesla-T4"}
+    taints = [{"key": "dedicated", "value": "ml", "effect": "NoSchedule"}]
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}}
+    kubectl("create", "-f", "-", stdin=json.dumps({**node, "spec": {"taints": taints}}).encode())
+    try:
+        ready = {"conditions": [{"type": "Ready", "status": "True"}]}
+        status = {"status": {**ready, "allocatable": {"cpu": "4", "memory": "4Gi", "pods": "9"}}}
+        kubectl("patch", "node", name, "--subresource=status", "-p", json.dumps(status))
+        yield name
+    finally:
+        kubectl("delete", "node", name)
+        kubectl("delete", "pods", "--all", "--force", "--grace-period=0")
+
+
+def test_a_place_that_there_is_not(run: Cli, kubectl: Kubectl) -> None:
+    """What nodes have stands beside what is wanted of them; the right words bring it there."""
+
+    def told(*options: str) -> str:
+        ended = run(ALPINE, *options, "--timeout", "5", "--rm", "--", "true", timeout=60)
+        assert ended.code == 124, ended.err
+        [line] = [text for text in ended.err.splitlines() if "waiting: no node can" in text]
+        return line
+
+    with lonely_node(kubectl) as node:
+        place = ("--node-selector", f"k8r-test-node={node}")
+        assert "the taint dedicated=ml:NoSchedule (see --toleration)" in told(*place)
+        line = told("--node-selector", "k8r-test-node=other")
+        assert "wanted: k8r-test-node=other; nodes have: " in line and f"node={node}" in line
+        line = told("--gpu", "H100:1")
+        assert "wanted: nvidia.com/gpu.product=H100" in line and "product=Tesla-T4" in line
+        options = [*place, "--toleration", "dedicated=ml", "--job-name", "there", "-d"]
+        assert run(ALPINE, *options, "--", "true").code == 0
+
+        def probe() -> bool:
+            pods = [pod for pod in kubectl.items("pods") if "deletionTimestamp" not in pod]
+            return any(pod["spec"].get("nodeName") == node for pod in pods)
+
+        until(probe, f"a pod on {node}")
+
+
+@pytest.mark.clean
+@pytest.mark.parametrize(
+    "option, words",
+    [
+        ("--priority", "no PriorityClass with name none-such was found"),
+        ("--service-account", 'serviceaccount "none-such" not found'),
+    ],
+)
+def test_a_name_that_the_cluster_lacks(run: Cli, kubectl: Kubectl, option: str, words: str) -> None:
+    """A class or an account that there is not: said, and given up."""
+    ended = run(ALPINE, option, "none-such", "--grace", "2", "--", "true", timeout=60)
+    assert ended.code == 125, ended.err
+    assert re.search(f"gave up after 2 s: the cluster refuses its pod: .*{words}", ended.err)
+    nothing_left(kubectl)
 
 
 def test_ls_says_why_a_pod_waits(run: Cli, kubectl: Kubectl) -> None:

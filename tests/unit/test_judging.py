@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import pytest
@@ -760,6 +761,60 @@ def test_explain_unschedulable(refusal: str, limits: Any, nodes: Any, words: str
     asking = {"spec": {"containers": [{"resources": {"limits": limits}}]}}
     expected = words or f"no node can take it: {refusal}"
     assert k8r.explain_unschedulable(asking, refusal, nodes) == expected
+
+
+def node(labels: Dict[str, str], *taints: Dict[str, str]) -> Dict[str, Any]:
+    """A node with these labels and taints."""
+    return {"metadata": {"labels": labels}, "spec": {"taints": list(taints)}, "status": {}}
+
+
+UNMATCHED = "0/3 nodes are available: 3 node(s) didn't match Pod's node affinity/selector."
+TAINTED = "0/1 nodes are available: 1 node(s) had untolerated taint(s)."
+DEDICATED = {"key": "dedicated", "value": "ml", "effect": "NoSchedule"}
+SHARED = [node({"disk": "hdd"}), node({"disk": "nvme"}, {"key": "gpu", "effect": "NoExecute"})]
+
+
+@pytest.mark.parametrize(
+    "refusal, options, nodes, words",
+    [
+        (
+            UNMATCHED,
+            {"node_selector": (("disk", "ssd"), ("zone", "a"))},
+            SHARED,
+            "(wanted: disk=ssd, zone=a; nodes have: disk=hdd, disk=nvme)",
+        ),
+        (
+            UNMATCHED,
+            {"node_selector": (("zone", "a"),)},
+            [node({"disk": "hdd"})],
+            "(wanted: zone=a; nodes have: none of these labels)",
+        ),
+        (UNMATCHED, {"node_selector": (("zone", "a"),)}, [], "(wanted: zone=a)"),
+        (
+            UNMATCHED,
+            {"gpu_type": "H100"},
+            [node({"nvidia.com/gpu.product": "Tesla-T4"}), node({})],
+            "(wanted: nvidia.com/gpu.product=H100, cloud.google.com/gke-accelerator=H100, "
+            "skypilot.co/accelerator=H100; nodes have: nvidia.com/gpu.product=Tesla-T4)",
+        ),
+        (
+            TAINTED,
+            {},
+            [node({"a": "b"}, DEDICATED), *SHARED],
+            "(nodes have: the taint dedicated=ml:NoSchedule (see --toleration), "
+            "the taint gpu=:NoExecute (see --toleration))",
+        ),
+        (TAINTED, {}, [], ""),
+    ],
+)
+def test_explain_placement(refusal: str, options: Any, nodes: Any, words: str) -> None:
+    """What is wanted of a node stands beside what nodes have, as far as that may be known."""
+    work = k8r.Workload("x", "1", "container", "alpine", k8r.RunOptions("alpine", **options))
+    pod = k8r.build_job(work)["spec"]["template"]
+    text = k8r.explain_unschedulable(pod, refusal, nodes)
+    assert text == f"no node can take it: {refusal.rstrip('.')} {words}".rstrip()
+    for taint in re.findall(r"the taint (\S+)", text):
+        k8r.parse_toleration(taint)
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,13 @@ CASES: Dict[str, k8r.Workload] = {
         resources=k8r.parse_resources("2gb-8gb", "500m-2", 1),
     ),
     "gpu-only": work(resources=k8r.parse_resources(None, None, 2)),
+    "placed": work(
+        gpu_type="H100",
+        node_selector=(("disk", "ssd"), ("zone", "a")),
+        toleration=tuple(map(k8r.parse_toleration, ("gpu", "dedicated=ml:NoSchedule", "a="))),
+        service_account="reader",
+        label=(("team", "ml"), ("k8r-job", "mine")),
+    ),
 }
 
 BUILT = "gcr.io/default-project/train@sha256:" + "ab" * 32
@@ -232,6 +239,7 @@ def test_everything_is_labelled(case: str) -> None:
                 "k8r-job": workload.name,
                 "k8r-source-type": workload.source_type,
                 **({"k8r-type": "deployment"} if workload.options.as_deployment else {}),
+                **({"team": "ml"} if case == "placed" else {}),
             }
             assert place["metadata"]["annotations"]["k8r-run-id"] == "0123abcd"
         assert item["metadata"]["annotations"]["k8r-base-name"] == "train"
