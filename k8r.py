@@ -2924,6 +2924,56 @@ def explain_exit_code(code: int, command: Sequence[str], image: str = "") -> str
     return ""
 
 
+# Rows of pods
+
+
+def build_pod_row(pod: Object) -> Object:
+    """What `k8r ls NAME` says of a pod, as plain data; `number_attempts` completes it."""
+    own, outcome = find_status(pod, CONTAINER_NAME), judge_pod(pod)
+    ended = get_state(own, "terminated")
+    started = (ended or get_state(own, "running")).get("startedAt") or ""
+    seconds = parse_timestamp(ended.get("finishedAt") or "") - parse_timestamp(started)
+    return {
+        "name": pod["metadata"]["name"],
+        "index": None if LABEL_TYPE in get_labels(pod) else get_pod_index(pod),
+        "attempt": 1,
+        "node": pod["spec"].get("nodeName", ""),
+        "created": get_creation(pod),
+        "started": started,
+        "seconds": seconds if ended else None,
+        "restarts": int(own.get("restartCount") or 0),
+        "exit_code": outcome and int(outcome.code),
+        "status": describe_pod(pod, outcome),
+    }
+
+
+def describe_pod(pod: Object, outcome: Optional[Outcome]) -> str:
+    """A word for a pod's state, with the reason why it failed or waits."""
+    if outcome:
+        return f"Failed: {outcome}" if outcome.code else "Complete"
+    if pod["metadata"].get("deletionTimestamp"):
+        return "Terminating"
+    if has_started(pod):
+        return "Holding" if holds_results(pod) else "Running"
+    wait = explain_pod(pod, [])
+    return f"Pending ({wait.text})" if wait else "Pending"
+
+
+def number_attempts(rows: Iterable[Object]) -> List[Object]:
+    """The rows of a run's pods by index, the attempts at one in the order they were made."""
+    ordered = sorted(rows, key=lambda row: (row["index"] or 0, row["created"], row["name"]))
+    for before, row in zip(ordered, ordered[1:]):
+        if row["index"] is not None and row["index"] == before["index"]:
+            row["attempt"] = before["attempt"] + 1
+    return ordered
+
+
+def list_failed(rows: Sequence[Object]) -> List[Object]:
+    """The rows of pods that failed, but of indexes that another attempt has brought to success."""
+    done = {row["index"] for row in rows if row["exit_code"] == 0}
+    return [row for row in rows if row["exit_code"] and row["index"] not in done]
+
+
 # ==============================================================================
 # Output
 # ==============================================================================
@@ -3150,6 +3200,19 @@ def format_table(
         widths[:] = [max(width, len(cell)) for width, cell in zip(widths, row)]
     lines = ["   ".join(cell.ljust(width) for cell, width in zip(row, widths)) for row in table]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def format_pods(rows: Iterable[Object], wide: bool = False) -> str:
+    """The table of `k8r ls NAME`."""
+    header = "INDEX ATTEMPT NODE STARTED TOOK EXIT".split() + ["NAME"] * wide + ["STATUS"]
+    table = []
+    for row in rows:
+        took = row["seconds"] if row["seconds"] is None else format_age(row["seconds"])
+        cells = [row["index"], row["attempt"], row["node"], row["started"], took, row["exit_code"]]
+        cells += [*[row["name"]] * wide, row["status"]]
+        texts = ["-" if cell in (None, "") else str(cell) for cell in cells]
+        table.append([text.replace("\n", " ") for text in texts])
+    return format_table(header, table)
 
 
 def format_yaml(documents: Iterable[Any]) -> Iterator[str]:
@@ -6892,6 +6955,7 @@ class Run:
             assert self._verdict is not None
             if self._verdict.code == ExitCode.OK:
                 bystanders.conclude(self._root, self._pods.values())
+            self._list_failed(self._verdict)
             self._check_logs(self._verdict)
             return self._verdict
         finally:
@@ -6901,6 +6965,14 @@ class Run:
     def _enter(self, options: FollowOptions) -> None:
         if self._listed:
             options.enter(self._pods.values())
+
+    def _list_failed(self, verdict: Verdict) -> None:
+        """Say of some indexes that failed how their last attempts ended, the worst first."""
+        failed = list_failed(number_attempts(map(build_pod_row, self._pods.values())))
+        last = {row["index"]: row for row in failed}.values()
+        if verdict.code and verdict.status != "Stopped" and get_completions(self._root) > 1:
+            rows = sorted(last, key=lambda row: -row["exit_code"])[:10]
+            self._console.warn(f"these failed:\n{format_pods(rows)}")
 
     def _check_logs(self, verdict: Verdict) -> None:
         """Raise UnreadLog, with the command's own code if it failed, if a log has no end."""
@@ -8474,6 +8546,15 @@ class K8sRun:
         self._explain_pending(rows)
         return sorted(rows, key=lambda row: (row["created"], row["name"]))
 
+    def list_pods(self, name: str, failed: bool = False) -> List[Object]:
+        """What `k8r ls NAME` shows, as plain data, by index and attempt; of those that failed."""
+        subject = self._subject(name)
+        pods, _ = self.core_v1.list(
+            "pods", subject.pods_query, lambda pod: subject.owns(pod) and build_pod_row(pod)
+        )
+        rows = number_attempts(filter(None, pods))
+        return list_failed(rows) if failed else rows
+
     def names(self) -> List[str]:
         """The names of all Jobs and Deployments that k8r has made."""
         query = {"labelSelector": SELECTOR}
@@ -9344,11 +9425,13 @@ def add_ls(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "ls", help="list what k8r runs", description="List the Jobs and Deployments made by k8r."
     )
+    parser.add_argument("name", metavar="NAME", nargs="?", help="the pods of this one instead")
     add = open_group(parser)
     formats = ("table", "wide", "json", "yaml", "name")
     text = "table, wide, json, yaml or name"
     add("-o --output", "FORMAT", text, choices=formats, default="table")
     add("-w --watch", "", "go on with what changes")
+    add("--failed", "", "only pods that failed, of indexes that have not succeeded since")
 
 
 def add_logs(subparsers: Any) -> None:
@@ -9891,22 +9974,31 @@ COLUMNS = "name type source desired running complete failed status took age".spl
 
 
 def cmd_ls(k8s: K8sRun, args: argparse.Namespace) -> int:
-    """List Jobs and Deployments."""
-    rows, console = k8s.list_jobs(), k8s.console
+    """List Jobs and Deployments, or the pods of one."""
+    if args.watch if args.name else args.failed:
+        raise UsageError("-w is for all jobs, --failed for the NAME of one", "leave one out")
+    rows = k8s.list_pods(args.name, args.failed) if args.name else k8s.list_jobs()
     if args.watch:
         return watch_ls(k8s, rows, args.output)
-    if args.output == "json":
-        console.text(json.dumps(rows, indent=2))
-    elif args.output == "yaml":
-        console.data("".join(format_yaml([rows])).encode())
-    elif args.output == "name":
-        console.data("".join(f"{row['name']}\n" for row in rows).encode())
+    wide, now = args.output == "wide", k8s.env.now()
+    if args.output not in ("table", "wide"):
+        k8s.console.data(format_rows(rows, args.output).encode())
     elif not rows:
-        console.say(f"nothing runs in namespace {k8s.namespace}")
+        what = f"no such pod of {args.name} is" if args.name else "nothing runs"
+        k8s.console.say(f"{what} in namespace {k8s.namespace}")
+    elif args.name:
+        k8s.console.text(format_pods(rows, wide))
     else:
-        wide, now = args.output == "wide", k8s.env.now()
-        console.text(format_table(list_titles(wide), [format_row(row, now, wide) for row in rows]))
+        table = [format_row(row, now, wide) for row in rows]
+        k8s.console.text(format_table(list_titles(wide), table))
     return ExitCode.OK
+
+
+def format_rows(rows: Sequence[Object], output: str) -> str:
+    """Rows for programs."""
+    if output == "json":
+        return json.dumps(rows, indent=2) + "\n"
+    return "".join(format_yaml([rows]) if output == "yaml" else (f"{it['name']}\n" for it in rows))
 
 
 def watch_ls(k8s: K8sRun, rows: List[Object], output: str) -> int:
@@ -10174,7 +10266,7 @@ def complete_argument(
         return list_options(list_subcommands(parser)[name]) | version
     if at is None:
         return SUBCOMMANDS
-    if name in ("logs", "exec", "forward", "cp", "stop", "delete", "rm"):
+    if name in ("ls", "logs", "exec", "forward", "cp", "stop", "delete", "rm"):
         return make_lookup(before, env).names()
     if name == "secret":
         return [row["name"] for row in make_lookup(before, env).list_secrets()]

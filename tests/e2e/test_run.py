@@ -297,6 +297,16 @@ def test_failing_indexes(run: Cli, kubectl: Kubectl) -> None:
     assert sorted(ended.text.splitlines()) == ["[0] finished", "[2] finished"]
     last = ended.err.strip().splitlines()[-1]
     assert "2 of 4 succeeded; exit code 9: index 1; exit code 4: index 3" in last
+    table = ended.err.partition("k8r: these failed:\n")[2].splitlines()
+    assert [line.split()[0] for line in table[:3]] == ["INDEX", "1", "3"]
+    rows = json.loads(run("ls", "alpine", "-o", "json").text)
+    assert [(row["index"], row["exit_code"]) for row in rows] == [(0, 0), (1, 9), (2, 0), (3, 4)]
+    assert (
+        rows[0]["seconds"] >= 3 and rows[0]["node"] and rows[1]["status"] == "Failed: exit code 9"
+    )
+    failed = run("ls", "alpine", "--failed", "-o", "name").text.split()
+    assert failed == [rows[1]["name"], rows[3]["name"]]
+    assert set(failed) < set(kubectl.names("pods"))
 
 
 def test_startup_script(run: Cli, workdir: Path) -> None:

@@ -162,6 +162,7 @@ def test_ls_says_why_a_pod_waits(run: Cli, kubectl: Kubectl) -> None:
     """The status of a run whose pod waits is the reason."""
     assert run(ALPINE, "-d", "--cpu", IMPOSSIBLE_CPU, "--", "true").code == 0
     until(lambda: "Unschedulable" in run("ls").text, "the reason in ls", 20)
+    assert "Pending (no node has enough cpu: " in run("ls", "alpine").text
 
 
 @pytest.mark.case(18)

@@ -1111,3 +1111,61 @@ def test_a_row_that_says_enough() -> None:
     assert k8r.build_row_and_job(job(active=1, ready=1))[1] is None
     ended = k8r.build_row_and_job(job(conditions=[condition("Complete")]))
     assert (ended[0]["status"], ended[1]) == ("Complete", None)
+
+
+# Rows of pods
+
+
+PENDING = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "full"}
+DEPLOYED = pod(RUNNING, restart="Always")
+DEPLOYED["metadata"]["labels"]["k8r-type"] = "deployment"
+
+
+@pytest.mark.parametrize(
+    "item, words, code, seconds",
+    [
+        (pod(terminated(0), "Succeeded"), "Complete", 0, 1.0),
+        (
+            pod(terminated(137, "OOMKilled"), "Failed"),
+            "Failed: exit code 137 (OOMKilled)",
+            137,
+            1.0,
+        ),
+        (pod(RUNNING), "Running", None, None),
+        (
+            pod(phase="Pending", conditions=[PENDING]),
+            "Pending (no node can take it: full)",
+            None,
+            None,
+        ),
+        (pod(phase="Pending"), "Pending", None, None),
+        (leaving(RUNNING), "Terminating", None, None),
+        (
+            leaving(terminated(0)),
+            "Failed: exit code 125 (deleted: somebody did it; its command " "ended with 0)",
+            125,
+            1.0,
+        ),
+        (DEPLOYED, "Running", None, None),
+    ],
+)
+def test_a_row_of_a_pod(item: Any, words: str, code: Any, seconds: Any) -> None:
+    """Each state has its words, and what is not known yet is not there."""
+    row = k8r.build_pod_row(item)
+    assert (row["status"], row["exit_code"], row["seconds"]) == (words, code, seconds)
+    assert row["index"] == (None if item is DEPLOYED else 0)
+    header, line = k8r.format_pods([row], wide=True).splitlines()
+    assert len(re.split("   +", line)) == len(header.split()) and item["metadata"]["name"] in line
+
+
+def test_attempts_are_numbered() -> None:
+    """By index and age; an index that another attempt has brought to success has not failed."""
+    bad, good = terminated(1), terminated(0)
+    tries = [(1, 3, good), (0, 0, bad), (10, 4, bad), (1, 0, bad), (10, 2, bad), (2, 0, RUNNING)]
+    pods = [pod(state, index=index, second=second) for index, second, state in tries]
+    rows = k8r.number_attempts(map(k8r.build_pod_row, pods))
+    found = [(row["index"], row["attempt"], row["exit_code"]) for row in rows]
+    assert found == [(0, 1, 1), (1, 1, 1), (1, 2, 0), (2, 1, None), (10, 1, 1), (10, 2, 1)]
+    assert [row["index"] for row in k8r.list_failed(rows)] == [0, 10, 10]
+    both = k8r.number_attempts([k8r.build_pod_row(DEPLOYED), k8r.build_pod_row(DEPLOYED)])
+    assert [row["attempt"] for row in both] == [1, 1]
