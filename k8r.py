@@ -137,6 +137,7 @@ ANNOTATION_STOPPED = "k8r-stopped"
 ANNOTATION_KEYS = "k8r-variable-keys"
 ANNOTATION_GIVEN = "k8r-job-name-given"
 ANNOTATION_OUT = "k8r-out"
+ANNOTATION_NODES = "k8r-nodes"
 
 DIRECTORY = "directory"
 GITHUB = "github"
@@ -398,7 +399,8 @@ class RunOptions(NamedTuple):
 
     ``timeout``, ``keep`` and ``grace`` are seconds, 0 is no limit; ``patch`` is merged into the pod
     template; ``port`` is one of this machine, and the pod's that is reached by it; ``volume``
-    has claims, and where they are mounted, followed by ":ro" if they are only read.
+    has claims, and where they are mounted, followed by ":ro" if they are only read; with
+    ``nodes`` the pods are one program.
     """
 
     source: str
@@ -440,6 +442,7 @@ class RunOptions(NamedTuple):
     hold: Optional[int] = None
     volume: Tuple[Tuple[str, str], ...] = ()
     shm: Optional[str] = None
+    nodes: bool = False
 
     @property
     def limit(self) -> Optional[int]:
@@ -1282,6 +1285,31 @@ done
 """
 """A terminal has its size from the one who attaches to it, and what it shows before is lost."""
 
+MOST_NODES = 1000
+"""So many names are sure to fit into one variable."""
+AWAIT_NODES = """\
+ask() {
+  domain=$(sed -n "s/^search \\([^ ]*\\).*/.\\1/p" /etc/resolv.conf)
+  if command -v getent; then getent hosts "$MASTER_ADDR"
+  elif command -v nslookup; then nslookup "$MASTER_ADDR$domain" || nslookup "$MASTER_ADDR"
+  elif command -v python3; then python3 -c "import socket; socket.gethostbyname('$MASTER_ADDR')"
+  fi
+}
+n=0 late=$(($(date +%s) + 600))
+until ask > /dev/null 2>&1; do
+  if [ $(date +%s) -gt $late ]; then
+    echo "k8r: rank 0 ($MASTER_ADDR) has had no address for 10 minutes; does its pod run?" >&2
+    exit 125
+  fi
+  n=$((n + 1))
+  [ $n -ne 10 ] || echo "k8r: waiting for the address of rank 0 ($MASTER_ADDR)" >&2
+  sleep 1
+done
+"""
+"""Pods start at different times, and programs give up at once on a name without an address.
+Where the image has nothing that asks for one, the program has to wait by itself. nslookup
+of busybox looks for a name with a dot in it nowhere else."""
+
 RUN = """\
 [ $# -eq 0 ] || exec "$@"
 """
@@ -1582,7 +1610,20 @@ def build_own_variables(work: Workload, index: str = "0") -> Dict[str, str]:
         "K8R_JOB": work.name,
         "K8R_COUNT": str(work.options.num),
         "K8R_INDEX": index,
+        **(build_node_variables(work) if work.options.nodes else {}),
     }
+
+
+def build_node_variables(work: Workload) -> Dict[str, str]:
+    """By what the nodes of one program find each other; those with PET_ are the defaults of
+    torchrun's options (torch/distributed/run.py), which starts a process for each GPU.
+    """
+    names = [f"{work.name}-{rank}.{work.name}" for rank in range(work.options.num)]
+    common = {"MASTER_ADDR": names[0], "MASTER_PORT": "29500", "NNODES": str(len(names))}
+    common["NODE_RANK"] = "0"
+    gpus = {"PET_NPROC_PER_NODE": dict(work.options.resources.limits).get(GPU)}
+    own = {f"PET_{name}": value for name, value in common.items()}
+    return {"K8R_NODES": ",".join(names), **common, **own, **prune(gpus)}
 
 
 def build_environment(work: Workload) -> List[Object]:
@@ -1592,7 +1633,8 @@ def build_environment(work: Workload) -> List[Object]:
     }
     if work.options.num > 1 and not work.options.as_deployment:
         field = {"fieldPath": f"metadata.annotations['{INDEX_ANNOTATION}']"}
-        variables["K8R_INDEX"] = {"name": "K8R_INDEX", "valueFrom": {"fieldRef": field}}
+        for name in {"K8R_INDEX", "NODE_RANK", "PET_NODE_RANK"} & set(variables):
+            variables[name] = {"name": name, "valueFrom": {"fieldRef": field}}
     for use in work.secrets:
         for name, key in list_secret_variables(use).items():
             reference = {"name": use.object_name, "key": key}
@@ -1742,6 +1784,7 @@ def build_command_line(
     """
     words = [escape(word) for word in work.options.command]
     setup = (AWAIT_TERMINAL if work.options.tty and words else "") + work.setup
+    setup += AWAIT_NODES if work.options.nodes else ""
     if not setup:
         return words, []
     # A shell hands on no variable that it could not name itself, such as discovery.type.
@@ -1853,6 +1896,7 @@ def build_pod_template(work: Workload, restart: str) -> Object:
         "spec": prune(
             {
                 "restartPolicy": restart,
+                "subdomain": work.name * options.nodes,
                 "nodeSelector": dict(options.node_selector),
                 "affinity": build_gpu_affinity(options.gpu_type) if options.gpu_type else None,
                 "tolerations": list(options.toleration),
@@ -1967,18 +2011,21 @@ def build_job(work: Workload) -> Object:
 
     restartPolicy Never keeps each attempt's pod, and so its log. With several
     indexes the limit counts for each of them, so that one that fails takes no
-    other down (Kubernetes 1.29 or newer); backoffLimit bounds older clusters.
+    other down (Kubernetes 1.29 or newer); backoffLimit bounds older clusters. The first
+    failure of several nodes ends all; that no rank is there twice older ones leave out.
     """
     options, template = work.options, build_pod_template(work, "Never")
     many, attempts = options.num > 1, options.num * (options.retry + 1)
+    apart = many and not options.nodes
     restart = get_spec_field(template, "restartPolicy")
     lenient = options.retry and restart == "Never"  # the API wants both
     spec = {
         "completions": options.num,
         "parallelism": min(options.parallel or options.num, options.num),
         "completionMode": "Indexed" if many else None,
-        "backoffLimitPerIndex": options.retry if many else None,
-        "backoffLimit": min(attempts, MOST_RETRIES) if many else options.retry,
+        "backoffLimitPerIndex": options.retry if apart else None,
+        "backoffLimit": min(attempts, MOST_RETRIES) if apart else options.retry,
+        "podReplacementPolicy": "Failed" * options.nodes,
         "podFailurePolicy": DISRUPTIONS_IGNORED if lenient else None,
         "activeDeadlineSeconds": work.timeout,
         "ttlSecondsAfterFinished": work.ttl,
@@ -1990,6 +2037,8 @@ def build_job(work: Workload) -> Object:
         metadata["labels"].update(prune(labels))
     if options.out:
         metadata["annotations"][ANNOTATION_OUT] = json.dumps([path for path, _ in options.out])
+    if options.nodes:
+        metadata["annotations"][ANNOTATION_NODES] = str(options.num)
     return build_object("Job", metadata, spec=prune(spec))
 
 
@@ -2007,16 +2056,24 @@ def build_deployment(work: Workload) -> Object:
 
 
 def build_service(work: Workload) -> Object:
-    """The Service in front of a Deployment."""
-    spec = {
+    """The Service in front of a Deployment, or the one by which nodes have names."""
+    spec: Object = {
         "selector": {LABEL_JOB: work.name, LABEL_TYPE: DEPLOYMENT},
         "ports": [{"port": work.port, "targetPort": work.port}],
     }
+    if work.options.nodes:
+        spec = {"selector": {"job-name": work.name}, "clusterIP": "None"}
+        spec["publishNotReadyAddresses"] = True  # before any of them is ready
     return build_object("Service", build_metadata(work, work.name), spec=spec)
 
 
 def build_root(work: Workload) -> Object:
-    """The object that owns all others of a run."""
+    """The object that owns all others of a run. Raises UsageError for a name that its Service
+    cannot have (RFC 1035).
+    """
+    if (work.port or work.options.nodes) and work.name[0].isdigit():
+        what = f"the name {work.name} begins with a digit, and that of a Service must not"
+        raise UsageError(what, "choose a --job-name")
     return build_deployment(work) if work.options.as_deployment else build_job(work)
 
 
@@ -2283,7 +2340,7 @@ def explain_disruption(pod: Object) -> str:
     """What ended a pod, and why."""
     found = find_condition(pod, "DisruptionTarget")
     reason = str(found.get("reason") or "deleted")
-    words = DISRUPTIONS.get(reason, found.get("message") or "somebody did it")
+    words = DISRUPTIONS.get(reason, found.get("message") or "it was told to end")
     return f"{pod['status'].get('reason') or reason}: {words}"
 
 
@@ -2465,7 +2522,7 @@ def judge_job(job: Object, pods: Sequence[Object]) -> Optional[Verdict]:
     retry, failure = get_retries(job), find_failure(job)
     reason = str(failure.get("reason") or "")
     decided = decide_indexes(pods, retry, bool(failure))
-    verdict = summarize(name, count, decided, reason)
+    verdict = blame_first(job, pods, summarize(name, count, decided, reason))
     if get_annotations(job).get(ANNOTATION_STOPPED) and verdict.code:
         verdict = verdict._replace(text=f"{name} was stopped; {verdict.text}", status="Stopped")
     elif reason == "DeadlineExceeded" and verdict.code:
@@ -2479,6 +2536,25 @@ def judge_job(job: Object, pods: Sequence[Object]) -> Optional[Verdict]:
         believed = dict.fromkeys(range(count), Outcome(0))
         return summarize(name, count, {**believed, **decide_indexes(taken, retry, True)}, "")
     return None
+
+
+def blame_first(job: Object, pods: Iterable[Object], verdict: Verdict) -> Verdict:
+    """The verdict on a program of several nodes: the failure that came first, which has ended
+    the others. Of one second it is that of the pod that nobody deleted, then the first given.
+    """
+    ends = [(pod, judge_pod(pod)) for pod in pods if ANNOTATION_NODES in get_annotations(job)]
+    failed = [(pod, outcome) for pod, outcome in ends if outcome and outcome.code]
+
+    def key(pair: Tuple[Object, Outcome]) -> Tuple[float, bool]:
+        ended = get_state(find_status(pair[0], pair[1].container), "terminated")
+        finished = parse_timestamp(ended.get("finishedAt") or "")
+        return finished or find_disruption(pair[0]) or float("inf"), pair[1].disrupted
+
+    if not failed:
+        return verdict
+    pod, first = min(failed, key=key)
+    text = f"{job['metadata']['name']}: rank {get_pod_index(pod)} failed first: {first}"
+    return Verdict(first.code, text, f"Failed: {first}")
 
 
 def get_retries(job: Object) -> int:
@@ -3202,17 +3278,27 @@ def format_table(
     return "\n".join(line.rstrip() for line in lines)
 
 
-def format_pods(rows: Iterable[Object], wide: bool = False) -> str:
-    """The table of `k8r ls NAME`."""
-    header = "INDEX ATTEMPT NODE STARTED TOOK EXIT".split() + ["NAME"] * wide + ["STATUS"]
-    table = []
-    for row in rows:
-        took = row["seconds"] if row["seconds"] is None else format_age(row["seconds"])
-        cells = [row["index"], row["attempt"], row["node"], row["started"], took, row["exit_code"]]
-        cells += [*[row["name"]] * wide, row["status"]]
-        texts = ["-" if cell in (None, "") else str(cell) for cell in cells]
-        table.append([text.replace("\n", " ") for text in texts])
-    return format_table(header, table)
+COLUMNS = "name type source desired running complete failed status took age".split()
+POD_COLUMNS = "index attempt node started took exit status".split()
+
+
+def format_row(row: Object, columns: Iterable[str], now: float = 0.0) -> List[str]:
+    """A row of `k8r ls`, as text; the time is only for an age."""
+    shown = {
+        **row,
+        "age": format_age(now - parse_timestamp(row["created"])),
+        "command": " ".join(row.get("command", ()))[:60],
+        "took": row["seconds"] if row["seconds"] is None else format_age(row["seconds"]),
+        "exit": row["exit_code"],
+    }
+    cells = ["-" if shown[name] in (None, "") else str(shown[name]) for name in columns]
+    return [cell.replace("\n", " ") for cell in cells]
+
+
+def format_rows(rows: Iterable[Object], columns: Iterable[str], now: float = 0.0) -> str:
+    """The table of `k8r ls`."""
+    table = [format_row(row, columns, now) for row in rows]
+    return format_table([name.upper() for name in columns], table)
 
 
 def format_yaml(documents: Iterable[Any]) -> Iterator[str]:
@@ -6968,11 +7054,12 @@ class Run:
 
     def _list_failed(self, verdict: Verdict) -> None:
         """Say of some indexes that failed how their last attempts ended, the worst first."""
+        if verdict.status == "Stopped" or ANNOTATION_NODES in get_annotations(self._root):
+            return
         failed = list_failed(number_attempts(map(build_pod_row, self._pods.values())))
-        last = {row["index"]: row for row in failed}.values()
-        if verdict.code and verdict.status != "Stopped" and get_completions(self._root) > 1:
-            rows = sorted(last, key=lambda row: -row["exit_code"])[:10]
-            self._console.warn(f"these failed:\n{format_pods(rows)}")
+        last = sorted({it["index"]: it for it in failed}.values(), key=lambda it: -it["exit_code"])
+        if last and get_completions(self._root) > 1:
+            self._console.warn(f"these failed:\n{format_rows(last[:10], POD_COLUMNS)}")
 
     def _check_logs(self, verdict: Verdict) -> None:
         """Raise UnreadLog, with the command's own code if it failed, if a log has no end."""
@@ -7079,6 +7166,7 @@ class Run:
         uid, index = pod["metadata"]["uid"], get_pod_index(pod)
         if uid in self._ended:
             return
+        self._pods[uid] = self._pods.pop(uid)  # they are judged in the order of their ends
         self._ended[uid] = index if outcome.code and not outcome.disrupted else None
         if self._ended[uid] is not None and get_completions(self._root) > 1:
             if list(self._ended.values()).count(index) == get_retries(self._root) + 1:
@@ -7288,7 +7376,8 @@ class StartupWatch:
             self._hopeless_since, self.reason = None, ""
         elif now >= self._next_question:
             self._next_question = now + EXPLAIN_EVERY
-            self._announce(now, self._explain(root, idle), len(idle) == len(alive))
+            alone = len(idle) == len(alive) or ANNOTATION_NODES in get_annotations(root)
+            self._announce(now, self._explain(root, idle), alone)
 
     def _announce(self, now: float, wait: Optional[Wait], alone: bool) -> None:
         """Warn of a reason once; it stays in the status line. Give up when nothing but waits
@@ -7986,7 +8075,7 @@ class Plan(NamedTuple):
         """What the Job or Deployment needs besides itself."""
         if work.clone and any(self.credentials):
             yield build_clone_secret(work, *self.credentials)
-        if work.port:
+        if work.port or work.options.nodes:
             yield build_service(work)
         for part in range(work.chunks):
             assert self.archive is not None
@@ -7995,7 +8084,8 @@ class Plan(NamedTuple):
     @property
     def has_children(self) -> bool:
         """Whether there are any."""
-        return bool(self.work.chunks or self.work.port or any(self.credentials))
+        service = self.work.port or self.work.options.nodes
+        return bool(self.work.chunks or service or any(self.credentials))
 
     def close(self) -> None:
         """Remove the temporary file."""
@@ -8165,14 +8255,22 @@ class Launcher(NamedTuple):
             raise failures[0]
 
     def _create_child(self, child: Object) -> None:
-        """Create one, or renew the Service of a Deployment that is updated."""
+        """Create one, or renew the Service of a Deployment that is updated. That of an earlier
+        run of several nodes may be about to go with its Job.
+        """
         resource, name = CHILD_RESOURCES[child["kind"]], child["metadata"]["name"]
         try:
             self.core.create(resource, child)
         except Conflict:
-            if resource != "services" or not is_ours(self.core.get(resource, name)):
+            old = self.core.get(resource, name) if resource == "services" else None
+            kinds = [get_labels(item).get(LABEL_TYPE) for item in (old, child)]
+            if (old and not is_ours(old)) or resource != "services" or kinds[0] != kinds[1]:
                 raise name_taken_error(child["kind"], name) from None
-            self.core.patch(resource, name, child)
+            if kinds[1]:
+                self.core.patch(resource, name, child)
+            else:
+                self.core.delete(resource, name)
+                self.core.create(resource, child)
 
     def _roll_back(self, name: str, before: Dict[str, Optional[Object]], uncertain: bool) -> None:
         """Undo in a short time what this run has made of the objects of that name: ``before``
@@ -9337,6 +9435,8 @@ def add_job_options(parser: argparse.ArgumentParser) -> None:
     """What kind of Job."""
     add = open_group(parser, "the job")
     add("--num", "N", "run N pods, numbered by K8R_INDEX", parse_count, default=1)
+    nodes = "run N pods as one program, which find each other by name, for torchrun say"
+    add("--nodes", "N", nodes, lambda text: parse_whole(text, "number of nodes", 2, MOST_NODES))
     add("--parallel", "P", "at most P of them at a time (default: all)", parse_count)
     limit = "stop after 90, 30m, 1h30m or 2d (default: 1h), or none; exit status 124"
     add("--timeout", "TIME", limit, parse_limit)
@@ -9899,11 +9999,14 @@ def build_run_options(args: argparse.Namespace, env: Environment) -> RunOptions:
         variables += parse_env_file(text, path, environ)
     given = {name: value for name, value in vars(args).items() if name in RunOptions._fields}
     given.update({name: tuple(value) for name, value in given.items() if isinstance(value, list)})
+    gpu_type, gpus = args.gpu or ("", None)
     given.update(
         command=tuple(args.command or ()),
         env=(*variables, *(parse_variable(text, environ) for text in args.env)),
-        resources=parse_resources(args.mem, args.cpu, args.gpu and args.gpu[1]),
-        gpu_type=args.gpu[0] if args.gpu else "",
+        num=args.nodes or args.num,
+        nodes=bool(args.nodes),
+        resources=parse_resources(args.mem, args.cpu, gpus),
+        gpu_type=gpu_type,
         remove=args.rm,
         remove_secrets=args.rm_secrets,
         git=GitOptions(
@@ -9939,10 +10042,9 @@ def check_run(args: argparse.Namespace) -> None:
 MOST_PODS = 100_000
 EXCLUSIONS = {
     "detach": ("--detach", "follow rm_secrets stdin tty"),
-    "local": (
-        "a local run",
-        "detach as_deployment replace show_yaml rm_secrets tty volume service_account",
-    ),
+    "local": ("a local run", "detach as_deployment replace show_yaml rm_secrets tty volume"),
+    "service_account": ("--service-account", "local"),
+    "nodes": ("--nodes", "as_deployment each local parallel retry stdin tty"),
     "stdin": ("--stdin", "as_deployment retry"),
     "tty": ("--tty", "as_deployment retry"),
     "as_deployment": ("a Deployment", "parallel timeout retry rm rm_secrets queue"),
@@ -9954,9 +10056,12 @@ def check_exclusions(args: argparse.Namespace) -> None:
     """Raise UsageError for options that exclude each other."""
     for option, (what, others) in EXCLUSIONS.items():
         for other in others.split():
-            if getattr(args, option) and getattr(args, other):
+            if getattr(args, option, None) and getattr(args, other, None):
                 name = other.replace("_", "-")
                 raise UsageError(f"{what} takes no --{name}", "leave it out")
+    if args.nodes and (args.num > 1 or not args.command):
+        what = "takes no --num" if args.command else "needs a command"
+        raise UsageError(f"--nodes {what}", "for instance --nodes 2 -- torchrun train.py")
 
 
 def cmd_run(k8s: K8sRun, args: argparse.Namespace) -> int:
@@ -9970,41 +10075,34 @@ def cmd_run(k8s: K8sRun, args: argparse.Namespace) -> int:
 
 # Lists, logs, secrets
 
-COLUMNS = "name type source desired running complete failed status took age".split()
-
 
 def cmd_ls(k8s: K8sRun, args: argparse.Namespace) -> int:
     """List Jobs and Deployments, or the pods of one."""
     if args.watch if args.name else args.failed:
         raise UsageError("-w is for all jobs, --failed for the NAME of one", "leave one out")
     rows = k8s.list_pods(args.name, args.failed) if args.name else k8s.list_jobs()
+    columns, more = (POD_COLUMNS, ["name"]) if args.name else (COLUMNS, ["image", "command"])
+    columns = columns + more * (args.output == "wide")
+    texts: Dict[str, Callable[[], str]] = {
+        "json": lambda: json.dumps(rows, indent=2) + "\n",
+        "yaml": lambda: "".join(format_yaml([rows])),
+        "name": lambda: "".join(f"{row['name']}\n" for row in rows),
+    }
     if args.watch:
-        return watch_ls(k8s, rows, args.output)
-    wide, now = args.output == "wide", k8s.env.now()
-    if args.output not in ("table", "wide"):
-        k8s.console.data(format_rows(rows, args.output).encode())
-    elif not rows:
+        return watch_ls(k8s, rows, args.output, columns)
+    if args.output in texts:
+        k8s.console.data(texts[args.output]().encode())
+    elif rows:
+        k8s.console.text(format_rows(rows, columns, k8s.env.now()))
+    else:
         what = f"no such pod of {args.name} is" if args.name else "nothing runs"
         k8s.console.say(f"{what} in namespace {k8s.namespace}")
-    elif args.name:
-        k8s.console.text(format_pods(rows, wide))
-    else:
-        table = [format_row(row, now, wide) for row in rows]
-        k8s.console.text(format_table(list_titles(wide), table))
     return ExitCode.OK
 
 
-def format_rows(rows: Sequence[Object], output: str) -> str:
-    """Rows for programs."""
-    if output == "json":
-        return json.dumps(rows, indent=2) + "\n"
-    return "".join(format_yaml([rows]) if output == "yaml" else (f"{it['name']}\n" for it in rows))
-
-
-def watch_ls(k8s: K8sRun, rows: List[Object], output: str) -> int:
+def watch_ls(k8s: K8sRun, rows: List[Object], output: str, columns: List[str]) -> int:
     """`k8r ls -w`: the list, then a row for each change, until it is interrupted."""
-    wide, title = output == "wide", list_titles(output == "wide")
-    widths: List[int] = []
+    title, widths = [name.upper() for name in columns], [0] * len(columns)
     for row in itertools.chain(rows, k8s.watch_jobs(rows)):
         if output in ("json", "yaml"):
             k8s.console.text(json.dumps(row))
@@ -10012,24 +10110,11 @@ def watch_ls(k8s: K8sRun, rows: List[Object], output: str) -> int:
             k8s.console.text(row["name"])
         else:
             now = k8s.env.now()
-            if not widths:
-                format_table(title, [format_row(row, now, wide) for row in rows], widths)
-            k8s.console.text(format_table(title, [format_row(row, now, wide)], widths))
+            if title:
+                format_table(title, [format_row(row, columns, now) for row in rows], widths)
+            k8s.console.text(format_table(title, [format_row(row, columns, now)], widths))
             title = []
     return ExitCode.OK
-
-
-def list_titles(wide: bool) -> List[str]:
-    """The titles of the columns of `k8r ls`."""
-    return [name.upper() for name in [*COLUMNS, *(["image", "command"] if wide else [])]]
-
-
-def format_row(row: Object, now: float, wide: bool) -> List[str]:
-    """A row of `k8r ls`, as text."""
-    age = format_age(now - parse_timestamp(row["created"]))
-    took = "-" if row["seconds"] is None else format_age(row["seconds"])
-    more = [row["image"], " ".join(row["command"]).replace("\n", " ")[:60]] if wide else []
-    return [*(str(row[key]) for key in COLUMNS[:-2]), took, age, *more]
 
 
 def cmd_logs(k8s: K8sRun, args: argparse.Namespace) -> int:

@@ -106,7 +106,7 @@ def delete(kubectl: Kubectl, pod: str) -> None:
 
 @pytest.mark.parametrize(
     "stop, words",
-    [(evict, "EvictionByEvictionAPI: it was evicted"), (delete, "deleted: somebody did it")],
+    [(evict, "EvictionByEvictionAPI: it was evicted"), (delete, "deleted: it was told to end")],
 )
 @pytest.mark.parametrize("retry", [0, 1])
 def test_told_to_end_and_ended_with_0(

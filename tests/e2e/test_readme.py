@@ -160,6 +160,17 @@ def test_the_example_with_results(reader: Tuple[Path, Dict[str, str]], tmp_path:
         assert len(log) == 200 and float(log[-1].split(",")[1]) == models[index]["loss"]
 
 
+def test_the_example_with_nodes(reader: Tuple[Path, Dict[str, str]], tmp_path: Path) -> None:
+    """The command in examples/nodes has two pods find each other and agree."""
+    work = tmp_path / "nodes"
+    shutil.copytree(ROOT / "examples" / "nodes", work)
+    (command,) = re.findall("`(k8r .*?)`", (work / "README.md").read_text("utf-8"))
+    out = shell(command, work, reader[1])
+    text = "[{0}] node {0} of 2, step {1}: the mean is {2}"
+    wanted = [text.format(node, step, 5.0 + step) for node in range(2) for step in range(3)]
+    assert sorted(out.splitlines()) == wanted
+
+
 def steps(name: str) -> List[str]:
     """The commands of the example for a CI service."""
     content = yaml.safe_load((ROOT / "examples/ci" / name).read_text("utf-8"))

@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import threading
-from typing import TYPE_CHECKING, Any, Callable, List, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Tuple
 
 import pytest
 
@@ -68,6 +68,49 @@ def test_the_lowest_failing_index_gives_the_code(k8r: Cli, serve: Serve) -> None
     assert found == {0: b"fine\n", 1: b"one\n", 2: b"fine\n", 3: b"three\n", 4: b"fine\n"}
     assert "exit code 21: index 1; exit code 23: index 3" in result.err
     assert result.err.count("index 1 has failed: exit code 21") == 1
+
+
+@pytest.mark.parametrize("first, second", [(3, 1), (1, 3)])
+def test_of_several_nodes_the_first_failure_counts(
+    k8r: Cli, serve: Serve, first: int, second: int
+) -> None:
+    """Also of two in one second, which the objects do not tell apart: the watch does."""
+    cluster = serve(PodScript(["on"], run=60), timing=Timing(phase=0.5))
+    cluster.play(PodScript(["one"], exit_code=20 + first, run=0.1), index=first)
+    cluster.play(PodScript(["two"], exit_code=20 + second, run=0.3), index=second)
+    result = k8r("alpine", "--nodes", "5", "--", "true")
+    assert result.code == 20 + first, result.err
+    assert f"rank {first} failed first: exit code {20 + first}" in result.err
+    assert set(by_index(result.out)) == set(range(5))
+
+
+def test_a_group_of_nodes_that_is_half_there(k8r: Cli, serve: Serve) -> None:
+    """One that cannot start makes the others' run futile: given up after --grace."""
+    cluster = serve(PodScript(["on"], run=60))
+    cluster.play(PodScript(waiting="ImagePullBackOff", message="no such image"), index=2)
+    result = k8r("alpine", "--nodes", "3", "--grace", "1", "--", "true")
+    assert result.code == 125
+    assert "gave up after 1 s: the image" in result.err
+    assert cluster.objects("jobs") == []
+
+
+@pytest.mark.parametrize("labels", [{}, {"created-by": "k8r"}, {"k8r-type": "deployment"}])
+def test_the_service_of_nodes_is_there_already(
+    k8r: Cli, serve: Serve, labels: Dict[str, str]
+) -> None:
+    """One of an earlier run is replaced, that of somebody else or of a Deployment is not."""
+    cluster = serve(PodScript(["ran"]))
+    ours = {**labels, "created-by": "k8r"} if labels else labels
+    old = cluster.create("services", {"metadata": {"name": "alpine", "labels": ours}})
+    result = k8r("alpine", "--nodes", "2", "--", "true")
+    [service] = cluster.objects("services")
+    assert (service["metadata"]["uid"] == old["metadata"]["uid"]) == (ours != {"created-by": "k8r"})
+    if ours == {"created-by": "k8r"}:
+        assert (result.code, by_index(result.out)) == (0, {0: b"ran\n", 1: b"ran\n"}), result.err
+        assert service["spec"]["clusterIP"] == "None"
+    else:
+        assert result.code == 125 and "there is a Service alpine" in result.err
+        assert cluster.objects("jobs") == []
 
 
 def test_case_16_an_init_container_fails(k8r: Cli, serve: Serve) -> None:

@@ -914,11 +914,9 @@ def test_rows_have_the_same_keys() -> None:
     row = k8r.build_job_row(job())
     assert list(row) == list(k8r.build_deployment_row(deployment(1, 1)))
     now = k8r.parse_timestamp("2026-01-01T10:05:00Z")
-    short, wide = (k8r.format_row(row, now, more) for more in (False, True))
-    assert short == ["train", "job", "directory", "1", "0", "0", "0", "Running", "-", "5m"]
-    assert wide == [*short, "alpine", "make all"]
-    for more in (False, True):
-        assert len(k8r.list_titles(more)) == len(k8r.format_row(row, now, more))
+    short = ["train", "job", "directory", "1", "0", "0", "0", "Running", "-", "5m"]
+    columns = [*k8r.COLUMNS, "image", "command"]
+    assert k8r.format_row(row, columns, now) == [*short, "alpine", "make all"]
 
 
 @pytest.mark.parametrize("conditions", [COMPLETE, failed("BackoffLimitExceeded"), failed("x")])
@@ -938,7 +936,7 @@ def test_command_of_a_row() -> None:
     main.update(command=["sh", "-c", "unpack", "k8r"], args=["a\nb", "c" * 100])
     row = k8r.build_job_row(made)
     assert row["command"] == ["a\nb", "c" * 100]
-    (cell,) = k8r.format_row(row, 0, True)[-1:]
+    (cell,) = k8r.format_row(row, ["command"])
     assert "\n" not in cell and len(cell) <= 60
 
 
@@ -1113,6 +1111,58 @@ def test_a_row_that_says_enough() -> None:
     assert (ended[0]["status"], ended[1]) == ("Complete", None)
 
 
+# Nodes
+
+
+def at(second: int, code: int, rank: int) -> Dict[str, Any]:
+    """A node that has ended so."""
+    made = pod(terminated(code), "Failed" if code else "Succeeded", index=rank)
+    ended = made["status"]["containerStatuses"][0]["state"]["terminated"]
+    ended["finishedAt"] = f"2026-01-01T10:00:{second:02d}Z"
+    return made
+
+
+def told(second: int, code: int, rank: int, reason: str = "") -> Dict[str, Any]:
+    """A node that was deleted, or of which a condition tells the reason."""
+    made = at(second, code, rank)
+    if reason:
+        disrupted = condition("DisruptionTarget", reason=reason)
+        made["status"]["conditions"] = [dict(disrupted, lastTransitionTime="2026-01-01T10:00:02Z")]
+    else:
+        made["metadata"].update(deletionTimestamp="2026-01-01T10:00:31Z")
+        made["metadata"].update(deletionGracePeriodSeconds=30)
+    return made
+
+
+LOST = pod(RUNNING, "Failed", index=1, conditions=[])
+LOST["status"].update(told(9, 1, 1, "DeletionByPodGC")["status"], containerStatuses=[])
+
+
+@pytest.mark.parametrize(
+    "pods, code, words",
+    [
+        # By the time of the end, not by the rank.
+        ([at(9, 3, 0), at(5, 4, 1), at(9, 5, 2)], 4, "rank 1 failed first: exit code 4"),
+        # In one second those that nobody ended come first, then those that were seen first.
+        ([told(5, 143, 0), at(5, 4, 2), at(5, 3, 1)], 4, "rank 2 failed first: exit code 4"),
+        ([at(9, 1, 0), told(5, 143, 1, "PreemptionByScheduler")], 143, "rank 1 failed first"),
+        ([at(4, 0, 0), told(5, 0, 1, "EvictionByEvictionAPI")], 125, "rank 1 failed first"),
+        # A node whose machine was lost has no end of its own.
+        ([at(9, 1, 0), LOST], 125, "rank 1 failed first: exit code 125 (DeletionByPodGC"),
+        ([at(4, 0, 0)], 125, "train failed (BackoffLimitExceeded)"),
+    ],
+)
+def test_the_first_failure_of_several_nodes(pods: List[Any], code: int, words: str) -> None:
+    """It is the verdict, here and in the list."""
+    given_job = job(failed("BackoffLimitExceeded"), num=3)
+    given_job["metadata"]["annotations"] = {"k8r-nodes": "3"}
+    verdict = k8r.judge_job(given_job, pods)
+    assert verdict and (verdict.code, words in verdict.text) == (code, True), verdict
+    assert k8r.judge_job(dict(given_job, status=job(num=3)["status"]), pods[:1]) is None
+    late = dict(given_job, status=job(failed("DeadlineExceeded"))["status"])
+    assert "timed out" in k8r.judge_job(late, pods).text  # type: ignore[union-attr]
+
+
 # Rows of pods
 
 
@@ -1142,7 +1192,7 @@ DEPLOYED["metadata"]["labels"]["k8r-type"] = "deployment"
         (leaving(RUNNING), "Terminating", None, None),
         (
             leaving(terminated(0)),
-            "Failed: exit code 125 (deleted: somebody did it; its command " "ended with 0)",
+            "Failed: exit code 125 (deleted: it was told to end; its command " "ended with 0)",
             125,
             1.0,
         ),
@@ -1154,7 +1204,7 @@ def test_a_row_of_a_pod(item: Any, words: str, code: Any, seconds: Any) -> None:
     row = k8r.build_pod_row(item)
     assert (row["status"], row["exit_code"], row["seconds"]) == (words, code, seconds)
     assert row["index"] == (None if item is DEPLOYED else 0)
-    header, line = k8r.format_pods([row], wide=True).splitlines()
+    header, line = k8r.format_rows([row], [*k8r.POD_COLUMNS, "name"]).splitlines()
     assert len(re.split("   +", line)) == len(header.split()) and item["metadata"]["name"] in line
 
 

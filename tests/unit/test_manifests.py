@@ -113,6 +113,8 @@ CASES: Dict[str, k8r.Workload] = {
         resources=k8r.parse_resources("2gb-8gb", "500m-2", 1),
     ),
     "gpu-only": work(resources=k8r.parse_resources(None, None, 2)),
+    "nodes": directory(num=4, nodes=True, resources=k8r.parse_resources(None, None, 8)),
+    "nodes-image": work(num=2, nodes=True, command=("./run", "a b")),
     "placed": work(
         gpu_type="H100",
         node_selector=(("disk", "ssd"), ("zone", "a")),
@@ -159,7 +161,7 @@ def objects(workload: k8r.Workload) -> List[Dict[str, Any]]:
         for part in range(workload.chunks)
     ]
     return [
-        *([k8r.build_service(workload)] if workload.port else []),
+        *([k8r.build_service(workload)] if workload.port or workload.options.nodes else []),
         *maps,
         k8r.build_root(workload),
     ]
@@ -352,6 +354,46 @@ def test_variables() -> None:
     names = [entry["name"] for entry in mine]
     assert len(set(names)) == len(names)
     assert {"name": "A", "value": "2"} in mine
+
+
+# Nodes
+
+
+@pytest.mark.parametrize("tool", ["getent", "nslookup", "python3", ""])
+@pytest.mark.parametrize("tries", [3, 13, 99])
+def test_waiting_for_rank_0(tmp_path: Path, tool: str, tries: int) -> None:
+    """With what the image has, until there is an address, or for so long; the clock is a file."""
+    tools, clock, asked = tmp_path / "bin", tmp_path / "clock", tmp_path / "asked"
+    tools.mkdir()
+    for name in ("sh", "sed", "cat", "wc"):
+        (tools / name).symlink_to(str(shutil.which(name)))
+    ask = f'echo "$@" >> {asked}; [ $(wc -l < {asked}) -ge {tries} ]'
+    stubs = {"date": f"cat {clock}", "sleep": f"echo $(($(cat {clock}) + 50)) > {clock}"}
+    for name, text in {**stubs, **({tool: ask} if tool else {})}.items():
+        (tools / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tools / name).chmod(0o755)
+    clock.write_text("1000000\n")
+    env = {"PATH": str(tools), "MASTER_ADDR": "train-0.train"}
+    words = ["sh", "-c", k8r.AWAIT_NODES + "echo ran"]
+    done = subprocess.run(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    if tool and tries > 14 + 14 * (tool == "nslookup"):  # which is asked twice each time
+        assert (done.returncode, done.stdout) == (125, b"")
+        assert b"rank 0 (train-0.train) has had no address for 10 minutes" in done.stderr
+    else:
+        assert (done.returncode, done.stdout) == (0, b"ran\n")
+    told = done.stderr.count(b"waiting for the address of rank 0 (train-0.train)")
+    assert told == (bool(tool) and tries > 10 + 10 * (tool == "nslookup"))
+    assert not tool or "train-0.train" in asked.read_text()
+
+
+@pytest.mark.parametrize(
+    "options", [{"num": 2, "nodes": True}, {"as_deployment": True, "port": 80}]
+)
+def test_the_name_of_a_service(options: Dict[str, Any]) -> None:
+    """One that begins with a digit is refused before anything is made."""
+    k8r.build_root(work(name="3d"))
+    with pytest.raises(k8r.UsageError, match="3d begins with a digit"):
+        k8r.build_root(work(name="3d", **options))
 
 
 # Suspended, owned
