@@ -4037,7 +4037,9 @@ class Docker:
             for event in self._events("pull", repository, tag or "latest", stream=True):
                 self._progress(f"pulling {image}: {layers.take(event)}")
 
-    def container(self, work: Workload, variables: Mapping[str, str]) -> LocalContainer:
+    def container(
+        self, work: Workload, variables: Mapping[str, str], results: Mapping[str, str]
+    ) -> LocalContainer:
         """A container like a pod's, without volumes. Its limit of memory is for swap, too,
         and that of CPUs may be for more than there are.
         """
@@ -4055,17 +4057,20 @@ class Docker:
                 mem_limit=memory, memswap_limit=memory, cpu_period=100_000, cpu_quota=quota
             ),
         }
-        return LocalContainer(self._api, settings)
+        return LocalContainer(self._api, settings, results)
 
 
 class LocalContainer:
     """A container, with the interface of `LocalProcess`. Its output is had by attaching
     to it, since docker's log replaces what is not UTF-8.
+
+    At its end the archives of its ``results``, paths in it, are the files that these have here.
     """
 
-    def __init__(self, api: Any, settings: Object) -> None:
+    def __init__(self, api: Any, settings: Object, results: Mapping[str, str]) -> None:
         self._api = api
         self._settings = settings
+        self._results = results
         self._lock = threading.Lock()
         self._stopped = False
         self._id = ""
@@ -4081,6 +4086,7 @@ class LocalContainer:
                     if self._stopped:
                         return
                     self._id = self._api.create_container(**self._settings)["Id"]
+                    self._make_folders()
                     pieces = self._api.attach(self._id, stream=True)
                     try:
                         self._api.start(self._id)
@@ -4091,8 +4097,26 @@ class LocalContainer:
                 code = int(self._api.wait(self._id, timeout=None)["StatusCode"])
                 state = self._api.inspect_container(self._id)["State"]
                 self.outcome = Outcome(code, "OOMKilled" if state.get("OOMKilled") else "")
+                for path, file in self._results.items():
+                    pieces: Iterable[bytes] = [bytes(1024)]  # an empty archive
+                    with contextlib.suppress(docker.errors.NotFound):
+                        pieces, _ = self._api.get_archive(self._id, path)
+                    with open(file, "wb") as archive:
+                        archive.writelines(pieces)
             finally:
                 self._do("remove_container", v=True, force=True)
+
+    def _make_folders(self) -> None:
+        """Have directories for results, to which anybody may write, as a pod has volumes."""
+        import tarfile
+
+        file = io.BytesIO()
+        with tarfile.open(fileobj=file, mode="w") as tar:
+            for path in self._results:
+                folder = tarfile.TarInfo(path[1:])
+                folder.type, folder.mode = tarfile.DIRTYPE, 0o777
+                tar.addfile(folder)
+        self._api.put_archive(self._id, "/", file.getvalue())
 
     def stop(self, signum: int) -> None:
         """Send the container a signal; it will not be started any more."""
@@ -6222,11 +6246,13 @@ def stays_inside(depth: int, target: str) -> bool:
 
 class Inflow:
     """Bytes that come in pieces, as a file that is read once, from its start on. What goes
-    wrong with them, the iterator raises, also when all have come.
+    wrong with them, the iterator raises, also when all have come. ``top`` is the directory
+    that names in an archive are of.
     """
 
-    def __init__(self, pieces: Iterator[bytes]) -> None:
+    def __init__(self, pieces: Iterator[bytes], top: str = "") -> None:
         self._pieces, self._rest, self._place = pieces, memoryview(b""), 0
+        self.top = top
 
     def read_some(self, most: int = STREAM_CHUNK) -> memoryview:
         """Some of the next bytes; none at the end."""
@@ -6307,7 +6333,7 @@ class Unpacker:
             except (tarfile.TarError, ValueError, RecursionError) as error:
                 raise K8rError(f"the archive is damaged: {error}") from error
             except OSError as error:
-                raise K8rError(f"they cannot be written: {error.strerror}") from error
+                raise K8rError(f"nothing was written: {error.strerror}") from error
             for path, (folder, file) in places.items():
                 if os.path.isdir(tops[path]):
                     target = os.path.realpath(folder)
@@ -6325,7 +6351,7 @@ class Unpacker:
         """
         links = []
         for member in list_members(archive):
-            path, depth = locate_member(member.name, tops)
+            path, depth = locate_member(posixpath.join(archive.top, member.name), tops)
             if path and member.issym():
                 links.append((path, depth, member))
             elif path:
@@ -6346,7 +6372,7 @@ class Unpacker:
             act()
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise K8rError(f"they cannot be written: {error.strerror}") from error
+                raise K8rError(f"nothing was written: {error.strerror}") from error
             self.failed += 1
             self._note(name, f"cannot be written: {error.strerror}")
 
@@ -6354,7 +6380,8 @@ class Unpacker:
         self.notes.append(f"{escape_unprintable(name)} {what}; it is left away")
 
     def _write(self, archive: Inflow, member: Any, path: str, tops: Mapping[str, str]) -> None:
-        linked = member.islnk() and locate_member(member.linkname, tops)[0]
+        linked = posixpath.join(archive.top, member.linkname) if member.islnk() else ""
+        linked = locate_member(linked, tops)[0]
         if member.isdir():
             os.makedirs(path, exist_ok=True)
             return
@@ -6525,9 +6552,10 @@ class Results:
             spool = self.spools[index] = Spool(pod)
         if get_age_key(spool.pod) == get_age_key(pod):
             archive = spool.feed(data)
+            spool.start = self._store.seek(0, os.SEEK_END) if archive else spool.start
             try:
-                spool.start = self._store.seek(0, os.SEEK_END)
-                self._store.write(archive)
+                while archive:
+                    archive = archive[self._store.write(archive) :]
             except OSError as error:
                 spool.notes.append(f"they cannot be kept: {error.strerror}")
         return spool
@@ -6570,7 +6598,7 @@ class Results:
         disk = os.fstatvfs(self._store.fileno())
         if spool.size > disk.f_bavail * disk.f_frsize:
             text = f"the disk lacks room for {format_size(spool.size)}"
-            raise K8rError(text, "make room, then fetch them with k8r cp while they are held")
+            raise K8rError(text, "make room")
         found, count = hashlib.sha256(), 0
         advance = self._console.meter("fetching", spool.size)
         for data in self._fetch(spool) if spool.size > LOG_LIMIT else self._load(spool):
@@ -7491,7 +7519,8 @@ class LocalProcess:
     """A command in a session of its own. As in a container, both of its outputs are
     one, and what it has started ends with it.
 
-    ``folder`` is made for it and, unless ``keep``, removed after it; ``save`` is called before.
+    ``folder`` is made for it and, unless ``keep``, removed after it. At its end the archives of
+    its ``results`` are the files that these have here.
     """
 
     def __init__(
@@ -7501,9 +7530,9 @@ class LocalProcess:
         environ: Mapping[str, str],
         keep: bool = False,
         stdin: Any = subprocess.DEVNULL,
-        save: Callable[[], None] = lambda: None,
+        results: Mapping[str, str] = {},
     ) -> None:
-        self._save = save
+        self._results = results
         self._command = command
         self._stdin = stdin
         self._folder = folder
@@ -7539,7 +7568,9 @@ class LocalProcess:
         with self._lock:
             self._process = None
         self.outcome = Outcome(code if code >= 0 else 128 - code)
-        self._save()
+        for path, file in self._results.items():
+            with open(file, "wb") as archive:
+                pack_files(archive, {posixpath.basename(path): path})
         if not self._keep:
             remove_tree(self._folder)
 
@@ -7724,21 +7755,23 @@ class LocalRun:
             return LocalProcess(["sh", "-c", script], clone, {**environ, **variables}, keep=True)
         variables = build_own_variables(self._work, str(key.completion))
         variables.update(self._options.env)
-        if self._docker:
-            return self._docker.container(self._work, variables)
         workspace = self._path(f"{key.completion}-{key.number}/workspace")
+        results = {
+            os.path.join(workspace, path): self._path(f"results-{key.completion}-{number}")
+            for number, (path, _) in enumerate(self._options.out)
+        }
+        if self._docker:
+            return self._docker.container(self._work, variables, results)
         setup = build_cloned_script(workspace, clone)
         if self._archive:
             setup = build_unpack_script(self._archive.chunks, workspace, self._path("source"))
         command, args = build_command_line(self._work._replace(setup=setup), str)
-        results = self._path(f"results-{key.completion}")
-        files = {locate(out): os.path.join(workspace, out) for out, _ in self._options.out}
         return LocalProcess(
             [*command, *args],
             workspace,
             {**environ, **variables},
             stdin=self._env.stdin if self._options.stdin else subprocess.DEVNULL,
-            save=lambda: pack_files(open(results, "wb"), files),
+            results=results,
         )
 
     def _handle_message(self, timeout: float) -> None:
@@ -7800,12 +7833,15 @@ class LocalRun:
     def _bring_results(self) -> None:
         for index in range(self._options.num if self._options.out else 0):
             label = str(index) if self._options.num > 1 else ""
-            places = list_places(self._options.out, self._env.cwd, label)
-            try:
-                with open(self._path(f"results-{index}"), "rb") as archive:
-                    unpack(Inflow(iter(lambda: archive.read(MIB), b"")), places, self._console)
-            except (K8rError, OSError) as error:
-                self.failure = self.failure or error
+            for number, out in enumerate(self._options.out):
+                ((path, place),) = list_places([out], self._env.cwd, label).items()
+                try:
+                    with open(self._path(f"results-{index}-{number}"), "rb") as archive:
+                        pieces = iter(lambda: archive.read(MIB), b"")
+                        inflow = Inflow(pieces, posixpath.dirname(path))
+                        unpack(inflow, {path: place}, self._console)
+                except (K8rError, OSError) as error:
+                    self.failure = self.failure or error
 
     def _hurry(self) -> None:
         self._kill_at = 0.0
@@ -8386,9 +8422,6 @@ class K8sRun:
         with contextlib.closing(self.plan(options)) as plan:
             work, docker, started = plan.work, None, self.env.clock()
             if not work.setup:
-                if work.options.out:
-                    hint = "it is for directories and repositories; in the cluster for images, too"
-                    raise UsageError("a local run of an image has no --out", hint)
                 if work.options.stdin:
                     hint = "docker run -i passes it on; so does k8r -i in the cluster"
                     raise UsageError("a local run of an image has no --stdin", hint)
@@ -8833,10 +8866,13 @@ class K8sRun:
             with contextlib.suppress(K8rError):  # it has ended in time
                 lifted = {"spec": {"activeDeadlineSeconds": None}}
                 subject.group.patch(subject.resource, subject.name, lifted)
+        hint = f"they are kept for a while: {self.command_hint('cp', subject.name)}"
         try:
             results.take(range(get_completions(subject.root)), hold is not None)
+        except (KeyboardInterrupt, Interrupted):
+            self.console.warn(f"the results are not here; {hint}")
+            raise
         except K8rError as error:
-            hint = f"they are kept for a while: {self.command_hint('cp', subject.name)}"
             unread = UnreadLog(error.message, "; ".join(filter(None, [error.hint, hint])))
             unread.exit_code = ended.code or ExitCode.FAILED
             raise unread from error
