@@ -31,6 +31,7 @@ import base64
 import contextlib
 import enum
 import errno
+import functools
 import gc
 import io
 import itertools
@@ -2902,10 +2903,10 @@ class Console:
             color == "auto" and env.stdout.isatty() and not env.environ.get("NO_COLOR")
         )
 
-    def data(self, data: Union[bytes, memoryview]) -> None:
+    def data(self, data: bytes) -> None:
         """Write what the user asked for, at once. Raises BrokenPipeError."""
         if self.shared:
-            self._status.make_way(bytes(data[-1:]))
+            self._status.make_way(data)
         self._out.write(data)
         self._out.flush()
 
@@ -4098,11 +4099,11 @@ class LocalContainer:
                 state = self._api.inspect_container(self._id)["State"]
                 self.outcome = Outcome(code, "OOMKilled" if state.get("OOMKilled") else "")
                 for path, file in self._results.items():
-                    pieces: Iterable[bytes] = [bytes(1024)]  # an empty archive
+                    parts: Iterable[bytes] = [bytes(1024)]  # an empty archive
                     with contextlib.suppress(docker.errors.NotFound):
-                        pieces, _ = self._api.get_archive(self._id, path)
+                        parts, _ = self._api.get_archive(self._id, path)
                     with open(file, "wb") as archive:
-                        archive.writelines(pieces)
+                        archive.writelines(parts)
             finally:
                 self._do("remove_container", v=True, force=True)
 
@@ -5250,6 +5251,7 @@ class Channel:
         self._quiet_since = float("inf")  # the last of much input, to which nothing was said yet
         self._pause = 0  # milliseconds to wait for something to do
         self._heard_at = self._pinged_at = time.monotonic()
+        self.sent = 0  # bytes from the source
         self.closed = False
         """Set, from any thread, to end it soon."""
         self.warn: Callable[[str], None] = lambda text: None
@@ -5264,13 +5266,10 @@ class Channel:
         channel = STATUS
         try:
             while True:
-                first, size = self._read(2)  # a server masks nothing (RFC 6455, 5.1)
-                if size > 125:
-                    size = int.from_bytes(self._read(2 if size == 126 else 8), "big")
+                first, data = self._read_frame()
                 opcode = first & 15
-                if size and opcode in (1, 2):
-                    channel, size = self._read(1)[0], size - 1
-                data = self._read(size)
+                if data and opcode in (1, 2):
+                    channel, data = data[0], data[1:]
                 if opcode == 8:
                     return
                 if opcode > 8:
@@ -5335,6 +5334,13 @@ class Channel:
 
         self._queue.append(ABNF.create_frame(payload, opcode).format())
 
+    def _read_frame(self) -> Tuple[int, bytes]:
+        """The first byte of a frame and its data, which servers do not mask (RFC 6455, 5.2)."""
+        first, size = self._read(2)
+        if size > 125:
+            size = int.from_bytes(self._read(2 if size == 126 else 8), "big")
+        return first, self._read(size)
+
     def _read(self, size: int) -> bytes:
         """So many of the next bytes."""
         while len(self._received) < size:
@@ -5392,6 +5398,7 @@ class Channel:
         if self._pushed > PIPED_FRAMES:
             self._quiet_since = time.monotonic()
         if data:
+            self.sent += len(data)
             self.send(STDIN, data)
         else:
             self._source = None
@@ -6218,7 +6225,7 @@ def check_places(outs: Outs, cwd: str, many: bool) -> None:
     taken: Set[str] = set()
     for path, given in outs:
         where = os.path.realpath(os.path.join(cwd, given or posixpath.basename(path)))
-        if where in taken or [other for other, _ in outs].count(path) > 1:
+        if where in taken or sum(is_below(locate(path), [locate(other)]) for other, _ in outs) > 1:
             raise UsageError(f"two --out are for {where}", "give each a :DIR of its own")
         taken.add(where)
         try:
@@ -6244,56 +6251,17 @@ def stays_inside(depth: int, target: str) -> bool:
     return not target.startswith("/") and up <= depth and ".." not in steps[up:]
 
 
-class Inflow:
-    """Bytes that come in pieces, as a file that is read once, from its start on. What goes
-    wrong with them, the iterator raises, also when all have come. ``top`` is the directory
-    that names in an archive are of.
+class Inflow(NamedTuple):
+    """An archive that comes in pieces, the names in it below a directory ``top``. What is wrong
+    with its bytes the iterator raises, at their end at the latest.
     """
 
-    def __init__(self, pieces: Iterator[bytes], top: str = "") -> None:
-        self._pieces, self._rest, self._place = pieces, memoryview(b""), 0
-        self.top = top
+    pieces: Iterator[bytes]
+    top: str = ""
 
-    def read_some(self, most: int = STREAM_CHUNK) -> memoryview:
-        """Some of the next bytes; none at the end."""
-        piece = self._rest or memoryview(next(self._pieces, b""))
-        self._rest = piece[most:]
-        self._place += len(piece[:most])
-        return piece[:most]
-
-    def read(self, size: int) -> bytes:
-        """So many of the next bytes, fewer at the end. Raises ValueError for very many."""
-        if size > MIB:
-            raise ValueError("a name or the like has more than 1 MiB")
-        parts: List[memoryview] = []
-        end = self._place + size
-        while self._place < end and (not parts or parts[-1]):
-            parts.append(self.read_some(end - self._place))
-        return b"".join(parts)
-
-    def tell(self) -> int:
-        """How many bytes were read."""
-        return self._place
-
-    def seek(self, place: int) -> None:
-        """Read on to there."""
-        while self._place < place and self.read_some(place - self._place):
-            pass
-
-
-def list_members(archive: Inflow) -> Iterator[Any]:
-    """The members of an archive. Raises TarError where its end is missing, or anything that
-    is none of them: tarfile's own iterator takes both for the end.
-    """
-    import tarfile
-
-    tar: Any = tarfile.TarFile(fileobj=io.BytesIO(bytes(1024)), errors="surrogateescape")
-    tar.fileobj = archive
-    with contextlib.suppress(tarfile.EOFHeaderError):  # type: ignore[attr-defined]
-        for _ in range(MOST_FILES):
-            archive.seek(tar.offset)
-            yield tarfile.TarInfo.fromtarfile(tar)
-        raise ValueError(f"it has more than {MOST_FILES} files")
+    def read(self, _: int = 0) -> bytes:
+        """The next bytes, however many; none at the end."""
+        return next(self.pieces, b"")
 
 
 Places = Mapping[str, Tuple[str, str]]
@@ -6345,19 +6313,26 @@ class Unpacker:
                 os.makedirs(os.path.dirname(target), exist_ok=True)
                 self._try(target, lambda: self._move(tops[path], target))
 
-    def _unpack(self, archive: Inflow, tops: Mapping[str, str]) -> None:
+    def _unpack(self, archive: Any, tops: Mapping[str, str]) -> None:
         """Write what is at these paths below new directories; links when nothing can be
         written through them any more.
         """
-        links = []
-        for member in list_members(archive):
+        import tarfile
+
+        links, tar = [], tarfile.open(fileobj=archive, mode="r|", errors="surrogateescape")
+        for member in list_members(tar):
             path, depth = locate_member(posixpath.join(archive.top, member.name), tops)
             if path and member.issym():
                 links.append((path, depth, member))
             elif path:
-                self._try(member.name, lambda: self._write(archive, member, path, tops))
-        while archive.read_some():
-            pass  # only then it is known to be whole
+                here = posixpath.join(archive.top, member.linkname) if member.islnk() else ""
+                here = locate_member(here, tops)[0]
+                self._try(member.name, lambda: self._write(tar, member, path, here))
+        while archive.read():
+            pass  # only then all is known to be whole
+        self._write_links(links)
+
+    def _write_links(self, links: Iterable[Tuple[str, int, Any]]) -> None:
         for path, depth, link in links:
             parent = os.path.dirname(path)
             if stays_inside(depth, link.linkname) and os.path.realpath(parent) == parent:
@@ -6379,9 +6354,7 @@ class Unpacker:
     def _note(self, name: str, what: str) -> None:
         self.notes.append(f"{escape_unprintable(name)} {what}; it is left away")
 
-    def _write(self, archive: Inflow, member: Any, path: str, tops: Mapping[str, str]) -> None:
-        linked = posixpath.join(archive.top, member.linkname) if member.islnk() else ""
-        linked = locate_member(linked, tops)[0]
+    def _write(self, tar: Any, member: Any, path: str, linked: str) -> None:
         if member.isdir():
             os.makedirs(path, exist_ok=True)
             return
@@ -6389,27 +6362,21 @@ class Unpacker:
         if linked:
             os.link(linked, path)
         elif member.isreg() and not member.issparse():
-            self._write_file(archive, member, path)
+            self._write_file(tar.fileobj, path, member.mode & 0o111, member.size)
         else:
             self._note(member.name, "is not a file")
             return
         self.files += 1
 
-    def _write_file(self, archive: Inflow, member: Any, path: str) -> None:
-        if self.size <= MUCH < self.size + member.size:
-            self._ask(self.size + member.size)
+    def _write_file(self, stream: Any, path: str, execute: int, size: int) -> None:
+        if self.size <= MUCH < self.size + size:
+            self._ask(self.size + size)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        descriptor = os.open(path, flags, 0o777 if member.mode & 0o111 else 0o666)
-        with open(descriptor, "wb", buffering=MIB) as file:
-            left = member.size
-            while left > 0:
-                data = archive.read_some(left)
-                if not data:
-                    raise ValueError("its end is missing")
-                left -= len(data)
-                while data:
-                    data = data[file.write(data) :]
-        self.size += member.size
+        descriptor = os.open(path, flags, 0o777 if execute else 0o666)
+        with open(descriptor, "wb") as file:
+            for start in range(0, size, STREAM_CHUNK):
+                file.write(stream.read(min(size - start, STREAM_CHUNK)))
+        self.size += size
 
     def _move(self, source: str, target: str) -> None:
         """Move a file, or a directory's content where a directory is already."""
@@ -6422,6 +6389,22 @@ class Unpacker:
         for name in os.listdir(source):
             inner, place = os.path.join(source, name), os.path.join(target, name)
             self._try(place, lambda: self._move(inner, place))
+
+
+def list_members(tar: Any) -> Iterator[Any]:
+    """The members of an archive. Raises TarError or ValueError for what is damaged or has no
+    end: tarfile's own iterator takes both for the end.
+    """
+    import tarfile
+
+    member = tar.firstmember
+    with contextlib.suppress(tarfile.EOFHeaderError):  # type: ignore[attr-defined]
+        for _ in range(MOST_FILES if member else 0):
+            yield member
+            tar.fileobj.seek(tar.offset)
+            member = tarfile.TarInfo.fromtarfile(tar)
+        if member:
+            raise ValueError(f"it has more than {MOST_FILES} files")
 
 
 def locate_member(name: str, tops: Mapping[str, str]) -> Tuple[str, int]:
@@ -6446,7 +6429,7 @@ def pack_files(archive: Any, files: Mapping[str, str]) -> None:
                 tar.add(path, name)
 
 
-def unpack(archive: Inflow, places: Places, console: Console) -> Unpacker:
+def unpack_here(archive: Inflow, places: Places, console: Console) -> Unpacker:
     """Unpack an archive, and say what is not here. Raises K8rError if that is not its fault."""
     unpacker = Unpacker(lambda size: console.confirm(f"{format_size(size)} or more are to come"))
     unpacker.unpack(archive, places)
@@ -6470,8 +6453,8 @@ def read_output(channel: Channel, told: Callable[[bytes], None]) -> Iterator[byt
     channel.get_exit_code()
 
 
-def copy_here(channel: Channel, name: str, target: str, console: Console) -> None:
-    """Unpack what a command packs under a name. Raises K8rError."""
+def copy_here(channel: Channel, path: str, target: str, console: Console) -> None:
+    """Unpack what a command packs of a path. Raises K8rError."""
     said = bytearray()
 
     def tell(data: bytes) -> None:
@@ -6480,23 +6463,50 @@ def copy_here(channel: Channel, name: str, target: str, console: Console) -> Non
         if b"padding with zeros" in said[-MIB:]:  # as GNU tar has it, and goes on
             raise K8rError("a file became smaller while it was read; nothing is here", "try again")
 
-    done = unpack(Inflow(read_output(channel, tell)), {name: (target, target)}, console)
+    inflow = Inflow(read_output(channel, tell), posixpath.dirname(path))
+    done = unpack_here(inflow, {path: (target, target)}, console)
     here = f"{target}: {pluralize(done.files, 'file')}, {format_size(done.size)}"
-    if channel.get_exit_code() or done.missing:
-        raise K8rError(f"{here}; not all of it could be read", "its container says why")
+    if done.missing:
+        raise K8rError("nothing of it is here", "see above")
+    if channel.get_exit_code():
+        raise K8rError(f"{here} are here, but not all could be read whole", "see above")
     console.say(here)
 
 
 def copy_out(channel: Channel, console: Console) -> None:
-    """Pass on a file, in front of which its size stands. Raises K8rError."""
-    file = Inflow(read_output(channel, console.errors))
-    size = file.read(SIZE_WIDTH).strip()
-    for data in iter(file.read_some, b""):
-        console.data(data)
+    """Pass on a file, behind which its size stands. Raises K8rError."""
+    count, last = 0, b""
+    for data in read_output(channel, console.errors):
+        data = last + data
+        last = data[-SIZE_WIDTH:]
+        console.data(data[:-SIZE_WIDTH])
+        count += len(data[:-SIZE_WIDTH])
+    if channel.get_exit_code() or count < int(last.strip() or b"0"):
+        raise K8rError("not all of it has come", "try again")
+
+
+DRAIN = "|| { cat > /dev/null; exit 1; }"
+"""Of a command that leaves input unread containerd 1.6 does not tell the end."""
+
+
+def send_file(open_command: Callable[..., Channel], source: int, path: str, mode: str) -> None:
+    """Write a file there, under another name until all has arrived. Raises K8rError."""
+    # The shell stays: once nobody holds its output, containerd 1.6 passes no input on.
+    script = f'[ ! -d "$2" ] && cat > "$1" && wc -c < "$1" {DRAIN}'
+    part, problems = f"{path}.k8r", bytearray()
+    channel = open_command("sh", "-c", script, "k8r", part, path, source=source)
+    size = b"".join(read_output(channel, problems.extend))
+    arrived = not channel.get_exit_code() and int(size) == channel.sent
+    if arrived:
+        # Only now: in a container a lost connection is the end of the input, too.
+        script = 'chmod "$3" "$1" && mv -f "$1" "$2"'
+        channel = open_command("sh", "-c", script, "k8r", part, path, mode)
+        list(read_output(channel, problems.extend))
+    if size and not arrived:
+        raise ConnectionTrouble(f"of {channel.sent} bytes {int(size)} have arrived", "try again")
     if channel.get_exit_code():
-        raise K8rError("not all of it could be read", "its container says why")
-    if file.tell() < SIZE_WIDTH + int(size or b"0"):
-        raise ConnectionTrouble("some of it has not come", "try again")
+        words = problems.decode("utf-8", "backslashreplace").strip() or "it is a directory"
+        raise K8rError(f"{path} could not be written: {words}", "check the path and the disk there")
 
 
 class Spool:
@@ -6569,16 +6579,8 @@ class Results:
             self._console.confirm(f"{format_size(total)} of results are to be fetched")
         for index in indexes:
             try:
-                if index not in self.spools:
-                    raise K8rError("its pod kept none (the image must have sh)")
-                spool, label = self.spools[index], str(index) if self._many else ""
-                for note in spool.notes:
-                    self._console.warn(escape_unprintable(note))
-                places = list_places(self._outs, self._cwd, label)
-                done = unpack(Inflow(self._read(spool)), places, self._console)
+                done = self._take(index, hold)
                 files, size = files + done.files, size + done.size
-                if spool.size > LOG_LIMIT and not hold:
-                    self.release(spool.pod)
             except K8rError as error:
                 failures[index] = error
         where = ", ".join(given or posixpath.basename(path) for path, given in self._outs)
@@ -6589,6 +6591,18 @@ class Results:
             text = f"the results{who} are not here: {failures[first].message}"
             raise K8rError(text, failures[first].hint)
 
+    def _take(self, index: int, hold: bool) -> Unpacker:
+        if index not in self.spools:
+            raise K8rError("its pod kept none (the image must have sh)")
+        spool, label = self.spools[index], str(index) if self._many else ""
+        for note in spool.notes:
+            self._console.warn(escape_unprintable(note))
+        places = list_places(self._outs, self._cwd, label)
+        done = unpack_here(Inflow(self._read(spool)), places, self._console)
+        if spool.size > LOG_LIMIT and not hold:
+            self.release(spool.pod)
+        return done
+
     def _read(self, spool: Spool) -> Iterator[bytes]:
         """An archive. Raises K8rError, at its end at the latest, if it is not all of it."""
         import hashlib
@@ -6598,7 +6612,7 @@ class Results:
         disk = os.fstatvfs(self._store.fileno())
         if spool.size > disk.f_bavail * disk.f_frsize:
             text = f"the disk lacks room for {format_size(spool.size)}"
-            raise K8rError(text, "make room")
+            raise K8rError(text)
         found, count = hashlib.sha256(), 0
         advance = self._console.meter("fetching", spool.size)
         for data in self._fetch(spool) if spool.size > LOG_LIMIT else self._load(spool):
@@ -6612,7 +6626,8 @@ class Results:
 
     def _load(self, spool: Spool) -> Iterator[bytes]:
         self._store.seek(spool.start)
-        yield self._store.read(spool.size)
+        for start in range(0, spool.size, STREAM_CHUNK):
+            yield self._store.read(min(spool.size - start, STREAM_CHUNK))
 
     def _fetch(self, spool: Spool) -> Iterator[bytes]:
         """What is not in a log, over broken connections."""
@@ -7837,9 +7852,9 @@ class LocalRun:
                 ((path, place),) = list_places([out], self._env.cwd, label).items()
                 try:
                     with open(self._path(f"results-{index}-{number}"), "rb") as archive:
-                        pieces = iter(lambda: archive.read(MIB), b"")
+                        pieces = iter(lambda: archive.read(STREAM_CHUNK), b"")
                         inflow = Inflow(pieces, posixpath.dirname(path))
-                        unpack(inflow, {path: place}, self._console)
+                        unpack_here(inflow, {path: place}, self._console)
                 except (K8rError, OSError) as error:
                     self.failure = self.failure or error
 
@@ -8547,34 +8562,42 @@ class K8sRun:
         target = os.path.normpath(os.path.join(self.env.cwd, local))
         target = os.path.join(target, base) if os.path.isdir(target) else target
         if local == "-":
-            script = f'printf %{SIZE_WIDTH}s "$([ ! -f "$1" ] || wc -c < "$1")"; exec cat "$1"'
+            size = f'printf %{SIZE_WIDTH}s "$([ ! -f "$1" ] || wc -c < "$1")"'
+            script = f'cat "$1" && {size}'
             channel = self._open_copy(name, path, index, "sh", "-c", script, "k8r", path)
             copy_out(channel, self.console)
             return ExitCode.OK
         words = ("tar", "-cf", "-", "-C", top or ".", f"./{base}")
-        copy_here(self._open_copy(name, path, index, *words), base, target, self.console)
+        packed = self._open_copy(name, path, index, *words)
+        copy_here(packed, locate(posixpath.normpath(path))[1:], target, self.console)
         return ExitCode.OK
 
     def copy_to_job(self, local: str, name: str, path: str, index: Optional[int] = None) -> int:
         """`k8r cp LOCAL NAME:PATH`: copy into a run, below PATH if that ends with a slash."""
         import tempfile
 
-        (top, base), here = posixpath.split(path), os.path.join(self.env.cwd, local)
-        words = ["tar", "-xof", "-", "-C", top or "."]
-        if local == "-":
-            words = ["sh", "-c", 'cat > "$1.k8r" && mv "$1.k8r" "$1"', "k8r", path]
-        elif not os.path.lexists(here):
+        here = os.path.join(self.env.cwd, local)
+        if local != "-" and not os.path.lexists(here):
             raise UsageError(f"there is no {local}", "check the path")
-        with tempfile.TemporaryFile() as file:
-            if local != "-":
-                pack_files(file, {base or os.path.basename(os.path.realpath(here)): here})
+        if path.endswith("/"):
+            path += os.path.basename(os.path.realpath(here))
+        open_command = functools.partial(self._open_copy, name, path, index)
+        if local == "-":
+            send_file(open_command, self.env.stdin.fileno(), path, "u+r")
+        elif os.path.isfile(here):
+            with open(here, "rb") as file:
+                mode = os.fstat(file.fileno()).st_mode & 0o777
+                send_file(open_command, file.fileno(), path, f"{mode:o}")
+        else:
+            with tempfile.TemporaryFile() as file:
+                pack_files(file, {posixpath.basename(path): here})
                 file.seek(0)
-            source = (self.env.stdin if local == "-" else file).fileno()
-            channel = self._open_copy(name, path, index, *words, source=source)
-            code = converse(channel, self.console)
-        if code:
-            raise K8rError(f"{local} could not be written to {path}", "its container says why")
-        return code
+                words = ("sh", "-c", f'tar -xof - -C "$1" {DRAIN}', "k8r")
+                channel = open_command(*words, posixpath.dirname(path) or ".", source=file.fileno())
+                code = converse(channel, self.console)
+            if code:
+                raise K8rError(f"not all of {local} could be written", "see above")
+        return ExitCode.OK
 
     def _open_copy(
         self, name: str, path: str, index: Optional[int], *words: str, source: Optional[int] = None
@@ -8866,7 +8889,7 @@ class K8sRun:
             with contextlib.suppress(K8rError):  # it has ended in time
                 lifted = {"spec": {"activeDeadlineSeconds": None}}
                 subject.group.patch(subject.resource, subject.name, lifted)
-        hint = f"they are kept for a while: {self.command_hint('cp', subject.name)}"
+        hint = f"what is kept there, for a while: {self.command_hint('cp', subject.name)}"
         try:
             results.take(range(get_completions(subject.root)), hold is not None)
         except (KeyboardInterrupt, Interrupted):
