@@ -31,6 +31,7 @@ import base64
 import contextlib
 import enum
 import errno
+import functools
 import gc
 import io
 import itertools
@@ -3122,6 +3123,7 @@ class Console:
         self._verbose = verbose
         self._clock = env.clock
         dumb = env.environ.get("TERM") == "dumb"
+        self._answers = env.stdin if env.stdin.isatty() and env.stderr.isatty() else None
         self._status = StatusLine(env.stderr, env.clock, dumb)
         self.shared = env.stdout.isatty()
         plain = dumb or env.environ.get("NO_COLOR")
@@ -3153,6 +3155,16 @@ class Console:
         """Tell how things go, unless --quiet."""
         if not self._quiet:
             self._line(text)
+
+    def confirm(self, text: str) -> None:
+        """Say what is to come, and on a terminal ask. Raises K8rError if it is not wanted."""
+        if not self._answers:
+            self.say(text)
+            return
+        self._status.make_way(b"\n")
+        self._status.write(f"k8r: {text}; go on? [y/N] ")
+        if not self._answers.readline().strip().lower().startswith(b"y"):
+            raise K8rError("that was not wanted")
 
     def debug(self, text: str) -> None:
         """Tell more, if --verbose."""
@@ -4275,7 +4287,9 @@ class Docker:
             for event in self._events("pull", repository, tag or "latest", stream=True):
                 self._progress(f"pulling {image}: {layers.take(event)}")
 
-    def container(self, work: Workload, variables: Mapping[str, str]) -> LocalContainer:
+    def container(
+        self, work: Workload, variables: Mapping[str, str], results: Mapping[str, str]
+    ) -> LocalContainer:
         """A container like a pod's, without volumes. Its limit of memory is for swap, too,
         and that of CPUs may be for more than there are.
         """
@@ -4293,17 +4307,20 @@ class Docker:
                 mem_limit=memory, memswap_limit=memory, cpu_period=100_000, cpu_quota=quota
             ),
         }
-        return LocalContainer(self._api, settings)
+        return LocalContainer(self._api, settings, results)
 
 
 class LocalContainer:
     """A container, with the interface of `LocalProcess`. Its output is had by attaching
     to it, since docker's log replaces what is not UTF-8.
+
+    At its end the archives of its ``results``, paths in it, are the files that these have here.
     """
 
-    def __init__(self, api: Any, settings: Object) -> None:
+    def __init__(self, api: Any, settings: Object, results: Mapping[str, str]) -> None:
         self._api = api
         self._settings = settings
+        self._results = results
         self._lock = threading.Lock()
         self._stopped = False
         self._id = ""
@@ -4319,6 +4336,7 @@ class LocalContainer:
                     if self._stopped:
                         return
                     self._id = self._api.create_container(**self._settings)["Id"]
+                    self._make_folders()
                     pieces = self._api.attach(self._id, stream=True)
                     try:
                         self._api.start(self._id)
@@ -4329,8 +4347,26 @@ class LocalContainer:
                 code = int(self._api.wait(self._id, timeout=None)["StatusCode"])
                 state = self._api.inspect_container(self._id)["State"]
                 self.outcome = Outcome(code, "OOMKilled" if state.get("OOMKilled") else "")
+                for path, file in self._results.items():
+                    parts: Iterable[bytes] = [bytes(1024)]  # an empty archive
+                    with contextlib.suppress(docker.errors.NotFound):
+                        parts, _ = self._api.get_archive(self._id, path)
+                    with open(file, "wb") as archive:
+                        archive.writelines(parts)
             finally:
                 self._do("remove_container", v=True, force=True)
+
+    def _make_folders(self) -> None:
+        """Have directories for results, to which anybody may write, as a pod has volumes."""
+        import tarfile
+
+        file = io.BytesIO()
+        with tarfile.open(fileobj=file, mode="w") as tar:
+            for path in self._results:
+                folder = tarfile.TarInfo(path[1:])
+                folder.type, folder.mode = tarfile.DIRTYPE, 0o777
+                tar.addfile(folder)
+        self._api.put_archive(self._id, "/", file.getvalue())
 
     def stop(self, signum: int) -> None:
         """Send the container a signal; it will not be started any more."""
@@ -5511,51 +5547,46 @@ class Channel:
     """
 
     def __init__(self, response: Any, source: Optional[int]) -> None:
-        from websocket import frame_buffer
-
         self._response = response
         self._sock = response.connection.sock
         self._source = source
-        self._frames = frame_buffer(self._read, True)
         self._queue: List[bytes] = []  # frames to send
         self._status = b""
         self._pushed = self._taken = 0  # frames of input sent, and read by the server
         self._quiet_since = float("inf")  # the last of much input, to which nothing was said yet
         self._pause = 0  # milliseconds to wait for something to do
         self._heard_at = self._pinged_at = time.monotonic()
+        self.sent = 0  # bytes from the source
         self.closed = False
         """Set, from any thread, to end it soon."""
         self.warn: Callable[[str], None] = lambda text: None
         """Told, once, that input is not taken."""
         self.can_end_input = response.headers["Sec-WebSocket-Protocol"].startswith("v5")
         self._sock.settimeout(0)
-        self._received = io.BytesIO()
+        self._received = bytearray()
         with contextlib.suppress(OSError):  # the first frames may have come with the answer
-            self._received = io.BytesIO(response._fp.fp.peek())
+            self._received += response._fp.fp.peek()
 
     def __iter__(self) -> Iterator[Tuple[int, bytes]]:
-        from websocket import ABNF, WebSocketException
-
         channel = STATUS
         try:
             while True:
-                frame: Any = self._frames.recv_frame()
-                data = frame.data
-                if frame.opcode == ABNF.OPCODE_CLOSE:
-                    return
-                self._answer(frame.opcode, data)
-                if not data or frame.opcode > ABNF.OPCODE_BINARY:
-                    continue
-                if frame.opcode != ABNF.OPCODE_CONT:
+                first, data = self._read_frame()
+                opcode = first & 15
+                if data and opcode in (1, 2):
                     channel, data = data[0], data[1:]
-                if channel != STATUS and data:
+                if opcode == 8:
+                    return
+                if opcode > 8:
+                    self._answer(opcode, data)
+                elif data and channel != STATUS:
                     self._quiet_since = float("inf")
                     yield channel, data
                 elif data:
                     self._status += data
-                    if frame.fin:
+                    if first & 128:
                         return
-        except (OSError, WebSocketException) as error:
+        except OSError as error:
             text = f"the connection to the container was lost: {error}"
             raise ConnectionTrouble(text) from error
         finally:
@@ -5608,24 +5639,25 @@ class Channel:
 
         self._queue.append(ABNF.create_frame(payload, opcode).format())
 
+    def _read_frame(self) -> Tuple[int, bytes]:
+        """The first byte of a frame and its data, which servers do not mask (RFC 6455, 5.2)."""
+        first, size = self._read(2)
+        if size > 125:
+            size = int.from_bytes(self._read(2 if size == 126 else 8), "big")
+        return first, self._read(size)
+
     def _read(self, size: int) -> bytes:
-        """The next bytes, at most that many."""
-        data = self._received.read(size)
-        while not data:
+        """So many of the next bytes."""
+        while len(self._received) < size:
             self._take_turn()
-            data = self._received.read(size)
+        data = bytes(self._received[:size])
+        del self._received[:size]
         return data
 
     def _take_turn(self) -> None:
         """Take input, send and receive what can be, or wait a little."""
-        import select
-
-        poll = select.poll()
-        poll.register(self._sock, select.POLLIN | select.POLLOUT * bool(self._queue))
-        if self._source is not None and not self._queue:
-            poll.register(self._source, select.POLLIN)
-        if self._source in dict(poll.poll(self._pause)):
-            self._take_input(self._source)
+        if self._pause or self._queue or self._source is not None:
+            self._await_bytes()
         try:
             if self._queue:
                 rest = self._queue[0][self._attempt("send", self._queue[0]) or 0 :]
@@ -5637,9 +5669,21 @@ class Channel:
             raise OSError("it was closed")
         self._pause = 0 if fresh else 250
         if fresh:
-            self._received, self._heard_at = io.BytesIO(fresh), time.monotonic()
+            self._received += fresh
+            self._heard_at = time.monotonic()
         else:
             self._check_silence(time.monotonic())
+
+    def _await_bytes(self) -> None:
+        """Wait a little for what can be sent or received, or taken from the source."""
+        import select
+
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN | select.POLLOUT * bool(self._queue))
+        if self._source is not None and not self._queue:
+            poll.register(self._source, select.POLLIN)
+        if self._source in dict(poll.poll(self._pause)):
+            self._take_input(self._source)
 
     def _attempt(self, method: str, argument: Any) -> Any:
         """Call a method of the socket; None if it would have to wait."""
@@ -5659,6 +5703,7 @@ class Channel:
         if self._pushed > PIPED_FRAMES:
             self._quiet_since = time.monotonic()
         if data:
+            self.sent += len(data)
             self.send(STDIN, data)
         else:
             self._source = None
@@ -6458,6 +6503,9 @@ def has_ended(pod: Object, key: TailKey) -> bool:
 MOST_FILES, DEEPEST = 1_000_000, 100
 FETCH_PIECE = 256 * MIB
 """Bytes asked for at once; each request lets the container wait for longer."""
+MUCH = 1024 * MIB
+"""Bytes above which it is asked before they are written."""
+SIZE_WIDTH = 20
 FETCH_TRIES = 10
 """Requests in a row that bring nothing, after which there is no hope."""
 
@@ -6482,7 +6530,7 @@ def check_places(outs: Outs, cwd: str, many: bool) -> None:
     taken: Set[str] = set()
     for path, given in outs:
         where = os.path.realpath(os.path.join(cwd, given or posixpath.basename(path)))
-        if where in taken or [other for other, _ in outs].count(path) > 1:
+        if where in taken or sum(is_below(locate(path), [locate(other)]) for other, _ in outs) > 1:
             raise UsageError(f"two --out are for {where}", "give each a :DIR of its own")
         taken.add(where)
         try:
@@ -6508,63 +6556,93 @@ def stays_inside(depth: int, target: str) -> bool:
     return not target.startswith("/") and up <= depth and ".." not in steps[up:]
 
 
-class Unpacker:
-    """Writes files of archives that anybody may have made, first to a directory where nothing
-    is yet, then each to where it is to be, and through no link there.
-
-    Links that lead out, devices and the like are left away, and of owners and permissions
-    all but that to execute. The ``notes`` say what is not as it was.
+class Inflow(NamedTuple):
+    """An archive that comes in pieces, the names in it below a directory ``top``. What is wrong
+    with its bytes the iterator raises, at their end at the latest.
     """
 
-    def __init__(self) -> None:
+    pieces: Iterator[bytes]
+    top: str = ""
+
+    def read(self, _: int = 0) -> bytes:
+        """The next bytes, however many; none at the end."""
+        return next(self.pieces, b"")
+
+
+Places = Mapping[str, Tuple[str, str]]
+"""By its path in an archive, where the content of a directory is to be, and a file itself."""
+
+
+class Unpacker:
+    """Writes files of archives that anybody may have made, first to a directory where nothing
+    is yet, then, when all have come, each to where it is to be, and through no link there.
+
+    Links that lead out, devices and the like are left away, and of owners and permissions
+    all but that to execute. The ``notes`` say what is not as it was, ``missing`` has paths
+    at which nothing was. ``ask`` is told a size before more than `MUCH` is written.
+    """
+
+    def __init__(self, ask: Callable[[int], None] = lambda size: None) -> None:
+        self._ask = ask
         self.files = self.size = self.failed = 0
         self.notes: List[str] = []
+        self.missing: List[str] = []
 
-    def unpack(self, archive: Any, path: str, folder: str, file: str) -> None:
-        """Write what is at a path: the content of a directory to a folder, a file as that
-        file. Raises K8rError if the archive is damaged, or the disk full.
+    def unpack(self, archive: Inflow, places: Places) -> None:
+        """Write what is at these paths. Raises K8rError, and then all is as it was, if the
+        archive is damaged or the disk full.
         """
         import tarfile
         import tempfile
 
-        with tempfile.TemporaryDirectory(prefix=".k8r-", dir=find_folder(folder)) as new:
+        with contextlib.ExitStack() as stack:
             try:
-                with tarfile.open(fileobj=archive, mode="r|", errors="surrogateescape") as tar:
-                    self._unpack(tar, path, os.path.realpath(new))
-                    archive.seek(tar.offset)
-                    if archive.read(512) != bytes(512):  # tarfile takes any end for its end
-                        raise ValueError("its end is missing")
-            except (tarfile.TarError, EOFError, ValueError, RecursionError) as error:
+                tops = {}
+                for path, (folder, _) in places.items():
+                    new = tempfile.TemporaryDirectory(prefix=".k8r-", dir=find_folder(folder))
+                    top = os.path.realpath(stack.enter_context(new))
+                    tops[path] = os.path.join(top, "content")
+                self._unpack(archive, tops)
+            except (tarfile.TarError, ValueError, RecursionError) as error:
                 raise K8rError(f"the archive is damaged: {error}") from error
-            found = os.path.join(new, "content")
-            if not os.path.lexists(found):
-                self.notes.append(f"there is no /{path}")
-            elif os.path.isdir(found):
-                self._try(folder, lambda: self._move(found, os.path.realpath(folder)))
-            else:
-                os.makedirs(os.path.dirname(file), exist_ok=True)
-                self._try(file, lambda: self._move(found, file))
+            except OSError as error:
+                raise K8rError(f"nothing was written: {error.strerror}") from error
+            for path, (folder, file) in places.items():
+                if os.path.isdir(tops[path]):
+                    target = os.path.realpath(folder)
+                elif os.path.lexists(tops[path]):
+                    target = file
+                else:
+                    self.missing.append(f"/{path}")
+                    continue
+                os.makedirs(os.path.dirname(target), exist_ok=True)
+                self._try(target, lambda: self._move(tops[path], target))
 
-    def _unpack(self, tar: Any, path: str, new: str) -> None:
-        """Write what is at a path of an archive below a new directory; links when nothing can
-        be written through them any more.
+    def _unpack(self, archive: Any, tops: Mapping[str, str]) -> None:
+        """Write what is at these paths below new directories; links when nothing can be
+        written through them any more.
         """
-        links, count = [], 0
-        for member in iter(tar.next, None):
-            tar.members, count = [], count + 1  # else it keeps them all
-            if count > MOST_FILES:
-                raise ValueError(f"it has more than {MOST_FILES} files")
-            name, here = locate_member(member.name, path, new), ""
-            if name and member.issym():
-                links.append((name, member))
-            elif name:
-                if member.islnk():
-                    here = locate_member(member.linkname, path, new)
-                self._try(member.name, lambda: self._write(tar, member, name, here))
-        for name, link in links:
-            depth, parent = os.path.relpath(name, new).count("/") - 1, os.path.dirname(name)
+        import tarfile
+
+        links, tar = [], tarfile.open(fileobj=archive, mode="r|", errors="surrogateescape")
+        for member in list_members(tar):
+            path, depth = locate_member(posixpath.join(archive.top, member.name), tops)
+            if path and member.issym():
+                links.append((path, depth, member))
+            elif path:
+                here = posixpath.join(archive.top, member.linkname) if member.islnk() else ""
+                here = locate_member(here, tops)[0]
+                self._try(member.name, lambda: self._write(tar, member, path, here))
+        while archive.read():
+            pass  # only then all is known to be whole
+        self._write_links(links)
+
+    def _write_links(self, links: Iterable[Tuple[str, int, Any]]) -> None:
+        for path, depth, link in links:
+            parent = os.path.dirname(path)
             if stays_inside(depth, link.linkname) and os.path.realpath(parent) == parent:
-                self._try(link.name, lambda: os.symlink(link.linkname, name))
+                self._try(link.name, lambda: os.symlink(link.linkname, path))
+                self.files += 1
             else:
                 self._note(link.name, "is a link that leads out")
 
@@ -6574,7 +6652,7 @@ class Unpacker:
             act()
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise K8rError(f"they cannot be written: {error.strerror}") from error
+                raise K8rError(f"nothing was written: {error.strerror}") from error
             self.failed += 1
             self._note(name, f"cannot be written: {error.strerror}")
 
@@ -6582,25 +6660,33 @@ class Unpacker:
         self.notes.append(f"{escape_unprintable(name)} {what}; it is left away")
 
     def _write(self, tar: Any, member: Any, path: str, linked: str) -> None:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
         if member.isdir():
             os.makedirs(path, exist_ok=True)
-        elif member.islnk() and linked:
+            return
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        if linked:
             os.link(linked, path)
         elif member.isreg() and not member.issparse():
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-            descriptor = os.open(path, flags, 0o777 if member.mode & 0o111 else 0o666)
-            with os.fdopen(descriptor, "wb") as file:
-                content = tar.extractfile(member)
-                for data in iter(lambda: content.read(STREAM_CHUNK), b""):
-                    self.size += file.write(data)
+            self._write_file(tar.fileobj, path, member.mode & 0o111, member.size)
         else:
             self._note(member.name, "is not a file")
+            return
+        self.files += 1
+
+    def _write_file(self, stream: Any, path: str, execute: int, size: int) -> None:
+        if self.size <= MUCH < self.size + size:
+            self._ask(self.size + size)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        descriptor = os.open(path, flags, 0o777 if execute else 0o666)
+        with open(descriptor, "wb") as file:
+            for start in range(0, size, STREAM_CHUNK):
+                file.write(stream.read(min(size - start, STREAM_CHUNK)))
+        self.size += size
 
     def _move(self, source: str, target: str) -> None:
-        if os.path.islink(source) or not os.path.isdir(source):
+        """Move a file, or a directory's content where a directory is already."""
+        if os.path.islink(source) or not os.path.isdir(source) or not os.path.lexists(target):
             os.replace(source, target)
-            self.files += 1
             return
         if os.path.islink(target):
             raise OSError(errno.ENOTDIR, "a link is in its place")
@@ -6610,12 +6696,31 @@ class Unpacker:
             self._try(place, lambda: self._move(inner, place))
 
 
-def locate_member(name: str, path: str, folder: str) -> str:
-    """Where a member of an archive is to be, "" if it is not at that path, or too deep."""
+def list_members(tar: Any) -> Iterator[Any]:
+    """The members of an archive. Raises TarError or ValueError for what is damaged or has no
+    end: tarfile's own iterator takes both for the end.
+    """
+    import tarfile
+
+    member = tar.firstmember
+    with contextlib.suppress(tarfile.EOFHeaderError):  # type: ignore[attr-defined]
+        for _ in range(MOST_FILES if member else 0):
+            yield member
+            tar.fileobj.seek(tar.offset)
+            member = tarfile.TarInfo.fromtarfile(tar)
+        if member:
+            raise ValueError(f"it has more than {MOST_FILES} files")
+
+
+def locate_member(name: str, tops: Mapping[str, str]) -> Tuple[str, int]:
+    """Where a member of an archive is to be, and how deep below what is at its path; "" if it
+    is at none of the paths, or too deep.
+    """
     name = posixpath.normpath(name)
-    if not f"{name}/".startswith(f"{path}/") or name.count("/") > DEEPEST:
-        return ""
-    return os.path.join(folder, "content" + name[len(path) :])
+    for path, top in tops.items():
+        if f"{name}/".startswith(f"{path}/") and name.count("/") <= DEEPEST:
+            return top + name[len(path) :], name[len(path) :].count("/") - 1
+    return "", 0
 
 
 def pack_files(archive: Any, files: Mapping[str, str]) -> None:
@@ -6629,15 +6734,11 @@ def pack_files(archive: Any, files: Mapping[str, str]) -> None:
                 tar.add(path, name)
 
 
-def unpack_results(
-    archive: Any, places: Mapping[str, Tuple[str, str]], console: Console
-) -> Unpacker:
+def unpack_here(archive: Inflow, places: Places, console: Console) -> Unpacker:
     """Unpack an archive, and say what is not here. Raises K8rError if that is not its fault."""
-    unpacker = Unpacker()
-    for path, place in places.items():
-        archive.seek(0)
-        unpacker.unpack(archive, path, *place)
-    told = unpacker.notes
+    unpacker = Unpacker(lambda size: console.confirm(f"{format_size(size)} or more are to come"))
+    unpacker.unpack(archive, places)
+    told = [*(f"there is no {path}" for path in unpacker.missing), *unpacker.notes]
     for text in told[:10] + [f"and {len(told) - 10} more"] * (len(told) > 10):
         console.warn(text)
     if unpacker.failed:
@@ -6645,135 +6746,207 @@ def unpack_results(
     return unpacker
 
 
-def copy_here(channel: Channel, name: str, target: str, console: Console) -> None:
-    """Unpack what a command packs under a name, when it has ended. Raises K8rError."""
-    import tempfile
+def read_output(channel: Channel, told: Callable[[bytes], None]) -> Iterator[bytes]:
+    """What a command writes; what it writes to its stderr is ``told``. Raises ConnectionTrouble
+    unless its end is seen.
+    """
+    for number, data in channel:
+        if number == STDOUT:
+            yield data
+        else:
+            told(data)
+    channel.get_exit_code()
 
-    with tempfile.TemporaryFile(dir=find_folder(os.path.dirname(target))) as file:
-        for number, data in channel:
-            file.write(data) if number == STDOUT else console.errors(data)
-        code = channel.get_exit_code()
-        done = unpack_results(file, {name: (target, target)}, console)
-    if code:
-        raise K8rError("not all of it could be read", "its container says why")
-    console.say(f"{target}: {pluralize(done.files, 'file')}, {format_size(done.size)}")
+
+def copy_here(channel: Channel, path: str, target: str, console: Console) -> None:
+    """Unpack what a command packs of a path. Raises K8rError."""
+    said = bytearray()
+
+    def tell(data: bytes) -> None:
+        console.errors(data)
+        said.extend(data)
+        if b"padding with zeros" in said[-MIB:]:  # as GNU tar has it, and goes on
+            raise K8rError("a file became smaller while it was read; nothing is here", "try again")
+
+    inflow = Inflow(read_output(channel, tell), posixpath.dirname(path))
+    done = unpack_here(inflow, {path: (target, target)}, console)
+    here = f"{target}: {pluralize(done.files, 'file')}, {format_size(done.size)}"
+    if done.missing:
+        raise K8rError("nothing of it is here", "see above")
+    if channel.get_exit_code():
+        raise K8rError(f"{here} are here, but not all could be read whole", "see above")
+    console.say(here)
+
+
+def copy_out(channel: Channel, console: Console) -> None:
+    """Pass on a file, behind which its size stands. Raises K8rError."""
+    count, last = 0, b""
+    for data in read_output(channel, console.errors):
+        data = last + data
+        last = data[-SIZE_WIDTH:]
+        console.data(data[:-SIZE_WIDTH])
+        count += len(data[:-SIZE_WIDTH])
+    if channel.get_exit_code() or count < int(last.strip() or b"0"):
+        raise K8rError("not all of it has come", "try again")
+
+
+DRAIN = "|| { cat > /dev/null; exit 1; }"
+"""Of a command that leaves input unread containerd 1.6 does not tell the end."""
+
+
+def send_file(open_command: Callable[..., Channel], source: int, path: str, mode: str) -> None:
+    """Write a file there, under another name until all has arrived. Raises K8rError."""
+    # The shell stays: once nobody holds its output, containerd 1.6 passes no input on.
+    script = f'[ ! -d "$2" ] && cat > "$1" && wc -c < "$1" {DRAIN}'
+    part, problems = f"{path}.k8r", bytearray()
+    channel = open_command("sh", "-c", script, "k8r", part, path, source=source)
+    size = b"".join(read_output(channel, problems.extend))
+    arrived = not channel.get_exit_code() and int(size) == channel.sent
+    if arrived:
+        # Only now: in a container a lost connection is the end of the input, too.
+        script = 'chmod "$3" "$1" && mv -f "$1" "$2"'
+        channel = open_command("sh", "-c", script, "k8r", part, path, mode)
+        list(read_output(channel, problems.extend))
+    if size and not arrived:
+        raise ConnectionTrouble(f"of {channel.sent} bytes {int(size)} have arrived", "try again")
+    if channel.get_exit_code():
+        words = problems.decode("utf-8", "backslashreplace").strip() or "it is a directory"
+        raise K8rError(f"{path} could not be written: {words}", "check the path and the disk there")
 
 
 class Spool:
-    """The archive of a pod's results, as far as it is here: a small one comes with the log of
-    the results container, whose words this follows, a larger one through a channel.
+    """The archive of a pod's results: a small one comes with the log of the results container,
+    whose words this follows, a larger one is kept there.
     """
 
-    def __init__(self, pod: Object, folder: str) -> None:
-        import hashlib
-        import tempfile
-
+    def __init__(self, pod: Object) -> None:
         self.pod = pod
-        self.file = tempfile.TemporaryFile(dir=folder)
-        self.size, self.count = -1, 0
+        self.start = 0  # where it is in the store
+        self.size, self.sum = -1, ""
         self.told = False  # whether the log has no more to say
         self.notes: List[str] = []
         self._log = bytearray()
-        self._sum, self._wanted = hashlib.sha256(), ""
 
-    def feed(self, data: bytes) -> None:
-        """Take some of the log."""
+    def feed(self, data: bytes) -> bytes:
+        """Take some of the log; gives the archive, if it is in there, once all of it is."""
         self._log += data
         head = re.search(rb"(?m)^k8r-results (\d+) (\w+)\n", self._log)
-        if head and not self.told:
-            self.size, self._wanted = int(head.group(1)), head.group(2).decode()
-            words = self._log[: head.start()].decode("utf-8", "backslashreplace")
-            self.notes = re.findall("(?m)^k8r-note (.*)", words)
-            complete = self._log.endswith(b"k8r-end\n")
-            self.told = complete or self.size > LOG_LIMIT
-            if complete:
-                self.add(base64.b64decode(self._log[head.end() : -8]))
+        if not head or self.told:
+            return b""
+        self.size, self.sum = int(head.group(1)), head.group(2).decode()
+        words = self._log[: head.start()].decode("utf-8", "backslashreplace")
+        self.notes = re.findall("(?m)^k8r-note (.*)", words)
+        complete = self._log.endswith(b"k8r-end\n")
+        self.told = complete or self.size > LOG_LIMIT
+        archive = base64.b64decode(self._log[head.end() : -8]) if complete else b""
         if self.told:
             self._log.clear()
-
-    def add(self, data: bytes) -> None:
-        """Take some of the archive."""
-        self.file.write(data)
-        self._sum.update(data)
-        self.count += len(data)
-
-    def check_room(self) -> None:
-        """Raise K8rError if the disk lacks room for it."""
-        disk = os.fstatvfs(self.file.fileno())
-        if 2 * self.size > disk.f_bavail * disk.f_frsize:
-            text = f"the disk lacks room for twice {format_size(self.size)}, packed and unpacked"
-            raise K8rError(text, "make room, then fetch them with k8r cp while they are held")
-
-    def check(self) -> None:
-        """Raise K8rError unless all of it is here."""
-        if self.size < 1:
-            raise K8rError("; ".join(["they were not packed", *self.notes]))
-        if self.count != self.size or self._sum.hexdigest() != self._wanted:
-            raise K8rError(f"of {self.size} bytes {self.count} have come, or others")
+        return archive
 
 
-class Results(NamedTuple):
+class Results:
     """Brings here what the pods of a run have left: of each index the last attempt's."""
 
-    core: ApiGroup
-    console: Console
-    outs: Outs
-    cwd: str
-    many: bool
-    spools: Dict[int, Spool]
+    def __init__(self, core: ApiGroup, console: Console, outs: Outs, cwd: str, many: bool) -> None:
+        import tempfile
+
+        (folder, _), *_ = list_places(outs, cwd).values()
+        self._core = core
+        self._console = console
+        self._outs = outs
+        self._cwd = cwd
+        self._many = many
+        self._store = tempfile.TemporaryFile(buffering=0, dir=find_folder(folder))
+        self.spools: Dict[int, Spool] = {}
 
     def feed(self, pod: Object, data: bytes) -> Spool:
         """Take some of the log of a pod's results container."""
-        spool = self.spools.get(get_pod_index(pod))
+        index = get_pod_index(pod)
+        spool = self.spools.get(index)
         if spool is None or get_age_key(spool.pod) < get_age_key(pod):
-            (folder, _), *_ = list_places(self.outs, self.cwd).values()
-            spool = self.spools[get_pod_index(pod)] = Spool(pod, find_folder(folder))
+            spool = self.spools[index] = Spool(pod)
         if get_age_key(spool.pod) == get_age_key(pod):
-            spool.feed(data)
+            archive = spool.feed(data)
+            spool.start = self._store.seek(0, os.SEEK_END) if archive else spool.start
+            try:
+                while archive:
+                    archive = archive[self._store.write(archive) :]
+            except OSError as error:
+                spool.notes.append(f"they cannot be kept: {error.strerror}")
         return spool
 
     def take(self, indexes: Iterable[int], hold: bool) -> None:
         """Have them here, and let what keeps them end, but not to ``hold`` them. Raises K8rError
         that says what is not here, when all else is.
         """
-        files, size, failures = 0, 0, {}
+        total, files, size, failures = sum(each.size for each in self.spools.values()), 0, 0, {}
+        if total > MUCH:
+            self._console.confirm(f"{format_size(total)} of results are to be fetched")
         for index in indexes:
             try:
-                if index not in self.spools:
-                    raise K8rError("its pod kept none (the image must have sh)")
-                for note in self.spools[index].notes:
-                    self.console.warn(escape_unprintable(note))
-                self._complete(self.spools[index], hold)
-                places = list_places(self.outs, self.cwd, str(index) if self.many else "")
-                done = unpack_results(self.spools[index].file, places, self.console)
+                done = self._take(index, hold)
                 files, size = files + done.files, size + done.size
             except K8rError as error:
                 failures[index] = error
-        where = ", ".join(given or posixpath.basename(path) for path, given in self.outs)
+        where = ", ".join(given or posixpath.basename(path) for path, given in self._outs)
         if files or not failures:
-            self.console.say(f"{where}: {pluralize(files, 'file')}, {format_size(size)}")
+            self._console.say(f"{where}: {pluralize(files, 'file')}, {format_size(size)}")
         if failures:
-            who, first = f" of {format_indexes(failures)}" * self.many, min(failures)
+            who, first = f" of {format_indexes(failures)}" * self._many, min(failures)
             text = f"the results{who} are not here: {failures[first].message}"
             raise K8rError(text, failures[first].hint)
 
-    def _complete(self, spool: Spool, hold: bool) -> None:
-        """Bring here what is not in a log, over broken connections."""
-        spool.check_room()
-        if spool.size > 1024 * MIB:
-            self.console.say(f"fetching {format_size(spool.size)} of results")
+    def _take(self, index: int, hold: bool) -> Unpacker:
+        if index not in self.spools:
+            raise K8rError("its pod kept none (the image must have sh)")
+        spool, label = self.spools[index], str(index) if self._many else ""
+        for note in spool.notes:
+            self._console.warn(escape_unprintable(note))
+        places = list_places(self._outs, self._cwd, label)
+        done = unpack_here(Inflow(self._read(spool)), places, self._console)
+        if spool.size > LOG_LIMIT and not hold:
+            self.release(spool.pod)
+        return done
+
+    def _read(self, spool: Spool) -> Iterator[bytes]:
+        """An archive. Raises K8rError, at its end at the latest, if it is not all of it."""
+        import hashlib
+
+        if spool.size < 1:
+            raise K8rError("; ".join(["they were not packed", *spool.notes]))
+        disk = os.fstatvfs(self._store.fileno())
+        if spool.size > disk.f_bavail * disk.f_frsize:
+            text = f"the disk lacks room for {format_size(spool.size)}"
+            raise K8rError(text)
+        found, count = hashlib.sha256(), 0
+        advance = self._console.meter("fetching", spool.size)
+        for data in self._fetch(spool) if spool.size > LOG_LIMIT else self._load(spool):
+            found.update(data)
+            count += len(data)
+            advance(len(data))
+            yield data
+        self._console.progress("")
+        if (count, found.hexdigest()) != (spool.size, spool.sum):
+            raise K8rError(f"of {spool.size} bytes {count} have come, or others")
+
+    def _load(self, spool: Spool) -> Iterator[bytes]:
+        self._store.seek(spool.start)
+        for start in range(0, spool.size, STREAM_CHUNK):
+            yield self._store.read(min(spool.size - start, STREAM_CHUNK))
+
+    def _fetch(self, spool: Spool) -> Iterator[bytes]:
+        """What is not in a log, over broken connections."""
         script = f": > fetch; tail -c +$1 spool | head -c {FETCH_PIECE}"
-        advance = self.console.meter("fetching", spool.size)
-        pauses, tries = generate_pauses(), 0
-        while LOG_LIMIT < spool.size > spool.count:
-            before, tries = spool.count, tries + 1
+        count, pauses, tries = 0, generate_pauses(), 0
+        while count < spool.size:
+            before, tries = count, tries + 1
             if tries > FETCH_TRIES:
                 raise ConnectionTrouble(f"the connection broke off {FETCH_TRIES} times in a row")
             try:
-                for number, data in self._exec(spool.pod, script, str(before + 1)):
+                for number, data in self._exec(spool.pod, script, str(count + 1)):
                     if number == STDOUT:
-                        spool.add(data)
-                        advance(len(data))
+                        count += len(data)
+                        yield data
             except ConnectionTrouble:
                 time.sleep(next(pauses))
             except ApiError as error:
@@ -6781,17 +6954,13 @@ class Results(NamedTuple):
                     raise
                 text = f"{format_size(spool.size)} are too many for a log, and it has ended"
                 raise K8rError(text, "run it with --hold 1h, say") from error
-            if spool.count > before:
+            if count > before:
                 pauses, tries = generate_pauses(), 0
-        self.console.progress("")
-        spool.check()
-        if spool.size > LOG_LIMIT and not hold:
-            self.release(spool.pod)
 
     def _exec(self, pod: Object, script: str, *words: str) -> Channel:
         command = ["sh", "-c", f"cd {RESULTS_MOUNT} && {script}", "k8r", *words]
         name = pod["metadata"]["name"]
-        return open_channel(self.core, name, "exec", container=RESULTS_NAME, command=command)
+        return open_channel(self._core, name, "exec", container=RESULTS_NAME, command=command)
 
     def release(self, pod: Object) -> None:
         """Let a container end that keeps results. It does by itself, later."""
@@ -7703,7 +7872,8 @@ class LocalProcess:
     """A command in a session of its own. As in a container, both of its outputs are
     one, and what it has started ends with it.
 
-    ``folder`` is made for it and, unless ``keep``, removed after it; ``save`` is called before.
+    ``folder`` is made for it and, unless ``keep``, removed after it. At its end the archives of
+    its ``results`` are the files that these have here.
     """
 
     def __init__(
@@ -7713,9 +7883,9 @@ class LocalProcess:
         environ: Mapping[str, str],
         keep: bool = False,
         stdin: Any = subprocess.DEVNULL,
-        save: Callable[[], None] = lambda: None,
+        results: Mapping[str, str] = {},
     ) -> None:
-        self._save = save
+        self._results = results
         self._command = command
         self._stdin = stdin
         self._folder = folder
@@ -7751,7 +7921,9 @@ class LocalProcess:
         with self._lock:
             self._process = None
         self.outcome = Outcome(code if code >= 0 else 128 - code)
-        self._save()
+        for path, file in self._results.items():
+            with open(file, "wb") as archive:
+                pack_files(archive, {posixpath.basename(path): path})
         if not self._keep:
             remove_tree(self._folder)
 
@@ -7936,21 +8108,23 @@ class LocalRun:
             return LocalProcess(["sh", "-c", script], clone, {**environ, **variables}, keep=True)
         variables = build_own_variables(self._work, str(key.completion))
         variables.update(self._options.env)
-        if self._docker:
-            return self._docker.container(self._work, variables)
         workspace = self._path(f"{key.completion}-{key.number}/workspace")
+        results = {
+            os.path.join(workspace, path): self._path(f"results-{key.completion}-{number}")
+            for number, (path, _) in enumerate(self._options.out)
+        }
+        if self._docker:
+            return self._docker.container(self._work, variables, results)
         setup = build_cloned_script(workspace, clone)
         if self._archive:
             setup = build_unpack_script(self._archive.chunks, workspace, self._path("source"))
         command, args = build_command_line(self._work._replace(setup=setup), str)
-        results = self._path(f"results-{key.completion}")
-        files = {locate(out): os.path.join(workspace, out) for out, _ in self._options.out}
         return LocalProcess(
             [*command, *args],
             workspace,
             {**environ, **variables},
             stdin=self._env.stdin if self._options.stdin else subprocess.DEVNULL,
-            save=lambda: pack_files(open(results, "wb"), files),
+            results=results,
         )
 
     def _handle_message(self, timeout: float) -> None:
@@ -8012,12 +8186,15 @@ class LocalRun:
     def _bring_results(self) -> None:
         for index in range(self._options.num if self._options.out else 0):
             label = str(index) if self._options.num > 1 else ""
-            places = list_places(self._options.out, self._env.cwd, label)
-            try:
-                with open(self._path(f"results-{index}"), "rb") as archive:
-                    unpack_results(archive, places, self._console)
-            except (K8rError, OSError) as error:
-                self.failure = self.failure or error
+            for number, out in enumerate(self._options.out):
+                ((path, place),) = list_places([out], self._env.cwd, label).items()
+                try:
+                    with open(self._path(f"results-{index}-{number}"), "rb") as archive:
+                        pieces = iter(lambda: archive.read(STREAM_CHUNK), b"")
+                        inflow = Inflow(pieces, posixpath.dirname(path))
+                        unpack_here(inflow, {path: place}, self._console)
+                except (K8rError, OSError) as error:
+                    self.failure = self.failure or error
 
     def _hurry(self) -> None:
         self._kill_at = 0.0
@@ -8598,9 +8775,6 @@ class K8sRun:
         with contextlib.closing(self.plan(options)) as plan:
             work, docker, started = plan.work, None, self.env.clock()
             if not work.setup:
-                if work.options.out:
-                    hint = "it is for directories and repositories; in the cluster for images, too"
-                    raise UsageError("a local run of an image has no --out", hint)
                 if work.options.stdin:
                     hint = "docker run -i passes it on; so does k8r -i in the cluster"
                     raise UsageError("a local run of an image has no --stdin", hint)
@@ -8725,7 +8899,7 @@ class K8sRun:
         if not outs:
             raise K8rError(f"{name} was run without --out", "k8r cp NAME:PATH copies while it runs")
         check_places(outs, cwd, many)
-        results = Results(self.core_v1, self.console, outs, cwd, many, {})
+        results = Results(self.core_v1, self.console, outs, cwd, many)
         pods, _ = self.core_v1.list("pods", subject.pods_query, lambda pod: pod)
         for pod in filter(subject.owns, pods):
             if "terminated" in get_main_state(pod):
@@ -8743,31 +8917,42 @@ class K8sRun:
         target = os.path.normpath(os.path.join(self.env.cwd, local))
         target = os.path.join(target, base) if os.path.isdir(target) else target
         if local == "-":
-            return converse(self._open_copy(name, path, index, "cat", path), self.console)
+            size = f'printf %{SIZE_WIDTH}s "$([ ! -f "$1" ] || wc -c < "$1")"'
+            script = f'cat "$1" && {size}'
+            channel = self._open_copy(name, path, index, "sh", "-c", script, "k8r", path)
+            copy_out(channel, self.console)
+            return ExitCode.OK
         words = ("tar", "-cf", "-", "-C", top or ".", f"./{base}")
-        copy_here(self._open_copy(name, path, index, *words), base, target, self.console)
+        packed = self._open_copy(name, path, index, *words)
+        copy_here(packed, locate(posixpath.normpath(path))[1:], target, self.console)
         return ExitCode.OK
 
     def copy_to_job(self, local: str, name: str, path: str, index: Optional[int] = None) -> int:
         """`k8r cp LOCAL NAME:PATH`: copy into a run, below PATH if that ends with a slash."""
         import tempfile
 
-        (top, base), here = posixpath.split(path), os.path.join(self.env.cwd, local)
-        words = ["tar", "-xof", "-", "-C", top or "."]
-        if local == "-":
-            words = ["sh", "-c", 'cat > "$1.k8r" && mv "$1.k8r" "$1"', "k8r", path]
-        elif not os.path.lexists(here):
+        here = os.path.join(self.env.cwd, local)
+        if local != "-" and not os.path.lexists(here):
             raise UsageError(f"there is no {local}", "check the path")
-        with tempfile.TemporaryFile() as file:
-            if local != "-":
-                pack_files(file, {base or os.path.basename(os.path.realpath(here)): here})
+        if path.endswith("/"):
+            path += os.path.basename(os.path.realpath(here))
+        open_command = functools.partial(self._open_copy, name, path, index)
+        if local == "-":
+            send_file(open_command, self.env.stdin.fileno(), path, "u+r")
+        elif os.path.isfile(here):
+            with open(here, "rb") as file:
+                mode = os.fstat(file.fileno()).st_mode & 0o777
+                send_file(open_command, file.fileno(), path, f"{mode:o}")
+        else:
+            with tempfile.TemporaryFile() as file:
+                pack_files(file, {posixpath.basename(path): here})
                 file.seek(0)
-            source = (self.env.stdin if local == "-" else file).fileno()
-            channel = self._open_copy(name, path, index, *words, source=source)
-            code = converse(channel, self.console)
-        if code:
-            raise K8rError(f"{local} could not be written to {path}", "its container says why")
-        return code
+                words = ("sh", "-c", f'tar -xof - -C "$1" {DRAIN}', "k8r")
+                channel = open_command(*words, posixpath.dirname(path) or ".", source=file.fileno())
+                code = converse(channel, self.console)
+            if code:
+                raise K8rError(f"not all of {local} could be written", "see above")
+        return ExitCode.OK
 
     def _open_copy(
         self, name: str, path: str, index: Optional[int], *words: str, source: Optional[int] = None
@@ -9029,7 +9214,7 @@ class K8sRun:
         results = None
         if options.out:
             many = get_completions(subject.root) > 1
-            results = Results(self.core_v1, self.console, options.out, self.env.cwd, many, {})
+            results = Results(self.core_v1, self.console, options.out, self.env.cwd, many)
         run = Run(subject, self.core_v1, self.console, self.env.clock, logs, results)
         try:
             ended = run.follow(options, timeout)
@@ -9059,10 +9244,13 @@ class K8sRun:
             with contextlib.suppress(K8rError):  # it has ended in time
                 lifted = {"spec": {"activeDeadlineSeconds": None}}
                 subject.group.patch(subject.resource, subject.name, lifted)
+        hint = f"what is kept there, for a while: {self.command_hint('cp', subject.name)}"
         try:
             results.take(range(get_completions(subject.root)), hold is not None)
+        except (KeyboardInterrupt, Interrupted):
+            self.console.warn(f"the results are not here; {hint}")
+            raise
         except K8rError as error:
-            hint = f"they are kept for a while: {self.command_hint('cp', subject.name)}"
             unread = UnreadLog(error.message, "; ".join(filter(None, [error.hint, hint])))
             unread.exit_code = ended.code or ExitCode.FAILED
             raise unread from error

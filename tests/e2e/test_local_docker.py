@@ -192,3 +192,19 @@ def test_a_container_that_heeds_signals(local: Cli) -> None:
     process.send_signal(signal.SIGTERM)
     assert local.finish(process, timeout=30).code == 143
     assert elapsed(struck) < 4.5
+
+
+def test_results(local: Cli, workdir: Path) -> None:
+    """What --out names of an image's container is here, whoever wrote it, whatever its end; and
+    what is not there is named.
+    """
+    text = "umask 077; mkdir /o/d; echo $K8R_INDEX > /o/d/i; ln -s d/i /o/l; rm -r '/x y/z'; exit 3"
+    words = ("--num", "2", "--out", "/o:here", "--out", "/x y/z", "--", "sh", "-c", text)
+    ended = local(ALPINE, "--local", *words)
+    assert ended.code == 3 and ended.err.count("there is no /x y/z") == 2, ended.err
+    for index in "01":
+        assert (workdir / "here" / index / "d/i").read_text() == f"{index}\n"
+        assert (workdir / "here" / index / "l").read_text() == f"{index}\n"
+    (workdir / "Dockerfile").write_text("FROM alpine\nUSER 1234\n")
+    ended = local("Dockerfile", "--local", "--out", "/o", "--", "sh", "-c", "id -u > /o/id")
+    assert ended.code == 0 and (workdir / "o/id").read_text() == "1234\n", ended.err
