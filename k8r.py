@@ -109,6 +109,8 @@ __version__ = "0.1.0"
 
 Object = Dict[str, Any]
 """A Kubernetes object, or a part of one, as plain JSON data."""
+Forwards = Sequence[Tuple[int, int]]
+"""Ports of this machine, each with that of a pod which is reached by it."""
 Outs = Sequence[Tuple[str, str]]
 """What of a run is wanted here: paths there, those that are not absolute in the workspace, and
 the directories here that are to have it, "" for one of the same name."""
@@ -397,8 +399,8 @@ class RunOptions(NamedTuple):
     """The options of `k8r run`, checked.
 
     ``timeout``, ``keep`` and ``grace`` are seconds, 0 is no limit; ``patch`` is merged into the pod
-    template; ``port`` is one of this machine, and the pod's that is reached by it; ``volume``
-    has claims, and where they are mounted, followed by ":ro" if they are only read.
+    template; each of ``port`` is one of this machine, and the pod's that is reached by it;
+    ``volume`` has claims, and where they are mounted, followed by ":ro" if they are only read.
     """
 
     source: str
@@ -425,7 +427,7 @@ class RunOptions(NamedTuple):
     pull_secrets: Tuple[str, ...] = ()
     patch: Object = {}
     as_deployment: bool = False
-    port: Optional[Tuple[int, int]] = None
+    port: Forwards = ()
     queue: Optional[str] = None
     priority: Optional[str] = None
     local: bool = False
@@ -476,7 +478,7 @@ class Workload(NamedTuple):
     ``base`` is the name without the `-1` of a second run; ``setup`` is shell
     text that runs before the command; ``chunks`` is the number of ConfigMaps
     that hold the archive; ``origin`` tells where the source of a Deployment is from;
-    ``lasting`` marks pods that nobody should move; ``port`` is that of a Deployment's Service;
+    ``lasting`` marks pods that nobody should move; ``ports`` are those of a Deployment's Service;
     ``hold`` are seconds to keep results for where it is too large for a log.
     """
 
@@ -490,7 +492,7 @@ class Workload(NamedTuple):
     chunks: int = 0
     clone: Optional[Clone] = None
     secrets: Tuple[SecretUse, ...] = ()
-    port: Optional[int] = None
+    ports: Tuple[int, ...] = ()
     origin: str = ""
     timeout: Optional[int] = None
     ttl: Optional[int] = None
@@ -1761,7 +1763,7 @@ def build_container(work: Workload) -> Object:
             "workingDir": WORKSPACE if work.chunks or work.clone else None,
             "env": build_environment(work)
             + (list_variables(build_git_settings(SAFE_DIRECTORY)) if work.clone else []),
-            "ports": [{"containerPort": work.port}] if work.port else None,
+            "ports": [{"containerPort": port} for port in work.ports],
             "resources": build_resources(work),
             "volumeMounts": build_mounts(work),
             "securityContext": HARDENED if work.options.restricted else None,
@@ -1946,7 +1948,7 @@ def build_service(work: Workload) -> Object:
     """The Service in front of a Deployment."""
     spec = {
         "selector": {LABEL_JOB: work.name, LABEL_TYPE: DEPLOYMENT},
-        "ports": [{"port": work.port, "targetPort": work.port}],
+        "ports": [{"name": f"port-{port}", "port": port} for port in work.ports],
     }
     return build_object("Service", build_metadata(work, work.name), spec=spec)
 
@@ -7737,7 +7739,7 @@ class Plan(NamedTuple):
         """What the Job or Deployment needs besides itself."""
         if work.clone and any(self.credentials):
             yield build_clone_secret(work, *self.credentials)
-        if work.port:
+        if work.ports:
             yield build_service(work)
         for part in range(work.chunks):
             assert self.archive is not None
@@ -7746,7 +7748,7 @@ class Plan(NamedTuple):
     @property
     def has_children(self) -> bool:
         """Whether there are any."""
-        return bool(self.work.chunks or self.work.port or any(self.credentials))
+        return bool(self.work.chunks or self.work.ports or any(self.credentials))
 
     def close(self) -> None:
         """Remove the temporary file."""
@@ -7791,17 +7793,17 @@ class Launcher(NamedTuple):
         goes wrong, both are put back, and no part of this run stays.
         """
         before: Dict[str, Optional[Object]] = {self.resource: old}
-        if work.port:
+        if work.ports:
             before["services"] = service = self.core.get("services", work.name)
             if service and not is_ours(service):
                 raise name_taken_error("Service", work.name)
         try:
-            self._create_children(plan, work._replace(port=None), old)
+            self._create_children(plan, work._replace(ports=()), old)
             root = build_deployment(work)
             made: Object = self._carry_out(
                 lambda: self.group.replace(self.resource, work.name, root)
             )
-            if work.port:
+            if work.ports:
                 service = set_owner(build_service(work), old)
                 self._carry_out(lambda: self._create_child(service))
             return made
@@ -8210,11 +8212,10 @@ class K8sRun:
         follow = FollowOptions(
             options.grace, options.limit, options.remove, secrets, True, options.out, options.hold
         )
-        if options.port and not options.detach:
-            self._start_forwards(name, [options.port])
+        if not options.detach:
+            self._start_forwards(name, options.port)
         if options.as_deployment:
-            port = options.port and options.port[1]
-            return self._follow_deployment(root, port, options.detach, follow)
+            return self._follow_deployment(root, options.port, options.detach, follow)
         if options.detach:
             return self._leave(name, bool(options.out))
         return self._follow_run(root, follow, options)
@@ -8356,7 +8357,7 @@ class K8sRun:
         channel = open_channel(self.core_v1, pod["metadata"]["name"], "exec", source, **part)
         return converse(channel, self.console, source if tty else None)
 
-    def forward_ports(self, name: str, ports: Iterable[Tuple[int, int]]) -> int:
+    def forward_ports(self, name: str, ports: Forwards) -> int:
         """`k8r forward`: until the Job has ended; its exit code."""
         self._subject(name)
         self._start_forwards(name, ports)
@@ -8571,7 +8572,7 @@ class K8sRun:
             timeout=options.limit,
             ttl=TTL_AFTER_RM if options.remove else options.keep or None,
             lasting=bool(options.timeout),
-            port=options.port[1] if options.port and options.as_deployment else None,
+            ports=tuple(dict.fromkeys(port for _, port in options.port if options.as_deployment)),
             hold=(0 if options.detach else DEFAULT_HOLD) if options.hold is None else options.hold,
         )
 
@@ -8748,7 +8749,7 @@ class K8sRun:
         return True
 
     def _follow_deployment(
-        self, root: Object, port: Optional[int], detach: bool, options: FollowOptions
+        self, root: Object, ports: Forwards, detach: bool, options: FollowOptions
     ) -> int:
         """Wait for a rollout, tidy up after the one before, then follow the logs."""
         name = root["metadata"]["name"]
@@ -8763,8 +8764,9 @@ class K8sRun:
         parts = CHILD_RESOURCES.values()
         remove_parts(self.core_v1, parts, labels, lambda run: run != get_run_id(root))
         if detach:
-            if port:
-                self.console.say(f"reach it: {self.command_hint('forward', name)} {port}")
+            if ports:
+                words = " ".join(f"{local}:{port}" for local, port in ports)
+                self.console.say(f"reach it: {self.command_hint('forward', name)} {words}")
             self.console.text(name)
             return ExitCode.OK
         return self._follow(
@@ -8793,7 +8795,7 @@ class K8sRun:
             raise UsageError("-t needs a terminal for its input and output", "leave it out")
         return found
 
-    def _start_forwards(self, name: str, ports: Iterable[Tuple[int, int]]) -> None:
+    def _start_forwards(self, name: str, ports: Forwards) -> None:
         """Forward ports of this machine to one pod of a run, as long as k8r goes on."""
 
         def find_pod() -> Object:
@@ -9143,7 +9145,7 @@ def add_kind_options(parser: argparse.ArgumentParser) -> None:
     add("-i --stdin", "", "pass standard input on to the command")
     add("-t --tty", "", "give it this terminal")
     port = "reach this port of the pod by one of this machine; a Deployment gets a Service, too"
-    add("--port", "[LOCAL:]PORT", port, parse_forward)
+    add("--port", "[LOCAL:]PORT", port, parse_forward, **REPEATED)
     out = "bring PATH here at the command's end, into DIR (default: its own name)"
     add("--out", "PATH[:DIR]", out, parse_out, **REPEATED)
     hold = "how long to keep it above 5 MiB (default: until it is here; with -d not at all)"
@@ -9517,8 +9519,7 @@ class Defaults:
         for name, action in self.known.items():
             variable = "K8R_" + name.upper().replace("-", "_")
             value = environ.get(variable, "")
-            of_service = re.match("(tcp|udp|sctp)://", value)  # a Service k8r makes K8R_PORT
-            if value and not of_service and not isinstance(action, argparse._AppendAction):
+            if value and not isinstance(action, argparse._AppendAction):
                 found.append(self._check(name, value, f"${variable}"))
         self._tell_namespace(found, console)
         return found
@@ -9644,6 +9645,7 @@ def build_run_options(args: argparse.Namespace, env: Environment) -> RunOptions:
         pull_secrets=tuple(args.pull_secret),
         out=tuple(args.out),
         volume=tuple(args.volume),
+        port=tuple(args.port),
         patch=read_patch(os.path.join(env.cwd, args.patch)) if args.patch else {},
     )
     return RunOptions(**given)

@@ -94,7 +94,7 @@ CASES: Dict[str, k8r.Workload] = {
     "patch": directory(patch=PATCH),
     "second-run": work(name="train-1"),
     "deployment": work(as_deployment=True, num=3, command=("serve",)),
-    "deployment-directory-port": directory(as_deployment=True, port=8080),
+    "deployment-directory-port": directory(as_deployment=True, ports=(8080,)),
     "container-command": work(),
     "container-no-command": work(command=()),
     "container-odd-command": work(
@@ -152,7 +152,7 @@ def objects(workload: k8r.Workload) -> List[Dict[str, Any]]:
         for part in range(workload.chunks)
     ]
     return [
-        *([k8r.build_service(workload)] if workload.port else []),
+        *([k8r.build_service(workload)] if workload.ports else []),
         *maps,
         k8r.build_root(workload),
     ]
@@ -648,13 +648,16 @@ def test_deployment() -> None:
 
 
 def test_service() -> None:
-    """It leads to the Deployment's pods and their port."""
-    workload = work(as_deployment=True, port=8080)
+    """It leads to the Deployment's pods and their ports, which have names of their own."""
+    workload = work(as_deployment=True, ports=(8080, 9090))
     made, root = k8r.build_service(workload), k8r.build_deployment(workload)
     assert made["spec"]["selector"] == root["spec"]["selector"]["matchLabels"]
-    assert made["spec"]["ports"] == [{"port": 8080, "targetPort": 8080}]
+    assert made["spec"]["ports"] == [
+        {"name": "port-8080", "port": 8080},
+        {"name": "port-9090", "port": 9090},
+    ]
     (main,) = root["spec"]["template"]["spec"]["containers"]
-    assert main["ports"] == [{"containerPort": 8080}]
+    assert main["ports"] == [{"containerPort": 8080}, {"containerPort": 9090}]
 
 
 # The scripts, in real shells
