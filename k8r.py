@@ -8429,43 +8429,61 @@ class K8sRun:
             raise K8rError("this cluster cannot tell the end of a file", "Kubernetes 1.30 can")
         return channel
 
-    def stop_job(self, name: str) -> bool:
-        """`k8r stop`: end a Job's command, and keep its log; False if there is none of it.
-        Raises K8rError for what cannot be stopped.
+    def stop_job(self, name: str) -> Iterator[None]:
+        """`k8r stop`, in two steps: have a Job's command end, whose log is kept, and wait for
+        that. Raises K8rError for what cannot be stopped.
         """
-        subject = self._find(name)
-        if subject is None:
-            return False
+        subject = self._subject(name)
         if self._ended_jobs([subject.root]):
             self.console.say(f"{name} has ended already")
-            return True
+            return
         door = Stopper(subject, self.core_v1)
-        self._follow(subject, FollowOptions(enter=door.enter), LogQuery(quiet=True))
-        return True
+        [pods] = self._list_pods_of([subject.root]).values()
+        door.enter(pods)
+        options = FollowOptions(enter=door.enter)
+        yield
+        marked = self._find(name)
+        if marked:  # who follows it with --rm may be sooner
+            self._follow(marked, options, LogQuery(quiet=True))
 
-    def delete_job(self, name: str, force: bool = True, secrets: bool = False) -> bool:
+    def delete_job(
+        self, name: str, force: bool = True, secrets: bool = False, wait: bool = False
+    ) -> bool:
         """Delete a Job or Deployment with all that it owns; False if there is none.
 
-        ``secrets`` deletes the user's secrets for it, too. Raises K8rError if it
-        has not finished, unless ``force``; that also removes pods which a lost
-        node keeps from ending.
+        ``secrets`` deletes the user's secrets for it, too; with ``wait`` it goes after its pods,
+        see `wait_for_removal`. Raises K8rError if it has not finished, unless ``force``; that
+        also removes pods which a lost node keeps from ending.
         """
         subject = self._find(name)
         if subject is None:
             return False
         root = subject.root
-        if not force and not self._ended_jobs([root]):
+        going = not self._ended_jobs([root])
+        if going and not force:
             raise K8rError(
                 f"{name} has not finished",
                 f"to stop and remove it: {self.command_hint('rm -f', name)}",
             )
-        self._delete(subject, force)
+        self._delete(subject, force, "Foreground" if wait else "Background")
+        if going and not wait and not is_held(root):
+            grace = root["spec"]["template"]["spec"].get("terminationGracePeriodSeconds", 30)
+            self.console.say(f"the pods of {name} have {grace} s to end; --wait waits for that")
         if secrets:
             among = (
                 None if get_labels(root).get(LABEL_SOURCE_TYPE) == DIRECTORY else get_secrets(root)
             )
             self.delete_job_secrets(get_base_name(root), among)
         return True
+
+    def wait_for_removal(self, name: str, timeout: Optional[float] = None) -> None:
+        """Wait until a run that goes after its pods is gone. Raises TimedOut."""
+        subject = self._find(name)
+        if subject and subject.root["metadata"].get("deletionTimestamp"):
+            subject = subject._replace(judge=lambda root, pods: None)  # its end is not enough
+            quiet = LogQuery(quiet=True)
+            run = Run(subject, self.core_v1, self.console, self.env.clock, quiet)
+            run.follow(FollowOptions(), timeout)
 
     def list_finished_jobs(self) -> List[str]:
         """The names of all Jobs of k8r that have ended."""
@@ -8657,13 +8675,11 @@ class K8sRun:
         if subject is None:
             return
         self._delete(subject, True, "Foreground")
-        until = self.env.clock() + RETRY_TIME
-        for pause in generate_pauses():
-            if self.batch_v1.get("jobs", name) is None:
-                return
-            if self.env.clock() > until:
-                raise K8rError(f"{name} is still being deleted", "choose a --job-name")
-            self.env.sleep(pause)
+        try:
+            self.wait_for_removal(name, RETRY_TIME)
+        except TimedOut:
+            text = f"{name} is still being deleted"
+            raise K8rError(text, "choose a --job-name") from None
 
     # Details: following
 
@@ -9255,6 +9271,7 @@ def add_delete(subparsers: Any) -> None:
     add("--all", "", "all Jobs made by k8r")
     add("--done", "", "all of them that have ended")
     add("-f --force", "", "those that still run, too")
+    add("--wait", "", "wait until their pods have ended")
     add("--secrets", "", "the secrets made for them, too")
 
 
@@ -9779,12 +9796,17 @@ def cmd_cp(k8s: K8sRun, args: argparse.Namespace) -> int:
     return k8s.copy_results(args.origin, args.target)
 
 
-def do_for_each(console: Console, names: Iterable[str], act: Callable[[str], None]) -> int:
-    """Do all that can be done, then complain about the rest: raises the last K8rError."""
+def do_for_each(
+    console: Console, names: Iterable[str], act: Callable[[str], Iterator[None]]
+) -> int:
+    """Do all that can be done, then complain about the rest: raises the last K8rError. What an
+    act waits for stands behind its `yield`, and comes when all others have begun.
+    """
     failures: List[K8rError] = []
-    for name in names:
+    acts = list(map(act, names))
+    for steps in acts * 2:
         try:
-            act(name)
+            next(steps, None)
         except K8rError as error:
             failures.append(error)
     for failure in failures[:-1]:
@@ -9796,12 +9818,7 @@ def do_for_each(console: Console, names: Iterable[str], act: Callable[[str], Non
 
 def cmd_stop(k8s: K8sRun, args: argparse.Namespace) -> int:
     """Stop Jobs."""
-
-    def stop(name: str) -> None:
-        if not k8s.stop_job(name):
-            raise k8s.no_such_job_error(name)
-
-    return do_for_each(k8s.console, args.names, stop)
+    return do_for_each(k8s.console, args.names, k8s.stop_job)
 
 
 def cmd_delete(k8s: K8sRun, args: argparse.Namespace) -> int:
@@ -9812,8 +9829,11 @@ def cmd_delete(k8s: K8sRun, args: argparse.Namespace) -> int:
     if args.all:
         names = [row["name"] for row in k8s.list_jobs()]
 
-    def delete(name: str) -> None:
-        if k8s.delete_job(name, args.force, args.secrets):
+    def delete(name: str) -> Iterator[None]:
+        if k8s.delete_job(name, args.force, args.secrets, args.wait):
+            if args.wait:
+                yield
+                k8s.wait_for_removal(name)
             k8s.console.say(f"removed {name}")
         elif args.names:
             raise k8s.no_such_job_error(name)
