@@ -4028,9 +4028,11 @@ class Docker:
             for event in self._events("pull", repository, tag or "latest", stream=True):
                 self._progress(f"pulling {image}: {layers.take(event)}")
 
-    def container(self, work: Workload, variables: Mapping[str, str]) -> LocalContainer:
+    def container(
+        self, work: Workload, variables: Mapping[str, str], source: int
+    ) -> LocalContainer:
         """A container like a pod's, without volumes. Its limit of memory is for swap, too,
-        and that of CPUs may be for more than there are.
+        and that of CPUs may be for more than there are. With `-i` it reads a descriptor.
         """
         limits = {name: convert_quantity(text) for name, text in work.options.resources.limits}
         memory = int(limits.get("memory", 0)) or None
@@ -4042,11 +4044,12 @@ class Docker:
             "command": command or None,
             "environment": dict(variables),
             "labels": build_labels(work),
+            "stdin_open": work.options.stdin,
             "host_config": self._api.create_host_config(
                 mem_limit=memory, memswap_limit=memory, cpu_period=100_000, cpu_quota=quota
             ),
         }
-        return LocalContainer(self._api, settings)
+        return LocalContainer(self._api, settings, source)
 
 
 class LocalContainer:
@@ -4054,9 +4057,10 @@ class LocalContainer:
     to it, since docker's log replaces what is not UTF-8.
     """
 
-    def __init__(self, api: Any, settings: Object) -> None:
+    def __init__(self, api: Any, settings: Object, source: int) -> None:
         self._api = api
         self._settings = settings
+        self._source = source
         self._lock = threading.Lock()
         self._stopped = False
         self._id = ""
@@ -4073,6 +4077,9 @@ class LocalContainer:
                         return
                     self._id = self._api.create_container(**self._settings)["Id"]
                     pieces = self._api.attach(self._id, stream=True)
+                    if self._settings["stdin_open"]:
+                        stream = self._api.attach_socket(self._id, {"stdin": 1, "stream": 1})
+                        threading.Thread(target=self._feed, args=(stream,), daemon=True).start()
                     try:
                         self._api.start(self._id)
                     except docker.errors.APIError as error:
@@ -4084,6 +4091,16 @@ class LocalContainer:
                 self.outcome = Outcome(code, "OOMKilled" if state.get("OOMKilled") else "")
             finally:
                 self._do("remove_container", v=True, force=True)
+
+    def _feed(self, stream: Any) -> None:
+        """What the input's thread does. A command may end before its input."""
+        import socket
+
+        connection = getattr(stream, "_sock", stream)
+        with contextlib.suppress(OSError):
+            for data in iter(lambda: os.read(self._source, STREAM_CHUNK), b""):
+                connection.sendall(data)
+            connection.shutdown(socket.SHUT_WR)
 
     def stop(self, signum: int) -> None:
         """Send the container a signal; it will not be started any more."""
@@ -6927,6 +6944,20 @@ class Run:
                 reader.join(max(0.0, until - self._clock()))
 
 
+def follow_removal(
+    subject: Subject,
+    core: ApiGroup,
+    console: Console,
+    clock: Callable[[], float],
+    timeout: Optional[float],
+) -> None:
+    """Wait until what is being deleted after its pods is gone. Raises TimedOut."""
+    if subject.root["metadata"].get("deletionTimestamp"):
+        subject = subject._replace(judge=lambda root, pods: None)  # its end is not enough
+        run = Run(subject, core, console, clock, LogQuery(quiet=True))
+        run.follow(FollowOptions(), timeout)
+
+
 def print_log(core: ApiGroup, pod: Object, label: str, logs: LogQuery, printer: LogPrinter) -> None:
     """Print one pod's log."""
     key = get_tail_key(pod, CONTAINER_NAME)
@@ -7601,7 +7632,7 @@ class LocalRun:
         variables = build_own_variables(self._work, str(key.completion))
         variables.update(self._options.env)
         if self._docker:
-            return self._docker.container(self._work, variables)
+            return self._docker.container(self._work, variables, self._env.stdin.fileno())
         workspace = self._path(f"{key.completion}-{key.number}/workspace")
         setup = build_cloned_script(workspace, clone)
         if self._archive:
@@ -8264,9 +8295,6 @@ class K8sRun:
                 if work.options.out:
                     hint = "it is for directories and repositories; in the cluster for images, too"
                     raise UsageError("a local run of an image has no --out", hint)
-                if work.options.stdin:
-                    hint = "docker run -i passes it on; so does k8r -i in the cluster"
-                    raise UsageError("a local run of an image has no --stdin", hint)
                 docker = Docker(self.env.environ, self.console.plain, self.console.progress)
             run = LocalRun(work, plan.archive, plan.credentials, docker, self.env, self.console)
             try:
@@ -8479,11 +8507,8 @@ class K8sRun:
     def wait_for_removal(self, name: str, timeout: Optional[float] = None) -> None:
         """Wait until a run that goes after its pods is gone. Raises TimedOut."""
         subject = self._find(name)
-        if subject and subject.root["metadata"].get("deletionTimestamp"):
-            subject = subject._replace(judge=lambda root, pods: None)  # its end is not enough
-            quiet = LogQuery(quiet=True)
-            run = Run(subject, self.core_v1, self.console, self.env.clock, quiet)
-            run.follow(FollowOptions(), timeout)
+        if subject:
+            follow_removal(subject, self.core_v1, self.console, self.env.clock, timeout)
 
     def list_finished_jobs(self) -> List[str]:
         """The names of all Jobs of k8r that have ended."""
