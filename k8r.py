@@ -110,6 +110,8 @@ __version__ = "0.1.0"
 
 Object = Dict[str, Any]
 """A Kubernetes object, or a part of one, as plain JSON data."""
+Forwards = Sequence[Tuple[int, int]]
+"""Ports of this machine, each with that of a pod which is reached by it."""
 Outs = Sequence[Tuple[str, str]]
 """What of a run is wanted here: paths there, those that are not absolute in the workspace, and
 the directories here that are to have it, "" for one of the same name."""
@@ -399,9 +401,9 @@ class RunOptions(NamedTuple):
     """The options of `k8r run`, checked.
 
     ``timeout``, ``keep`` and ``grace`` are seconds, 0 is no limit; ``patch`` is merged into the pod
-    template; ``port`` is one of this machine, and the pod's that is reached by it; ``volume``
-    has claims, and where they are mounted, followed by ":ro" if they are only read; with
-    ``nodes`` the pods are one program.
+    template; each of ``port`` is one of this machine, and the pod's that is reached by it;
+    ``volume`` has claims, and where they are mounted, followed by ":ro" if they are only read;
+    with ``nodes`` the pods are one program.
     """
 
     source: str
@@ -428,7 +430,7 @@ class RunOptions(NamedTuple):
     pull_secrets: Tuple[str, ...] = ()
     patch: Object = {}
     as_deployment: bool = False
-    port: Optional[Tuple[int, int]] = None
+    port: Forwards = ()
     queue: Optional[str] = None
     priority: Optional[str] = None
     gpu_type: str = ""
@@ -485,7 +487,7 @@ class Workload(NamedTuple):
     ``base`` is the name without the `-1` of a second run; ``setup`` is shell
     text that runs before the command; ``chunks`` is the number of ConfigMaps
     that hold the archive; ``origin`` tells where the source of a Deployment is from;
-    ``lasting`` marks pods that nobody should move; ``port`` is that of a Deployment's Service;
+    ``lasting`` marks pods that nobody should move; ``ports`` are those of a Deployment's Service;
     ``hold`` are seconds to keep results for where it is too large for a log.
     """
 
@@ -499,7 +501,7 @@ class Workload(NamedTuple):
     chunks: int = 0
     clone: Optional[Clone] = None
     secrets: Tuple[SecretUse, ...] = ()
-    port: Optional[int] = None
+    ports: Tuple[int, ...] = ()
     origin: str = ""
     timeout: Optional[int] = None
     ttl: Optional[int] = None
@@ -1851,7 +1853,7 @@ def build_container(work: Workload) -> Object:
             "workingDir": WORKSPACE if work.chunks or work.clone else None,
             "env": build_environment(work)
             + (list_variables(build_git_settings(SAFE_DIRECTORY)) if work.clone else []),
-            "ports": [{"containerPort": work.port}] if work.port else None,
+            "ports": [{"containerPort": port} for port in work.ports],
             "resources": build_resources(work),
             "volumeMounts": build_mounts(work),
             "securityContext": HARDENED if work.options.restricted else None,
@@ -2060,7 +2062,7 @@ def build_service(work: Workload) -> Object:
     """The Service in front of a Deployment, or the one by which nodes have names."""
     spec: Object = {
         "selector": {LABEL_JOB: work.name, LABEL_TYPE: DEPLOYMENT},
-        "ports": [{"port": work.port, "targetPort": work.port}],
+        "ports": [{"name": f"port-{port}", "port": port} for port in work.ports],
     }
     if work.options.nodes:
         spec = {"selector": {"job-name": work.name}, "clusterIP": "None"}
@@ -2072,7 +2074,7 @@ def build_root(work: Workload) -> Object:
     """The object that owns all others of a run. Raises UsageError for a name that its Service
     cannot have (RFC 1035).
     """
-    if (work.port or work.options.nodes) and work.name[0].isdigit():
+    if (work.ports or work.options.nodes) and work.name[0].isdigit():
         what = f"the name {work.name} begins with a digit, and that of a Service must not"
         raise UsageError(what, "choose a --job-name")
     return build_deployment(work) if work.options.as_deployment else build_job(work)
@@ -4288,10 +4290,14 @@ class Docker:
                 self._progress(f"pulling {image}: {layers.take(event)}")
 
     def container(
-        self, work: Workload, variables: Mapping[str, str], results: Mapping[str, str]
+        self,
+        work: Workload,
+        variables: Mapping[str, str],
+        results: Mapping[str, str],
+        source: int,
     ) -> LocalContainer:
         """A container like a pod's, without volumes. Its limit of memory is for swap, too,
-        and that of CPUs may be for more than there are.
+        and that of CPUs may be for more than there are. With `-i` it reads a descriptor.
         """
         limits = {name: convert_quantity(text) for name, text in work.options.resources.limits}
         memory = int(limits.get("memory", 0)) or None
@@ -4303,11 +4309,12 @@ class Docker:
             "command": command or None,
             "environment": dict(variables),
             "labels": build_labels(work),
+            "stdin_open": work.options.stdin,
             "host_config": self._api.create_host_config(
                 mem_limit=memory, memswap_limit=memory, cpu_period=100_000, cpu_quota=quota
             ),
         }
-        return LocalContainer(self._api, settings, results)
+        return LocalContainer(self._api, settings, results, source)
 
 
 class LocalContainer:
@@ -4317,10 +4324,11 @@ class LocalContainer:
     At its end the archives of its ``results``, paths in it, are the files that these have here.
     """
 
-    def __init__(self, api: Any, settings: Object, results: Mapping[str, str]) -> None:
+    def __init__(self, api: Any, settings: Object, results: Mapping[str, str], source: int) -> None:
         self._api = api
         self._settings = settings
         self._results = results
+        self._source = source
         self._lock = threading.Lock()
         self._stopped = False
         self._id = ""
@@ -4338,6 +4346,9 @@ class LocalContainer:
                     self._id = self._api.create_container(**self._settings)["Id"]
                     self._make_folders()
                     pieces = self._api.attach(self._id, stream=True)
+                    if self._settings["stdin_open"]:
+                        stream = self._api.attach_socket(self._id, {"stdin": 1, "stream": 1})
+                        threading.Thread(target=self._feed, args=(stream,), daemon=True).start()
                     try:
                         self._api.start(self._id)
                     except docker.errors.APIError as error:
@@ -4367,6 +4378,16 @@ class LocalContainer:
                 folder.type, folder.mode = tarfile.DIRTYPE, 0o777
                 tar.addfile(folder)
         self._api.put_archive(self._id, "/", file.getvalue())
+
+    def _feed(self, stream: Any) -> None:
+        """What the input's thread does. A command may end before its input."""
+        import socket
+
+        connection = getattr(stream, "_sock", stream)
+        with contextlib.suppress(OSError):
+            for data in iter(lambda: os.read(self._source, STREAM_CHUNK), b""):
+                connection.sendall(data)
+            connection.shutdown(socket.SHUT_WR)
 
     def stop(self, signum: int) -> None:
         """Send the container a signal; it will not be started any more."""
@@ -7410,6 +7431,20 @@ class Run:
                 reader.join(max(0.0, until - self._clock()))
 
 
+def follow_removal(
+    subject: Subject,
+    core: ApiGroup,
+    console: Console,
+    clock: Callable[[], float],
+    timeout: Optional[float],
+) -> None:
+    """Wait until what is being deleted after its pods is gone. Raises TimedOut."""
+    if subject.root["metadata"].get("deletionTimestamp"):
+        subject = subject._replace(judge=lambda root, pods: None)  # its end is not enough
+        run = Run(subject, core, console, clock, LogQuery(quiet=True))
+        run.follow(FollowOptions(), timeout)
+
+
 def print_log(core: ApiGroup, pod: Object, label: str, logs: LogQuery, printer: LogPrinter) -> None:
     """Print one pod's log."""
     key = get_tail_key(pod, CONTAINER_NAME)
@@ -8114,7 +8149,8 @@ class LocalRun:
             for number, (path, _) in enumerate(self._options.out)
         }
         if self._docker:
-            return self._docker.container(self._work, variables, results)
+            source = self._env.stdin.fileno()
+            return self._docker.container(self._work, variables, results, source)
         setup = build_cloned_script(workspace, clone)
         if self._archive:
             setup = build_unpack_script(self._archive.chunks, workspace, self._path("source"))
@@ -8252,7 +8288,7 @@ class Plan(NamedTuple):
         """What the Job or Deployment needs besides itself."""
         if work.clone and any(self.credentials):
             yield build_clone_secret(work, *self.credentials)
-        if work.port or work.options.nodes:
+        if work.ports or work.options.nodes:
             yield build_service(work)
         for part in range(work.chunks):
             assert self.archive is not None
@@ -8261,7 +8297,7 @@ class Plan(NamedTuple):
     @property
     def has_children(self) -> bool:
         """Whether there are any."""
-        service = self.work.port or self.work.options.nodes
+        service = self.work.ports or self.work.options.nodes
         return bool(self.work.chunks or service or any(self.credentials))
 
     def close(self) -> None:
@@ -8307,17 +8343,17 @@ class Launcher(NamedTuple):
         goes wrong, both are put back, and no part of this run stays.
         """
         before: Dict[str, Optional[Object]] = {self.resource: old}
-        if work.port:
+        if work.ports:
             before["services"] = service = self.core.get("services", work.name)
             if service and not is_ours(service):
                 raise name_taken_error("Service", work.name)
         try:
-            self._create_children(plan, work._replace(port=None), old)
+            self._create_children(plan, work._replace(ports=()), old)
             root = build_deployment(work)
             made: Object = self._carry_out(
                 lambda: self.group.replace(self.resource, work.name, root)
             )
-            if work.port:
+            if work.ports:
                 service = set_owner(build_service(work), old)
                 self._carry_out(lambda: self._create_child(service))
             return made
@@ -8725,11 +8761,10 @@ class K8sRun:
         follow = FollowOptions(
             options.grace, options.limit, options.remove, secrets, True, options.out, options.hold
         )
-        if options.port and not options.detach:
-            self._start_forwards(name, [options.port])
+        if not options.detach:
+            self._start_forwards(name, options.port)
         if options.as_deployment:
-            port = options.port and options.port[1]
-            return self._follow_deployment(root, port, options.detach, follow)
+            return self._follow_deployment(root, options.port, options.detach, follow)
         if options.detach:
             return self._leave(name, bool(options.out))
         return self._follow_run(root, follow, options)
@@ -8775,9 +8810,6 @@ class K8sRun:
         with contextlib.closing(self.plan(options)) as plan:
             work, docker, started = plan.work, None, self.env.clock()
             if not work.setup:
-                if work.options.stdin:
-                    hint = "docker run -i passes it on; so does k8r -i in the cluster"
-                    raise UsageError("a local run of an image has no --stdin", hint)
                 docker = Docker(self.env.environ, self.console.plain, self.console.progress)
             run = LocalRun(work, plan.archive, plan.credentials, docker, self.env, self.console)
             try:
@@ -8885,7 +8917,7 @@ class K8sRun:
         channel = open_channel(self.core_v1, pod["metadata"]["name"], "exec", source, **part)
         return converse(channel, self.console, source if tty else None)
 
-    def forward_ports(self, name: str, ports: Iterable[Tuple[int, int]]) -> int:
+    def forward_ports(self, name: str, ports: Forwards) -> int:
         """`k8r forward`: until the Job has ended; its exit code."""
         self._subject(name)
         self._start_forwards(name, ports)
@@ -8968,43 +9000,58 @@ class K8sRun:
             raise K8rError("this cluster cannot tell the end of a file", "Kubernetes 1.30 can")
         return channel
 
-    def stop_job(self, name: str) -> bool:
-        """`k8r stop`: end a Job's command, and keep its log; False if there is none of it.
-        Raises K8rError for what cannot be stopped.
+    def stop_job(self, name: str) -> Iterator[None]:
+        """`k8r stop`, in two steps: have a Job's command end, whose log is kept, and wait for
+        that. Raises K8rError for what cannot be stopped.
         """
-        subject = self._find(name)
-        if subject is None:
-            return False
+        subject = self._subject(name)
         if self._ended_jobs([subject.root]):
             self.console.say(f"{name} has ended already")
-            return True
+            return
         door = Stopper(subject, self.core_v1)
-        self._follow(subject, FollowOptions(enter=door.enter), LogQuery(quiet=True))
-        return True
+        [pods] = list_pods_of(self.core_v1, [subject.root]).values()
+        door.enter(pods)
+        options = FollowOptions(enter=door.enter)
+        yield
+        marked = self._find(name)
+        if marked:  # who follows it with --rm may be sooner
+            self._follow(marked, options, LogQuery(quiet=True))
 
-    def delete_job(self, name: str, force: bool = True, secrets: bool = False) -> bool:
+    def delete_job(
+        self, name: str, force: bool = True, secrets: bool = False, wait: bool = False
+    ) -> bool:
         """Delete a Job or Deployment with all that it owns; False if there is none.
 
-        ``secrets`` deletes the user's secrets for it, too. Raises K8rError if it
-        has not finished, unless ``force``; that also removes pods which a lost
-        node keeps from ending.
+        ``secrets`` deletes the user's secrets for it, too; with ``wait`` it goes after its pods,
+        see `wait_for_removal`. Raises K8rError if it has not finished, unless ``force``; that
+        also removes pods which a lost node keeps from ending.
         """
         subject = self._find(name)
         if subject is None:
             return False
         root = subject.root
-        if not force and not self._ended_jobs([root]):
+        going = not self._ended_jobs([root])
+        if going and not force:
             raise K8rError(
                 f"{name} has not finished",
                 f"to stop and remove it: {self.command_hint('rm -f', name)}",
             )
-        self._delete(subject, force)
+        self._delete(subject, force, "Foreground" if wait else "Background")
+        if going and not wait and not is_held(root):
+            grace = root["spec"]["template"]["spec"].get("terminationGracePeriodSeconds", 30)
+            self.console.say(f"the pods of {name} have {grace} s to end; --wait waits for that")
         if secrets:
             among = (
                 None if get_labels(root).get(LABEL_SOURCE_TYPE) == DIRECTORY else get_secrets(root)
             )
             self.delete_job_secrets(get_base_name(root), among)
         return True
+
+    def wait_for_removal(self, name: str, timeout: Optional[float] = None) -> None:
+        """Wait until a run that goes after its pods is gone. Raises TimedOut."""
+        subject = self._find(name)
+        if subject:
+            follow_removal(subject, self.core_v1, self.console, self.env.clock, timeout)
 
     def list_finished_jobs(self) -> List[str]:
         """The names of all Jobs of k8r that have ended."""
@@ -9111,7 +9158,7 @@ class K8sRun:
             timeout=options.limit,
             ttl=TTL_AFTER_RM if options.remove else options.keep or None,
             lasting=bool(options.timeout),
-            port=options.port[1] if options.port and options.as_deployment else None,
+            ports=tuple(dict.fromkeys(port for _, port in options.port if options.as_deployment)),
             hold=(0 if options.detach else DEFAULT_HOLD) if options.hold is None else options.hold,
         )
 
@@ -9196,13 +9243,11 @@ class K8sRun:
         if subject is None:
             return
         self._delete(subject, True, "Foreground")
-        until = self.env.clock() + RETRY_TIME
-        for pause in generate_pauses():
-            if self.batch_v1.get("jobs", name) is None:
-                return
-            if self.env.clock() > until:
-                raise K8rError(f"{name} is still being deleted", "choose a --job-name")
-            self.env.sleep(pause)
+        try:
+            self.wait_for_removal(name, RETRY_TIME)
+        except TimedOut:
+            text = f"{name} is still being deleted"
+            raise K8rError(text, "choose a --job-name") from None
 
     # Details: following
 
@@ -9291,7 +9336,7 @@ class K8sRun:
         return True
 
     def _follow_deployment(
-        self, root: Object, port: Optional[int], detach: bool, options: FollowOptions
+        self, root: Object, ports: Forwards, detach: bool, options: FollowOptions
     ) -> int:
         """Wait for a rollout, tidy up after the one before, then follow the logs."""
         name = root["metadata"]["name"]
@@ -9306,8 +9351,9 @@ class K8sRun:
         parts = CHILD_RESOURCES.values()
         remove_parts(self.core_v1, parts, labels, lambda run: run != get_run_id(root))
         if detach:
-            if port:
-                self.console.say(f"reach it: {self.command_hint('forward', name)} {port}")
+            if ports:
+                words = " ".join(f"{local}:{port}" for local, port in ports)
+                self.console.say(f"reach it: {self.command_hint('forward', name)} {words}")
             self.console.text(name)
             return ExitCode.OK
         return self._follow(
@@ -9336,7 +9382,7 @@ class K8sRun:
             raise UsageError("-t needs a terminal for its input and output", "leave it out")
         return found
 
-    def _start_forwards(self, name: str, ports: Iterable[Tuple[int, int]]) -> None:
+    def _start_forwards(self, name: str, ports: Forwards) -> None:
         """Forward ports of this machine to one pod of a run, as long as k8r goes on."""
 
         def find_pod() -> Object:
@@ -9694,7 +9740,7 @@ def add_kind_options(parser: argparse.ArgumentParser) -> None:
     add("-i --stdin", "", "pass standard input on to the command")
     add("-t --tty", "", "give it this terminal")
     port = "reach this port of the pod by one of this machine; a Deployment gets a Service, too"
-    add("--port", "[LOCAL:]PORT", port, parse_forward)
+    add("--port", "[LOCAL:]PORT", port, parse_forward, **REPEATED)
     out = "bring PATH here at the command's end, into DIR (default: its own name)"
     add("--out", "PATH[:DIR]", out, parse_out, **REPEATED)
     hold = "how long to keep it above 5 MiB (default: until it is here; with -d not at all)"
@@ -9806,6 +9852,7 @@ def add_delete(subparsers: Any) -> None:
     add("--all", "", "all Jobs made by k8r")
     add("--done", "", "all of them that have ended")
     add("-f --force", "", "those that still run, too")
+    add("--wait", "", "wait until their pods have ended")
     add("--secrets", "", "the secrets made for them, too")
 
 
@@ -10075,8 +10122,7 @@ class Defaults:
         for name, action in self.known.items():
             variable = "K8R_" + name.upper().replace("-", "_")
             value = environ.get(variable, "")
-            of_service = re.match("(tcp|udp|sctp)://", value)  # a Service k8r makes K8R_PORT
-            if value and not of_service and not isinstance(action, argparse._AppendAction):
+            if value and not isinstance(action, argparse._AppendAction):
                 found.append(self._check(name, value, f"${variable}"))
         self._tell_namespace(found, console)
         return found
@@ -10338,12 +10384,17 @@ def cmd_cp(k8s: K8sRun, args: argparse.Namespace) -> int:
     return k8s.copy_results(args.origin, args.target)
 
 
-def do_for_each(console: Console, names: Iterable[str], act: Callable[[str], None]) -> int:
-    """Do all that can be done, then complain about the rest: raises the last K8rError."""
+def do_for_each(
+    console: Console, names: Iterable[str], act: Callable[[str], Iterator[None]]
+) -> int:
+    """Do all that can be done, then complain about the rest: raises the last K8rError. What an
+    act waits for stands behind its `yield`, and comes when all others have begun.
+    """
     failures: List[K8rError] = []
-    for name in names:
+    acts = list(map(act, names))
+    for steps in acts * 2:
         try:
-            act(name)
+            next(steps, None)
         except K8rError as error:
             failures.append(error)
     for failure in failures[:-1]:
@@ -10355,12 +10406,7 @@ def do_for_each(console: Console, names: Iterable[str], act: Callable[[str], Non
 
 def cmd_stop(k8s: K8sRun, args: argparse.Namespace) -> int:
     """Stop Jobs."""
-
-    def stop(name: str) -> None:
-        if not k8s.stop_job(name):
-            raise k8s.no_such_job_error(name)
-
-    return do_for_each(k8s.console, args.names, stop)
+    return do_for_each(k8s.console, args.names, k8s.stop_job)
 
 
 def cmd_delete(k8s: K8sRun, args: argparse.Namespace) -> int:
@@ -10371,8 +10417,11 @@ def cmd_delete(k8s: K8sRun, args: argparse.Namespace) -> int:
     if args.all:
         names = [row["name"] for row in k8s.list_jobs()]
 
-    def delete(name: str) -> None:
-        if k8s.delete_job(name, args.force, args.secrets):
+    def delete(name: str) -> Iterator[None]:
+        if k8s.delete_job(name, args.force, args.secrets, args.wait):
+            if args.wait:
+                yield
+                k8s.wait_for_removal(name)
             k8s.console.say(f"removed {name}")
         elif args.names:
             raise k8s.no_such_job_error(name)

@@ -52,12 +52,6 @@ def test_a_command_that_ends_before_its_input(run: Cli) -> None:
         assert (ended.code, ended.text) == (code, "x" * 5 * bool(code)), ended.err
 
 
-def test_a_local_image_takes_none(run: Cli) -> None:
-    """It is refused, before docker is asked for anything."""
-    ended = run("--local", "-i", ALPINE, "--", "cat", stdin=b"word")
-    assert (ended.code, ended.out) == (2, b"") and "no --stdin" in ended.err, ended.err
-
-
 def test_input_that_nobody_sends(run: Cli) -> None:
     """It is said how, once; not where there is none."""
     ended = run(ALPINE, "--", "wc", "-c", stdin=b"word")

@@ -174,15 +174,16 @@ def forwarded(kubectl: Kubectl, line: str, path: str) -> bytes:
 def test_a_port(run: Cli, kubectl: Kubectl, workdir: Path) -> None:
     """--port makes a Service of that name, which is reached as is said, and is updated."""
     (workdir / "file").write_text("served\n")
-    for port in ("8000", "8001"):
-        script = f"trap 'exit 0' TERM; python3 -m http.server {port} & wait"
+    for ports in (("8000",), ("8002", "8001")):
+        script = f"trap 'exit 0' TERM; python3 -m http.server {ports[-1]} & wait"
         server = ["--base-image", PYTHON, "--", "sh", "-c", script]
-        ended = run("./", "--as-deployment", "-d", "--port", port, *server)
+        options = [word for port in ports for word in ("--port", port)]
+        ended = run("./", "--as-deployment", "-d", *options, *server)
         deployed(ended, "work")
         until(lambda: len(kubectl.names("pods")) == 1, "the end of the old pod")
         [service] = kubectl.items("services")
         assert service["metadata"]["name"] == "work"
-        assert [entry["port"] for entry in service["spec"]["ports"]] == [int(port)]
+        assert [str(entry["port"]) for entry in service["spec"]["ports"]] == list(ports)
         assert service["metadata"]["ownerReferences"][0]["kind"] == "Deployment"
         assert forwarded(kubectl, ended.err, "file") == b"served\n"
     assert run("rm", "-f", "work").code == 0

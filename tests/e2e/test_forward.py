@@ -45,14 +45,16 @@ def read_port(process: "subprocess.Popen[bytes]") -> int:
 
 
 def test_a_port_of_a_run(run: Cli) -> None:
-    """--port reaches it while k8r follows, whole and by many at once; a taken one is replaced."""
+    """--port reaches it while k8r follows, whole and by many at once; a taken one is replaced,
+    and each of several is told once it answers.
+    """
+    script = SERVE.replace("exec", "(sleep 2; python3 -m http.server 9000) & exec")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         local = taken.getsockname()[1]
-        process = run.start(
-            "--port", f"{local}:8000", "--base-image", PYTHON, PYTHON, "--", "sh", "-c", SERVE
-        )
+        words = ("--port", f"{local}:8000", "--port", f"{local}:9000", PYTHON)
+        process = run.start(*words, "--", "sh", "-c", script)
         port = read_port(process)
-        assert port != local
+        assert local < port and fetch(read_port(process), "file") == b"served\n"
         wanted = fetch(port, "sum").split()[0].decode()
         with ThreadPoolExecutor(20) as pool:
             found = list(pool.map(lambda _: fetch(port, "big"), range(20)))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import random
 import signal
 import time
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterator, List
 import docker
 import pytest
 
-from support import ALPINE, elapsed, read_until
+from support import ALPINE, MIB, elapsed, read_until
 
 if TYPE_CHECKING:
     from tests.conftest import Cli
@@ -51,6 +53,21 @@ def test_an_image(local: Cli, daemon: Dict[str, str]) -> None:
     first, second = ended.err.splitlines()
     assert first == f"k8r: {name} runs on this machine, in docker"
     assert second.startswith(f"k8r: {name} failed: exit code 4 after ")
+
+
+def test_standard_input_of_an_image(local: Cli) -> None:
+    """With -i it arrives whole, and so does its end; a command may end before that."""
+    for size in (0, 8 * MIB):
+        data = random.Random(size).randbytes(size)
+        ended = local(ALPINE, "--local", "-i", "--", "sh", "-c", "sha256sum; exit 4", stdin=data)
+        assert (ended.code, ended.text[:64]) == (4, hashlib.sha256(data).hexdigest()), ended.err
+    process = local.start(ALPINE, "--local", "-i", "--", "head", "-c", "2")
+    assert process.stdin
+    process.stdin.write(b"abc")
+    process.stdin.flush()
+    assert process.wait(60) == 0, "its input is still open"
+    assert process.stdout and process.stdout.read() == b"ab"
+    process.stdin.close()
 
 
 def test_an_image_that_is_not_here(local: Cli, client: Any, daemon: Dict[str, str]) -> None:

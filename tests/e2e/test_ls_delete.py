@@ -155,6 +155,32 @@ def test_a_running_job_is_spared(three: Cli, kubectl: Kubectl) -> None:
     assert kubectl.names("jobs") == ["bad"]
 
 
+def test_waiting_for_the_end(run: Cli, kubectl: Kubectl) -> None:
+    """By --wait rm ends when the pods have, all of which end at the same time; without it says
+    how long they may take.
+    """
+    slow = "trap 'sleep 5; exit 0' TERM; while :; do sleep 0.1; done"
+    for name in ("one", "two", "three"):
+        assert run(ALPINE, "-d", "--job-name", name, "--", "sh", "-c", slow).code == 0
+        kubectl.running_pod(name)
+    ended = run("rm", "-f", "three")
+    assert ended.code == 0 and "the pods of three have 30 s to end" in ended.err, ended.err
+    process = run.start("rm", "-f", "--wait", "one", "two")
+    names = ("one", "two")
+
+    def told() -> bool:
+        jobs = [kubectl.get("job", name) for name in names]
+        return all("deletionTimestamp" in job.get("metadata", ()) for job in jobs)
+
+    until(told, "both being deleted")
+    ended = run.finish(process)
+    assert ended.code == 0 and ended.err == "k8r: removed one\nk8r: removed two\n", ended.err
+    mine = [name for name in kubectl.names("pods") if name.startswith(names)]
+    assert mine == kubectl.names("jobs") == []
+    assert run(ALPINE, "--job-name", "four", "--", "true").code == 0
+    assert run("rm", "-f", "four").err == "k8r: removed four\n"
+
+
 @pytest.mark.case(24)
 def test_done(three: Cli, kubectl: Kubectl) -> None:
     """rm --done removes what has ended, and only that."""

@@ -94,7 +94,7 @@ CASES: Dict[str, k8r.Workload] = {
     "patch": directory(patch=PATCH),
     "second-run": work(name="train-1"),
     "deployment": work(as_deployment=True, num=3, command=("serve",)),
-    "deployment-directory-port": directory(as_deployment=True, port=8080),
+    "deployment-directory-port": directory(as_deployment=True, ports=(8080,)),
     "container-command": work(),
     "container-no-command": work(command=()),
     "container-odd-command": work(
@@ -161,7 +161,7 @@ def objects(workload: k8r.Workload) -> List[Dict[str, Any]]:
         for part in range(workload.chunks)
     ]
     return [
-        *([k8r.build_service(workload)] if workload.port or workload.options.nodes else []),
+        *([k8r.build_service(workload)] if workload.ports or workload.options.nodes else []),
         *maps,
         k8r.build_root(workload),
     ]
@@ -387,7 +387,7 @@ def test_waiting_for_rank_0(tmp_path: Path, tool: str, tries: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"num": 2, "nodes": True}, {"as_deployment": True, "port": 80}]
+    "options", [{"num": 2, "nodes": True}, {"as_deployment": True, "port": ((80, 80),)}]
 )
 def test_the_name_of_a_service(options: Dict[str, Any]) -> None:
     """One that begins with a digit is refused before anything is made."""
@@ -698,13 +698,16 @@ def test_deployment() -> None:
 
 
 def test_service() -> None:
-    """It leads to the Deployment's pods and their port."""
-    workload = work(as_deployment=True, port=8080)
+    """It leads to the Deployment's pods and their ports, which have names of their own."""
+    workload = work(as_deployment=True, ports=(8080, 9090))
     made, root = k8r.build_service(workload), k8r.build_deployment(workload)
     assert made["spec"]["selector"] == root["spec"]["selector"]["matchLabels"]
-    assert made["spec"]["ports"] == [{"port": 8080, "targetPort": 8080}]
+    assert made["spec"]["ports"] == [
+        {"name": "port-8080", "port": 8080},
+        {"name": "port-9090", "port": 9090},
+    ]
     (main,) = root["spec"]["template"]["spec"]["containers"]
-    assert main["ports"] == [{"containerPort": 8080}]
+    assert main["ports"] == [{"containerPort": 8080}, {"containerPort": 9090}]
 
 
 # The scripts, in real shells
