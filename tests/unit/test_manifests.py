@@ -387,7 +387,7 @@ def test_waiting_for_rank_0(tmp_path: Path, tool: str, tries: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"num": 2, "nodes": True}, {"as_deployment": True, "port": ((80, 80),)}]
+    "options", [{"num": 2, "nodes": True}, {"as_deployment": True, "ports": (80,)}]
 )
 def test_the_name_of_a_service(options: Dict[str, Any]) -> None:
     """One that begins with a digit is refused before anything is made."""
