@@ -328,6 +328,40 @@ def many_jobs(setting: Setting) -> Iterator[Row]:
     )
 
 
+def make_run(setting: Setting, api: Api, name: str, count: int) -> None:
+    """One Job with so many pods that run on simulated nodes."""
+    job = named(job_like(setting), name)
+    job["spec"].update(completions=count, parallelism=count)
+    made = api.send("POST", f"/apis/batch/v1/namespaces/{setting.namespace}/jobs", job)
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": name, "controller": True}
+    owner["uid"] = made["metadata"]["uid"]
+    template = made["spec"]["template"]
+
+    def make(index: int) -> None:
+        pod = named({"apiVersion": "v1", "kind": "Pod", **template}, name)
+        marks = {"batch.kubernetes.io/job-completion-index": str(index)}
+        pod["metadata"].update(name=f"{name}-{index}", ownerReferences=[owner], annotations=marks)
+        where = {"tolerations": [{"operator": "Exists"}]}
+        where.update(nodeName=f"k8r-bench-{index // PODS_PER_NODE}")
+        pod["spec"] = {**pod["spec"], **where}
+        api.send("POST", f"/api/v1/namespaces/{setting.namespace}/pods", pod)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(make, range(count)))
+
+
+def many_pods(setting: Setting) -> Iterator[Row]:
+    """`k8r ls NAME` of a run of 1,000 and of 10,000 pods: within 2 s and 80 MiB."""
+    with api_of() as api, simulated_nodes(setting, api, 10_000 // PODS_PER_NODE):
+        for count in (1000, 10_000):
+            make_run(setting, api, f"many-{count}", count)
+            taken = [run(setting.k8r("ls", f"many-{count}")) for _ in range(setting.runs)]
+            case = f"`k8r ls NAME`, {count:,} pods"
+            yield Row(case, "s", taken, [], at_most(2))
+            yield Row(f"{case}: memory", "s", taken, [], peak_at_most(80))
+            setting.remove_jobs()
+
+
 def counting(asked: List[Requests], measure: Callable[[], Sample]) -> Callable[[], Sample]:
     """The same measurement, with its requests noted down."""
 
@@ -340,4 +374,4 @@ def counting(asked: List[Requests], measure: Callable[[], Sample]) -> Callable[[
     return counted
 
 
-CASES = [simulated_runs, real_pods, many_jobs]
+CASES = [simulated_runs, real_pods, many_jobs, many_pods]

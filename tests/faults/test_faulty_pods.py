@@ -86,7 +86,7 @@ def test_of_several_nodes_the_first_failure_counts(
 
 def test_a_group_of_nodes_that_is_half_there(k8r: Cli, serve: Serve) -> None:
     """One that cannot start makes the others' run futile: given up after --grace."""
-    cluster = serve(PodScript(["on"], run=60))
+    cluster = serve(PodScript(["on"], run=600))
     cluster.play(PodScript(waiting="ImagePullBackOff", message="no such image"), index=2)
     result = k8r("alpine", "--nodes", "3", "--grace", "1", "--", "true")
     assert result.code == 125

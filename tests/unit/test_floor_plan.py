@@ -86,7 +86,7 @@ PURE_MODULES = set(
     "unicodedata".split()
 )
 PURE_PARTS = {
-    "datetime": {"datetime", "datetime.strptime", "timezone", "timezone.utc"},
+    "datetime": {"datetime", "datetime.fromisoformat", "timezone", "timezone.utc"},
     "os": {"fsdecode", "fsencode", "path", "path.join"},
     "sys": {"maxsize"},
     "urllib": {"parse", "parse.quote", "parse.unquote", "parse.urlsplit"},
