@@ -10415,9 +10415,13 @@ def cmd_delete(k8s: K8sRun, args: argparse.Namespace) -> int:
     """Remove Jobs."""
     if bool(args.names) + args.all + args.done != 1:
         raise UsageError("nothing says what to remove", "give names, or --done, or --all")
-    names = args.names or (k8s.list_finished_jobs() if args.done else [])
+    names, going = args.names, []
+    if args.done or (args.all and not args.force):
+        names = k8s.list_finished_jobs()
     if args.all:
-        names = [row["name"] for row in k8s.list_jobs()]
+        every = [row["name"] for row in k8s.list_jobs()]
+        going = [] if args.force else [name for name in every if name not in names]
+        names = [name for name in every if name not in going]
 
     def delete(name: str) -> Iterator[None]:
         if k8s.delete_job(name, args.force, args.secrets, args.wait):
@@ -10428,7 +10432,11 @@ def cmd_delete(k8s: K8sRun, args: argparse.Namespace) -> int:
         elif args.names:
             raise k8s.no_such_job_error(name)
 
-    return do_for_each(k8s.console, names, delete)
+    do_for_each(k8s.console, names, delete)
+    if going:
+        what = f"not finished: {', '.join(going[:10])}{', ...' * (len(going) > 10)}"
+        raise K8rError(what, f"to stop and remove them: {k8s.command_hint('rm -f --all')}")
+    return ExitCode.OK
 
 
 def cmd_secret(k8s: K8sRun, args: argparse.Namespace) -> int:

@@ -6,8 +6,8 @@ import math
 from typing import Dict, Iterable, List, NamedTuple, Tuple
 from xml.sax.saxutils import escape
 
-COLUMNS, ROWS = 84, 20
-"""The table of `k8r ls` does not fit into 80 columns."""
+COLUMNS, ROWS = 100, 24
+"""The table of `k8r ls` does not fit into 80."""
 SIZE, CELL, LINE, BASE = 14, 8.4, 20, 15
 BAR, PADDING = 36, 16
 """The text's size, its cells and its base line in them, and the frame around, in pixels."""

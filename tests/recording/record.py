@@ -35,29 +35,38 @@ from support import Kubectl  # noqa: E402
 OUTPUT = Path(__file__).with_name("k8r.svg")
 CONTEXT, NAMESPACE = "kind-demo", "demo"
 COMMANDS = (
-    "k8r ./ -- python3 train.py",
-    "k8r ./ --num 3 -- sh -c 'echo part $K8R_INDEX of $K8R_COUNT'",
+    "k8r ./ --out model -- python3 train.py",
+    "cat model",
+    "k8r ./ --job-name sweep --mem 64Mi --each sizes -- python3 train.py {line}",
+    "k8r retry sweep --mem 512Mi",
+    "k8r ./ --job-name dev -d -- sleep 600",
+    "k8r exec dev -- ls",
     "k8r ls",
-    "k8r rm work work-1",
+    "k8r rm -f --all",
 )
 TRAIN = """\
-import time
+import sys, time
 
+size = int(sys.argv[1]) if sys.argv[1:] else 8
+layers = bytearray(size * 1024 * 1024)
 for epoch in range(1, 4):
-    time.sleep(1.3)
-    print(f"epoch {epoch}/3  loss {0.4 + 1.2 / epoch**2:.3f}", flush=True)
+    time.sleep(0.5)
+    print(f"size {size}  epoch {epoch}/3  loss {0.4 + 1.2 / epoch**2 / size:.3f}", flush=True)
+open("model", "w").write(f"a model of {size} MiB\\n")
 """
+SIZES = "8\n16\n256\n"
 DESCRIPTION = """\
 In a directory with train.py, k8r runs it as a Job in an image that has Python: a line tells how the
-pod starts, then its output appears as it is printed. A second command runs three pods at once, each
-line of output preceded by its pod's index. k8r ls lists both Jobs, k8r rm removes them."""
+pod starts, then its output appears as it is printed, and its result is here. A sweep runs a pod for
+each line of a file; one needs more memory than it may have, and is retried with more. A command is
+run inside a run that goes on. k8r ls lists them all, k8r rm removes them."""
 
 PROMPT = "$ "
 
 KEY = 0.035
 THOUGHT = 0.4
 """Seconds from key to key, and before the first and the last key of a command."""
-FLASH, HOLD, LOOP = 0.025, 4.0, 25.0
+FLASH, HOLD, LOOP = 0.025, 4.0, 60.0
 """The least seconds of a screen, those of the last one, and the most of all together."""
 PAUSES = (1.5, 1.25, 1.0, 0.75, 0.5)
 """The most seconds of a screen: the first with which all together are few enough."""
@@ -158,6 +167,7 @@ def type_commands(kubectl: Kubectl, folder: Path) -> List[Shot]:
     work.mkdir()
     home.mkdir()
     (work / "train.py").write_text(TRAIN)
+    (work / "sizes").write_text(SIZES)
     content = json.loads(kubectl("config", "view", "--raw", "--flatten", "--minify", "-o", "json"))
     content["contexts"][0]["name"] = content["current-context"] = CONTEXT
     content["contexts"][0]["context"]["namespace"] = NAMESPACE
@@ -173,8 +183,8 @@ def type_commands(kubectl: Kubectl, folder: Path) -> List[Shot]:
     terminal = Terminal(work, env)
     try:
         for command in COMMANDS:
-            # The pods have ended; a Job's status follows a second later.
-            kubectl("wait", "--for=condition=complete", "job", "--all", check=False)
+            phases = ("get", "pods", "-o", "jsonpath={.items[*].status.phase}")
+            until(lambda: "Pending" not in kubectl(*phases), "pods that run")
             terminal.run(command)
     finally:
         terminal.close()
