@@ -192,7 +192,9 @@ def test_done(three: Cli, kubectl: Kubectl) -> None:
 @pytest.mark.case(24)
 def test_all(three: Cli, kubectl: Kubectl) -> None:
     """rm --all spares what runs; with -f nothing is left."""
-    assert three("rm", "--all").code == 125
+    refused = three("rm", "--all")
+    assert (refused.code, refused.err.count("busy")) == (125, 1)
+    assert refused.err.splitlines()[-1].startswith("k8r: not finished: busy; ")
     assert kubectl.names("jobs") == ["busy"]
     assert three("delete", "--all", "--force").code == 0
     nothing_left(kubectl)
