@@ -10407,17 +10407,20 @@ def cmd_stop(k8s: K8sRun, args: argparse.Namespace) -> int:
     return do_for_each(k8s.console, args.names, k8s.stop_job)
 
 
+def sort_out_going(k8s: K8sRun, force: bool) -> Tuple[List[str], List[str]]:
+    """What there is to remove, and what is not removed without ``force`` since it goes on."""
+    every = [row["name"] for row in k8s.list_jobs()]
+    ended = every if force else k8s.list_finished_jobs()
+    return [name for name in every if name in ended], [name for name in every if name not in ended]
+
+
 def cmd_delete(k8s: K8sRun, args: argparse.Namespace) -> int:
     """Remove Jobs."""
     if bool(args.names) + args.all + args.done != 1:
         raise UsageError("nothing says what to remove", "give names, or --done, or --all")
-    names, going = args.names, []
-    if args.done or (args.all and not args.force):
-        names = k8s.list_finished_jobs()
+    names, going = args.names or (k8s.list_finished_jobs() if args.done else []), []
     if args.all:
-        every = [row["name"] for row in k8s.list_jobs()]
-        going = [] if args.force else [name for name in every if name not in names]
-        names = [name for name in every if name not in going]
+        names, going = sort_out_going(k8s, args.force)
 
     def delete(name: str) -> Iterator[None]:
         if k8s.delete_job(name, args.force, args.secrets, args.wait):
