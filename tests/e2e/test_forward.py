@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 import re
+import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,7 +15,8 @@ import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -64,6 +68,34 @@ def test_a_port_of_a_run(run: Cli) -> None:
         assert fetch(port, "file") == b"served\n"
         process.send_signal(signal.SIGINT)
         assert run.finish(process).code == 130
+
+
+def test_the_example_with_a_notebook(run: Cli, tmp_path: Path) -> None:
+    """Jupyter is reached, starts a kernel, keeps a notebook, and its end brings that here."""
+    shutil.copytree(Path(__file__).parents[2] / "examples" / "notebook", tmp_path / "notebook")
+    (command,) = re.findall("`k8r (.*? --port .*?)`", (tmp_path / "notebook/README.md").read_text())
+    process = run.start(*shlex.split(command), cwd=tmp_path / "notebook")
+    (token,) = re.findall(rb"127.0.0.1:8888/\?token=(\w+)\s", read_until(process.stdout, b" or "))
+    port = read_port(process)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def ask(method: str, path: str, content: Any = None) -> Any:
+        headers = {"Authorization": f"token {token.decode()}", "Content-Type": "application/json"}
+        body = None if content is None else json.dumps(content).encode()
+        url = f"http://127.0.0.1:{port}/api/{path}"
+        request = urllib.request.Request(url, body, headers, method=method)
+        with opener.open(request, timeout=30) as answer:
+            return json.loads(answer.read() or b"null")
+
+    kernel = ask("POST", "kernels", {"name": "python3"})
+    assert [each["id"] for each in ask("GET", "kernels")] == [kernel["id"]]
+    notebook = ask("GET", "contents/squares.ipynb")
+    notebook["content"]["cells"][0]["source"] = "print('kept')"
+    ask("PUT", "contents/squares.ipynb", notebook)
+    ask("POST", "shutdown")
+    ended = run.finish(process)
+    assert ended.code == 0, ended.err
+    assert "print('kept')" in (tmp_path / "notebook/saved/squares.ipynb").read_text()
 
 
 def test_ports_of_a_job(run: Cli, kubectl: Kubectl) -> None:
