@@ -14,7 +14,7 @@ import subprocess
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -122,6 +122,17 @@ def test_ports_of_a_job(run: Cli, kubectl: Kubectl) -> None:
     assert (
         ended.code == 6 and ended.err.count("port 9001 of the pod cannot be reached: nothing") == 1
     ), ended.err
+
+
+def test_no_free_port(run: Cli) -> None:
+    """It is said, and what to do."""
+    assert run("-d", ALPINE, "--job-name", "served", "--", "sleep", "60").code == 0
+    with ExitStack() as stack:
+        for port in range(65_531, 65_536):
+            with suppress(OSError):  # something else has it
+                stack.enter_context(socket.create_server(("127.0.0.1", port)))
+        ended = run("forward", "served", "65531:80")
+    assert ended.code == 125 and "name another: LOCAL:PORT" in ended.err, ended.err
 
 
 def test_a_pod_that_is_replaced(run: Cli, kubectl: Kubectl) -> None:
