@@ -43,6 +43,11 @@ IMAGES = {
         "packages": ["git", "openssh-client", "busybox-static"],
         "config": {"Entrypoint": ["git"], "Cmd": ["--help"], "WorkingDir": "/git"},
     },
+    "jupyter/minimal-notebook:latest": {
+        "kind": "debian",
+        "packages": ["jupyter-notebook"],
+        "config": {"Cmd": ["jupyter", "notebook"], "Env": ["LANG=C.UTF-8", "HOME=/tmp"]},
+    },
     "k8r-test/gitserver:latest": {
         "kind": "debian",
         "packages": ["git", "openssh-server", "openssh-client", "python3"],

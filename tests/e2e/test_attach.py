@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import termios
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Tuple
@@ -13,7 +14,7 @@ import pytest
 
 from common import until
 from faultproxy import UP, Fault, random_faults
-from support import ALPINE, MIB, Kubectl, nothing_left
+from support import ALPINE, GATE, MIB, Kubectl, nothing_left, read_until
 from test_proxy import FIRST, SEEDS
 from test_terminal import on_terminal
 
@@ -78,6 +79,15 @@ def test_a_terminal(run: Cli) -> None:
     assert child.exitstatus == 9
 
 
+def test_a_terminal_that_goes_away(run: Cli, kubectl: Kubectl) -> None:
+    """k8r ends with it, and by --rm so does the run."""
+    child = on_terminal(run, "-it", "--rm", ALPINE, "--", "sh")
+    child.expect("# ")
+    child.close(force=False)
+    until(lambda: not child.isalive(), "the end of k8r")
+    nothing_left(kubectl, 60)
+
+
 def test_what_a_startup_script_says_on_a_terminal(run: Cli, workdir: Path) -> None:
     """It is seen, although the terminal is attached only when the container runs."""
     (workdir / "k8s-startup.sh").write_text("echo begun\n")
@@ -129,6 +139,25 @@ def test_input_whose_connection_breaks(run: Cli, faulty: StartFaultProxy) -> Non
     ended = run("-i", ALPINE, "--", "sh", "-c", script, stdin=b"x" * 8 * MIB, env=env)
     assert ended.code == 125 and "before the end of the command's input" in ended.err, ended
     assert int(ended.text) < 8 * MIB
+
+
+def test_a_connection_that_breaks_after_the_input(
+    run: Cli, kubectl: Kubectl, faulty: StartFaultProxy
+) -> None:
+    """Once the command has had all of it, a broken connection takes nothing from it."""
+    proxy, env = faulty([])
+    script = f"cat; echo all; {GATE}"
+    process = run.start("-i", ALPINE, "--", "sh", "-c", script, env=env)
+    assert process.stdin
+    process.stdin.write(b"some ")
+    process.stdin.close()
+    process.stdin = None
+    assert read_until(process.stdout, b"all\n") == b"some all\n"
+    time.sleep(2)  # for the word of it that comes from the container's runtime
+    proxy.outage(0.5)
+    kubectl.release(kubectl.running_pod("alpine"), 3)
+    ended = run.finish(process)
+    assert (ended.code, ended.text) == (3, "released\n"), ended.err
 
 
 @pytest.mark.slow

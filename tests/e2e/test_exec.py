@@ -80,6 +80,17 @@ def test_input_that_is_not_read(run: Cli, job: str) -> None:
     assert run.finish(process).code == (130 if said else 5), said
 
 
+@pytest.mark.parametrize("descriptor", [0, 1, 2])
+def test_a_closed_descriptor(run: Cli, job: str, descriptor: int) -> None:
+    """It is as /dev/null."""
+    words = ("exec", "-i", job, "--", "sh", "-c", "echo out; echo err >&2; wc -c >&2; exit 5")
+    closed = f"import os, sys; os.close({descriptor}); os.execv(sys.executable, sys.argv[1:])"
+    process = run.start(*words, prefix=[sys.executable, "-c", closed])
+    ended = run.finish(process)
+    expected = [b"out\n" * (descriptor != 1), "err\n0\n" * (descriptor != 2)]
+    assert ended.code == 5 and [ended.out, ended.err] == expected, ended
+
+
 def test_large_output(run: Cli, job: str) -> None:
     """It comes whole."""
     script = f"head -c {MOVED} /dev/urandom >/tmp/f; sha256sum </tmp/f >&2; cat /tmp/f"
@@ -164,7 +175,13 @@ def test_a_shell_on_a_terminal(run: Cli, job: str) -> None:
     child.sendcontrol("c")
     child.sendline("echo $((6 * 7))")
     assert child.expect([r"\n42", "slept1"]) == 0
+    for key, said in (("z", "Stopped"), ("\\", "Quit")):
+        child.sendline("echo beg$((1))n; sleep 100")
+        child.expect("beg1n")
+        child.sendcontrol(key)
+        child.expect(said)
     assert termios.tcgetattr(child.child_fd) != before
+    child.sendline("exit 8")  # once more, since it has a stopped job
     child.sendline("exit 8")
     child.expect(pexpect.EOF)
     assert termios.tcgetattr(child.child_fd)[:4] == before[:4]

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 import re
+import shlex
+import shutil
 import signal
 import socket
 import subprocess
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from typing import TYPE_CHECKING
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -66,6 +70,34 @@ def test_a_port_of_a_run(run: Cli) -> None:
         assert run.finish(process).code == 130
 
 
+def test_the_example_with_a_notebook(run: Cli, tmp_path: Path) -> None:
+    """Jupyter is reached, starts a kernel, keeps a notebook, and its end brings that here."""
+    shutil.copytree(Path(__file__).parents[2] / "examples" / "notebook", tmp_path / "notebook")
+    (command,) = re.findall("`k8r (.*? --port .*?)`", (tmp_path / "notebook/README.md").read_text())
+    process = run.start(*shlex.split(command), cwd=tmp_path / "notebook")
+    (token,) = re.findall(rb"127.0.0.1:8888/\?token=(\w+)\s", read_until(process.stdout, b" or "))
+    port = read_port(process)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def ask(method: str, path: str, content: Any = None) -> Any:
+        headers = {"Authorization": f"token {token.decode()}", "Content-Type": "application/json"}
+        body = None if content is None else json.dumps(content).encode()
+        url = f"http://127.0.0.1:{port}/api/{path}"
+        request = urllib.request.Request(url, body, headers, method=method)
+        with opener.open(request, timeout=30) as answer:
+            return json.loads(answer.read() or b"null")
+
+    kernel = ask("POST", "kernels", {"name": "python3"})
+    assert [each["id"] for each in ask("GET", "kernels")] == [kernel["id"]]
+    notebook = ask("GET", "contents/squares.ipynb")
+    notebook["content"]["cells"][0]["source"] = "print('kept')"
+    ask("PUT", "contents/squares.ipynb", notebook)
+    ask("POST", "shutdown")
+    ended = run.finish(process)
+    assert ended.code == 0, ended.err
+    assert "print('kept')" in (tmp_path / "notebook/saved/squares.ipynb").read_text()
+
+
 def test_ports_of_a_job(run: Cli, kubectl: Kubectl) -> None:
     """One that nobody listens on ends that connection alone, and the end of the Job ends k8r."""
     script = "while [ ! -e /tmp/go ]; do nc -l -p 9000 -e echo greeting; done; exit 6"
@@ -90,6 +122,17 @@ def test_ports_of_a_job(run: Cli, kubectl: Kubectl) -> None:
     assert (
         ended.code == 6 and ended.err.count("port 9001 of the pod cannot be reached: nothing") == 1
     ), ended.err
+
+
+def test_no_free_port(run: Cli) -> None:
+    """It is said, and what to do."""
+    assert run("-d", ALPINE, "--job-name", "served", "--", "sleep", "60").code == 0
+    with ExitStack() as stack:
+        for port in range(65_531, 65_536):
+            with suppress(OSError):  # something else has it
+                stack.enter_context(socket.create_server(("127.0.0.1", port)))
+        ended = run("forward", "served", "65531:80")
+    assert ended.code == 125 and "name another: LOCAL:PORT" in ended.err, ended.err
 
 
 def test_a_pod_that_is_replaced(run: Cli, kubectl: Kubectl) -> None:
