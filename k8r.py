@@ -6631,15 +6631,12 @@ class Unpacker:
             except OSError as error:
                 raise K8rError(f"nothing was written: {error.strerror}") from error
             for path, (folder, file) in places.items():
-                if os.path.isdir(tops[path]):
-                    target = os.path.realpath(folder)
-                elif os.path.lexists(tops[path]):
-                    target = file
+                target = os.path.realpath(folder) if os.path.isdir(tops[path]) else file
+                if os.path.lexists(tops[path]):
+                    os.makedirs(os.path.dirname(target), exist_ok=True)
+                    self._try(target, lambda: self._move(tops[path], target))
                 else:
                     self.missing.append(f"/{path}")
-                    continue
-                os.makedirs(os.path.dirname(target), exist_ok=True)
-                self._try(target, lambda: self._move(tops[path], target))
 
     def _unpack(self, archive: Any, tops: Mapping[str, str]) -> None:
         """Write what is at these paths below new directories; links when nothing can be
@@ -6653,8 +6650,7 @@ class Unpacker:
             if path and member.issym():
                 links.append((path, depth, member))
             elif path:
-                here = posixpath.join(archive.top, member.linkname) if member.islnk() else ""
-                here = locate_member(here, tops)[0]
+                here, _ = locate_member(posixpath.join(archive.top, member.linkname), tops)
                 self._try(member.name, lambda: self._write(tar, member, path, here))
         while archive.read():
             pass  # only then all is known to be whole
@@ -6687,7 +6683,7 @@ class Unpacker:
             os.makedirs(path, exist_ok=True)
             return
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        if linked:
+        if linked and member.islnk():
             os.link(linked, path)
         elif member.isreg() and not member.issparse():
             self._write_file(tar.fileobj, path, member.mode & 0o111, member.size)
@@ -6879,7 +6875,7 @@ class Results:
         self._outs = outs
         self._cwd = cwd
         self._many = many
-        self._store = tempfile.TemporaryFile(buffering=0, dir=find_folder(folder))
+        self._store = tempfile.TemporaryFile(dir=find_folder(folder))
         self.spools: Dict[int, Spool] = {}
 
     def feed(self, pod: Object, data: bytes) -> Spool:
@@ -6890,10 +6886,10 @@ class Results:
             spool = self.spools[index] = Spool(pod)
         if get_age_key(spool.pod) == get_age_key(pod):
             archive = spool.feed(data)
-            spool.start = self._store.seek(0, os.SEEK_END) if archive else spool.start
             try:
-                while archive:
-                    archive = archive[self._store.write(archive) :]
+                if archive:
+                    spool.start = self._store.seek(0, os.SEEK_END)
+                    self._store.write(archive)
             except OSError as error:
                 spool.notes.append(f"they cannot be kept: {error.strerror}")
         return spool

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, List
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List
 import pytest
 
 from common import refused, until
-from faultproxy import DOWN, Fault, random_faults
-from support import ALPINE, MIB, Kubectl, nothing_made
+from faultproxy import DOWN, UP, Fault, random_faults
+from support import ALPINE, MIB, Kubectl, nothing_made, read_until
+from test_bystanders import evict
 from test_proxy import FEW, FIRST
 from test_rbac import bind, role
 
@@ -76,6 +78,53 @@ def test_after_a_timeout(run: Cli, workdir: Path) -> None:
     ended = run("./", "--timeout", "3", "--out", "results", *TRAIN)
     assert ended.code == 124, ended.err
     assert tree(workdir / "results") == {"m": "whole\n"}
+
+
+def test_after_an_eviction(run: Cli, workdir: Path, kubectl: Kubectl) -> None:
+    """As well, since the run is followed."""
+    text = "trap 'echo whole > results/m; exit 7' TERM; echo begun; sleep 60 & wait"
+    script(workdir, text)
+    process = run.start("./", "--job-name", "ev", "--out", "results", *TRAIN)
+    read_until(process.stdout, b"begun\n")
+    evict(kubectl, kubectl.running_pod("ev"))
+    ended = run.finish(process)
+    assert ended.code == 7 and "evicted" in ended.err, ended.err
+    assert tree(workdir / "results") == {"m": "whole\n"}
+
+
+def test_two_runs_into_one_directory(run: Cli, workdir: Path) -> None:
+    """Each file is of one of them, and whole."""
+    script(
+        workdir,
+        f"for at in a b c; do head -c {LARGE} /dev/zero | tr '\\0' $W > results/$at; done",
+    )
+    started = [
+        run.start(
+            "./", "--job-name", f"two-{word}", "--env", f"W={word}", "--out", "results", *TRAIN
+        )
+        for word in "xy"
+    ]
+    for process in started:
+        ended = run.finish(process)
+        assert ended.code == 0, ended.err
+    assert sorted(path.name for path in workdir.iterdir()) == ["results", "train.sh"]
+    for name in "abc":
+        data = (workdir / "results" / name).read_bytes()
+        assert data == data[:1] * LARGE and data[:1] in (b"x", b"y")
+
+
+def test_a_signal_during_a_fetch(run: Cli, workdir: Path, faulty: StartFaultProxy) -> None:
+    """Nothing of it is here, and it is said what has it later."""
+    script(workdir, f"head -c {LARGE} /dev/urandom > results/big")
+    proxy, env = faulty([Fault("stall", DOWN, after=4_000_000, seconds=100)] * 20)
+    process = run.start("./", "--job-name", "big", "--out", "results", *TRAIN, env=env)
+    until(lambda: proxy.faults["stall"] or None, "the first bytes")
+    process.send_signal(signal.SIGINT)
+    ended = run.finish(process)
+    assert ended.code == 130 and "k8r cp big" in ended.err, ended.err
+    assert [path.name for path in workdir.iterdir()] == ["train.sh"]
+    assert run("cp", "big").code == 0
+    assert (workdir / "results" / "big").stat().st_size == LARGE
 
 
 def test_of_many_pods_the_last_attempts(run: Cli, workdir: Path, kubectl: Kubectl) -> None:
@@ -150,7 +199,8 @@ def test_what_is_and_what_is_not_there(run: Cli, workdir: Path) -> None:
     text = (
         "mkdir results/d; echo evil > results/d/x; ln -s /etc/passwd results/out; "
         "mkfifo results/f; echo 2 > one; chmod 4755 one; "
-        r"ln -s m results/in; echo 1 > results/m; echo n > 'results/a'$'\n''b'"
+        r"ln -s m results/in; echo 1 > results/m; echo n > 'results/a'$'\n''b'; "
+        r"echo i > results/$(printf '\377')"
     )
     script(workdir, text)
     ended = run("./", "--out", "results", "--out", "one", "--out", "none", *TRAIN)
@@ -166,7 +216,14 @@ def test_what_is_and_what_is_not_there(run: Cli, workdir: Path) -> None:
     (workdir / "results" / "d").unlink()
     again = run("./", "--out", "results", "--out", "one", "--out", "none", *TRAIN)
     assert again.code == 0, again.err
-    wanted = {"d/x": "evil\n", "in": "-> m", "m": "1\n", "a\nb": "n\n", "old": "stays\n"}
+    wanted = {
+        "d/x": "evil\n",
+        "in": "-> m",
+        "m": "1\n",
+        "a\nb": "n\n",
+        "\udcff": "i\n",
+        "old": "stays\n",
+    }
     assert tree(workdir / "results") == wanted
     assert (workdir / "one").read_text() == "2\n"
     assert (workdir / "one").stat().st_mode & 0o7777 == 0o755
@@ -180,6 +237,7 @@ def test_refused_before_anything_is_made(run: Cli, workdir: Path, kubectl: Kubec
     refused(run("./", "--out", "results:file/x", *TRAIN), "file")
     refused(run("./", "--out", "results:/proc/x", *TRAIN), "cannot be written")
     refused(run("./", "--out", "a:x", "--out", "b:x", *TRAIN), "two --out")
+    refused(run("./", "--out", "a", "--out", "a/b:x", *TRAIN), "two --out")
     refused(run("./", "--as-deployment", "--out", "a", *TRAIN), "k8r cp NAME:PATH")
     refused(run(ALPINE, "--out", "a", "--", "true"), "image")
     refused(run(ALPINE, "--out", "/a"), "needs a command")
@@ -340,6 +398,32 @@ def test_from_and_to_a_run(run: Cli, workdir: Path, kubectl: Kubectl, source: st
     refused(run("cp", "nothing", f"open:{top}"), "nothing")
     refused(run("cp", f"open:{top}", "open:/x"), "NAME:PATH")
     refused(run("cp", f"open:{top}"), "NAME:PATH")
+
+
+def test_what_is_sent_is_whole_or_not_there(
+    run: Cli, workdir: Path, kubectl: Kubectl, faulty: StartFaultProxy
+) -> None:
+    """A connection that is cut leaves what was there, as do a directory in the way and a full
+    disk; nothing is waited for.
+    """
+    (workdir / "x").write_text("old")
+    (workdir / "big").write_bytes(b"x" * LARGE)
+    (workdir / "big").chmod(0o755)
+    assert run("-d", ALPINE, "--shm", "4Mi", "--job-name", "open", "--", "sleep", "600").code == 0
+    kubectl.running_pod("open")
+    until(lambda: run("cp", "x", "open:/f").code == 0 or None, "a file there")
+    for word in ("big", "-"):
+        proxy, env = faulty([Fault("fin", UP, after=4_000_000)] * 9)
+        data = (workdir / "big").read_bytes() if word == "-" else b""
+        cut = run("cp", word, "open:/f", stdin=data, env=env)
+        assert cut.code == 125, (word, proxy.faults, cut.err)
+        assert run("cp", "open:/f", "-").text == "old"
+    for path in ("/tmp", "/none/f", "/dev/shm/f"):
+        failed = run("cp", "big", f"open:{path}")
+        assert failed.code == 125 and "could not be written" in failed.err, failed.err
+    assert run("cp", "big", "open:/f").code == 0
+    listed = run("exec", "open", "--", "stat", "-c", "%s %a", "/f")
+    assert listed.text == f"{LARGE} 755\n"
 
 
 def test_on_this_machine(run: Cli, workdir: Path) -> None:

@@ -7,9 +7,11 @@ import io
 import os
 import socket
 import struct
+import tarfile
 import threading
 import time
 import tty
+from pathlib import Path
 from typing import Iterator, List, Tuple
 
 import pytest
@@ -265,3 +267,74 @@ def test_much_input_that_nothing_follows(monkeypatch: pytest.MonkeyPatch) -> Non
         assert list(channel) == [] and channel.get_exit_code() == 0
         thread.join()
     assert len(said) == 1 and "Ctrl-C ends the wait" in said[0]
+
+
+def tell(channel: k8r.Channel, server: Server, parts: List[Tuple[int, bytes]], code: str) -> None:
+    """Have a server write these parts and then how its command has ended, "" for not at all."""
+    for number, data in parts:
+        server.write(BINARY, bytes([number]) + data)
+    if code:
+        cause = f'{{"reason":"ExitCode","message":"{code}"}}'
+        text = f'\x03{{"status":"Failure","details":{{"causes":[{cause}]}}}}'
+        server.write(BINARY, OK if code == "0" else text.encode())
+    server.sock.shutdown(socket.SHUT_WR)
+
+
+def pack(*names: str) -> bytes:
+    """An archive of small files."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        for name in names:
+            info = tarfile.TarInfo(name)
+            info.size = 2
+            tar.addfile(info, io.BytesIO(b"1\n"))
+    return file.getvalue()
+
+
+WHOLE = pack("./d/a", "./d/b")
+
+
+@pytest.mark.parametrize(
+    "parts, code, here, words",
+    [
+        ([(1, WHOLE)], "0", ["a", "b"], ""),
+        ([(1, WHOLE), (2, b"tar: ./d/c: Permission denied\n")], "2", ["a", "b"], "not all"),
+        ([(1, WHOLE[:1024])], "137", [], "damaged"),
+        ([(1, WHOLE)], "", [], "lost"),
+        ([(1, WHOLE[:1024])], "0", [], "damaged"),
+        ([(2, b"tar: ./d/b: shrank; padd"), (2, b"ing with zeros"), (1, WHOLE)], "1", [], "small"),
+        ([(1, pack())], "1", [], "nothing of it"),
+    ],
+)
+def test_what_a_failed_tar_leaves(
+    tmp_path: Path, parts: List[Tuple[int, bytes]], code: str, here: List[str], words: str
+) -> None:
+    """Whole files or none of them, and an error that tells which."""
+    console = k8r.Console(k8r.Environment.of_process(), True, False, "never")
+    with connect() as (channel, server):
+        tell(channel, server, parts, code)
+        with contextlib.ExitStack() as stack:
+            if words:
+                stack.enter_context(pytest.raises(k8r.K8rError, match=words))
+            k8r.copy_here(channel, "tmp/d", str(tmp_path / "got"), console)
+    assert [path.name for path in sorted(tmp_path.rglob("*")) if path.is_file()] == here
+
+
+@pytest.mark.parametrize(
+    "size, code, whole",
+    [(b"%20d" % 30_000, "0", True), (b" " * 20, "0", True), (b"%20d" % 30_001, "0", False)]
+    + [(b"", "1", False), (b"%20d" % 30_000, "", False)],
+)
+def test_a_file_to_standard_output(size: bytes, code: str, whole: bool) -> None:
+    """All of it, and nothing else; what is missing is an error."""
+    env = k8r.Environment.of_process()._replace(stdout=io.BytesIO())
+    console = k8r.Console(env, True, False, "never")
+    data = os.urandom(30_000)
+    with connect() as (channel, server):
+        tell(channel, server, [(1, data[:7]), (1, data[7:] + size[:3]), (1, size[3:])], code)
+        with contextlib.ExitStack() as stack:
+            if not whole:
+                stack.enter_context(pytest.raises(k8r.K8rError))
+            k8r.copy_out(channel, console)
+    written = env.stdout.getvalue()  # type: ignore[attr-defined]
+    assert data.startswith(written) and (written == data or not whole)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import pty
@@ -169,6 +170,23 @@ def test_a_meter_waits_a_second(screen: Screen, clock: Clock) -> None:
     clock.now += 1.5
     add(50)
     assert screen.written() == "k8r: packing [##########..........]  50%"
+
+
+@pytest.mark.parametrize("answer, yes", [("y", True), ("YES", True), ("", False), ("n", False)])
+def test_a_question(screen: Screen, clock: Clock, answer: str, yes: bool) -> None:
+    """What needs a yes is asked on a terminal, and just said elsewhere."""
+    env = k8r.Environment(io.BytesIO(), io.BytesIO(), screen.stream, {}, "/", clock=clock)
+    k8r.Console(env, False, False, "never").confirm("much is to come")
+    assert screen.written() == "k8r: much is to come\n"
+    keyboard, terminal = pty.openpty()
+    with open(terminal, "rb", buffering=0) as stdin, contextlib.ExitStack() as stack:
+        os.write(keyboard, f"{answer}\n".encode())
+        if not yes:
+            stack.enter_context(pytest.raises(k8r.K8rError))
+        asking = k8r.Console(env._replace(stdin=stdin), False, False, "never")  # type: ignore
+        asking.confirm("much is to come")
+    os.close(keyboard)
+    assert screen.written() == "k8r: much is to come; go on? [y/N] "
 
 
 def test_quiet(screen: Screen, clock: Clock) -> None:

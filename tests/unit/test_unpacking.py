@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import random
@@ -237,3 +238,33 @@ def test_an_archive_with_a_damaged_header(tmp_path: Path) -> None:
     with pytest.raises(k8r.K8rError, match="the archive is damaged: bad checksum"):
         feed(k8r.Unpacker(), bytes(data), tmp_path)
     assert not look(tmp_path)
+
+
+@pytest.mark.parametrize("last, asked", [(6, []), (7, [11])])
+def test_much_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: int, asked: List[int]
+) -> None:
+    """Before it is written, once; a no leaves nothing."""
+    monkeypatch.setattr(k8r, "MUCH", 10)
+    sizes = (0, 4, last, 100 * len(asked))
+    told: List[int] = []
+    members = [(f"{PATH}/{at}", REG, "", b"x" * size) for at, size in enumerate(sizes)]
+    feed(k8r.Unpacker(told.append), build(members).getvalue(), tmp_path / "yes")
+    assert told == asked and len(look(tmp_path / "yes")) == 4
+
+    def refuse(size: int) -> None:
+        raise k8r.K8rError(str(size))
+
+    with contextlib.ExitStack() as stack:
+        if asked:
+            stack.enter_context(pytest.raises(k8r.K8rError, match="11"))
+        feed(k8r.Unpacker(refuse), build(members).getvalue(), tmp_path / "no")
+    assert (tmp_path / "no").exists() != bool(asked)
+
+
+def test_a_hard_link_between_two_paths(tmp_path: Path) -> None:
+    """Both have the file."""
+    members = [("a/x", REG, "", b"1"), ("b/y", LNK, "a/x", b"")]
+    places = {name: (str(tmp_path / name), "") for name in "ab"}
+    k8r.Unpacker().unpack(k8r.Inflow(iter([build(members).getvalue()])), places)
+    assert look(tmp_path) == {"a": None, "a/x": b"1", "b": None, "b/y": b"1"}
