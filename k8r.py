@@ -6854,7 +6854,7 @@ class Spool:
             return b""
         self.size, self.sum = int(head.group(1)), head.group(2).decode()
         words = self._log[: head.start()].decode("utf-8", "backslashreplace")
-        self.notes = re.findall("(?m)^k8r-note (.*)", words)
+        self.notes = re.findall("(?m)^(?:k8r-note )?(.+)", words)
         complete = self._log.endswith(b"k8r-end\n")
         self.told = complete or self.size > LOG_LIMIT
         archive = base64.b64decode(self._log[head.end() : -8]) if complete else b""
