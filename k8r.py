@@ -446,6 +446,7 @@ class RunOptions(NamedTuple):
     volume: Tuple[Tuple[str, str], ...] = ()
     shm: Optional[str] = None
     nodes: bool = False
+    setup: Optional[str] = None
 
     @property
     def limit(self) -> Optional[int]:
@@ -1279,6 +1280,21 @@ if [ -f {startup} ]; then
 fi
 """
 
+SETUP = """\
+{begin}trap 'code=$?
+[ $code -ne 0 ] || code=125
+echo "k8r: setup failed with exit code $code"
+exit $code' EXIT
+here=$PWD
+eval {text} < /dev/null 2>&1
+code=$?
+[ $code -eq 0 ] || exit $code
+trap - EXIT
+cd "$here" || exit 125
+{end}"""
+"""Runs --setup in the command's own shell, so that what it exports counts. All that it says is
+of one stream with the marks before and after it, for streams get out of order."""
+
 AWAIT_TERMINAL = """\
 n=0
 while [ $n -lt 50 ] && command -v stty > /dev/null; do
@@ -1511,6 +1527,18 @@ def build_unpack_script(chunks: int, workspace: str = "", mount: str = "") -> st
     return UNPACK.format(workspace=workspace, unpack=unpack) + STARTUP.format(
         startup=STARTUP_SCRIPT
     )
+
+
+def make_setup_mark(run: str) -> str:
+    """What the lines begin with that a run prints before and after its setup."""
+    return f"k8r-setup-{run}"
+
+
+def build_setup_script(work: Workload) -> str:
+    """Shell text that runs --setup. A terminal shows all that is said as it is."""
+    text, mark = work.options.setup, f"echo {make_setup_mark(work.run_id)}"
+    begin, end = ("", "") if work.options.tty else (f"{mark} begin\n", f"{mark} end\n")
+    return SETUP.format(text=shlex.quote(text), begin=begin, end=end) if text else ""
 
 
 def build_clone_script() -> str:
@@ -1788,13 +1816,19 @@ def build_command_line(
     """
     words = [escape(word) for word in work.options.command]
     setup = (AWAIT_TERMINAL if work.options.tty and words else "") + work.setup
-    setup += AWAIT_NODES if work.options.nodes else ""
+    setup += build_setup_script(work) + (AWAIT_NODES if work.options.nodes else "")
     if not setup:
         return words, []
     # A shell hands on no variable that it could not name itself, such as discovery.type.
     odd = [escape("=".join(pair)) for pair in work.options.env if not re.fullmatch(r"\w+", pair[0])]
     words = ["env", "--", *odd, *words] if odd and words else words
     return ["sh", "-c", escape(setup + RUN), "sh"], words
+
+
+def find_runtime(options: RunOptions) -> str:
+    """The first word of the command, else of --setup, that needs an image of its own, or ""."""
+    words = [*options.command[:1], *(options.setup or "").split()[:1]]
+    return next((word for word in map(posixpath.basename, words) if word in RUNTIME_IMAGES), "")
 
 
 def get_spec_field(template: Object, field: str) -> Any:
@@ -2182,6 +2216,13 @@ def is_ours(item: Optional[Object]) -> bool:
 def get_run_id(item: Object) -> str:
     """The id of the run that an object belongs to."""
     return str(get_annotations(item).get(ANNOTATION_RUN_ID) or "")
+
+
+def find_setup_mark(root: Object) -> str:
+    """The mark of the setup in the logs of a Job or Deployment, "" if it has none."""
+    mark = make_setup_mark(get_run_id(root))
+    script = find_container(root["spec"]["template"], CONTAINER_NAME).get("command")
+    return mark if mark in str(script) else ""
 
 
 def get_clone_note(pod: Object) -> str:
@@ -2990,14 +3031,16 @@ def format_amounts(amounts: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {text}" for name, text in texts.items())
 
 
-def explain_exit_code(code: int, command: Sequence[str], image: str = "") -> str:
-    """What a command line, or the ``image``, may have to do with its exit code, "" for nothing."""
+def explain_exit_code(code: int, options: RunOptions, image: str = "") -> str:
+    """What the options, or the ``image``, may have to do with an exit code, "" for nothing."""
+    command = options.command
     word = command[0] if command else ""
     if code in (126, 127) and len(command) == 1 and " " in word:
         how = f"for shell syntax write: -- sh -c {json.dumps(word)}"
         return f"the command is a single word; {how}"
     if code == 127 and word and image:
-        what = f"if it was '{word}' that was not found: the image {image} lacks it"
+        words = f"'{word}'" + " or a word of --setup" * bool(options.setup)
+        what = f"if it was {words} that was not found: the image {image} lacks it"
         return f"{what}; --base-image NAME sets another"
     if code == 135:  # 128 + SIGBUS
         return "the shared memory may be too small: --shm 1Gi makes it larger"
@@ -3235,19 +3278,47 @@ class LogPrinter:
 
     COLORS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
 
-    def __init__(self, console: Console, prefixed: bool) -> None:
+    def __init__(self, console: Console, prefixed: bool, mark: str = "") -> None:
         self._console = console
         self._prefixed = prefixed
+        self._out = console.data
         self._rest: Dict[Any, bytes] = {}
         self._torn: Any = None
         self._returned = False
+        self._mark = mark and rf"(?:\d{{4}}-\S+Z )?{mark} (begin|end)\n"
+        self._stages: Dict[Any, bytes] = {}
+        self._held: Dict[Any, bytes] = {}
+        self._setup = LogPrinter(console, prefixed) if mark else self
+        if mark:
+            self._setup._out = console.errors
 
     def write(self, key: Any, label: str, data: bytes) -> None:
-        """Print bytes of one log. Prefixed lines wait for their end, unless they are long; on
-        a terminal a carriage return is an end, too.
+        """Print bytes of one log. What is between lines with the ``mark`` is of --setup, and
+        goes to stderr; what may be the start of such a line is held back.
+        """
+        if self._mark and self._stages.get(key) != b"end":
+            data = self._held.pop(key, b"") + data
+            *passed, data = re.split(self._mark.encode(), data)
+            for text, stage in zip(passed[::2], passed[1::2]):
+                self._get_printer(key)._write(key, label, text)
+                if not self._stages:
+                    self._console.say("setup:")
+                self._stages[key] = stage
+            start = re.search(rb"k[^\n]{0,30}\Z", data)
+            if start and self._stages.get(key) != b"end":
+                data, self._held[key] = data[: start.start()], start.group()
+        self._get_printer(key)._write(key, label, data)
+
+    def _get_printer(self, key: Any) -> LogPrinter:
+        """What prints the part of a log that it has come to."""
+        return self._setup if self._stages.get(key) == b"begin" else self
+
+    def _write(self, key: Any, label: str, data: bytes) -> None:
+        """Print bytes. Prefixed lines wait for their end, unless they are long; on a terminal
+        a carriage return is an end, too.
         """
         if not self._prefixed:
-            self._console.data(data)
+            self._out(data)
             return
         data = self._rest.pop(key, b"") + data
         end = max(data.rfind(b"\n"), data.rfind(b"\r") if self._console.shared else -1) + 1
@@ -3259,6 +3330,9 @@ class LogPrinter:
 
     def end(self, key: Any, label: str) -> None:
         """Print a last line that has no end of its own."""
+        if self._mark:
+            self._get_printer(key)._write(key, label, self._held.pop(key, b""))
+            self._setup.end(key, label)
         rest = self._rest.pop(key, b"")
         if rest or self._torn == key:
             self._print(key, label, rest + b"\n")
@@ -3274,7 +3348,7 @@ class LogPrinter:
         lines = data[:-1].replace(b"\n", b"\n" + prefix)
         if self._console.shared:
             lines = re.sub(rb"\r(?!\n|$)", b"\r" + prefix, lines)
-        self._console.data(before + lines + data[-1:])
+        self._out(before + lines + data[-1:])
         self._torn, self._returned = None if data[-1:] == b"\n" else key, data[-1:] == b"\r"
 
 
@@ -7193,7 +7267,8 @@ class Run:
         self._pods: Dict[str, Object] = {}
         self._ended: Dict[str, Optional[int]] = {}
         self._tails = Tails(make_tail, self._pods, results)
-        self._printer = LogPrinter(console, subject.prefixed and logs.only_index is None)
+        prefixed = subject.prefixed and logs.only_index is None
+        self._printer = LogPrinter(console, prefixed, find_setup_mark(subject.root))
         self._listed = False
         self._caught_up = ""
         self._gone = False
@@ -7464,7 +7539,8 @@ def print_logs(
     wanted = [pod for pod in mine if logs.wants(pod) and has_logs(pod)]
     if not wanted:
         console.warn(f"{subject.name} has no logs (yet): no pod has started")
-    printer = LogPrinter(console, subject.prefixed and logs.only_index is None)
+    prefixed = subject.prefixed and logs.only_index is None
+    printer = LogPrinter(console, prefixed, find_setup_mark(subject.root))
     for pod in sorted(wanted, key=get_pod_index):
         print_log(core, pod, subject.label(pod), logs, printer)
     verdict = subject.judge(subject.root, mine)
@@ -8069,7 +8145,7 @@ class LocalRun:
         env: Environment,
         console: Console,
     ) -> None:
-        self._work = work
+        self._work = work._replace(run_id=env.token())
         self._options = work.options
         self._archive = archive
         self._login = login
@@ -8078,7 +8154,8 @@ class LocalRun:
         self._console = console
         self._scratch = ""
         self._messages: queue.Queue[Message] = queue.Queue(maxsize=64)
-        self._printer = LogPrinter(console, work.options.num > 1)
+        mark = make_setup_mark(self._work.run_id) if work.options.setup else ""
+        self._printer = LogPrinter(console, work.options.num > 1, mark)
         self._waiting = [AttemptKey(index, CONTAINER_NAME) for index in range(work.options.num)]
         self._running: Dict[AttemptKey, Attempt] = {}
         self._decided: Dict[int, Outcome] = {}
@@ -8683,8 +8760,9 @@ class K8sRun:
         """Plan the run of an image, one's own or one built from a Dockerfile."""
         image = source.path
         inside = [path for path, _ in options.out if not path.startswith("/")]
-        if inside or (options.out and not options.command):
-            what = f"--out {inside[0]} is of no directory" if inside else "--out needs a command"
+        if inside or ((options.out or options.setup) and not options.command):
+            what = "--out and --setup need a command"
+            what = f"--out {inside[0]} is of no directory" if inside else what
             raise UsageError(f"{what}, for this is an image", "--out /out -- COMMAND, say")
         if source.kind == DOCKERFILE:
             image = self.build_and_push_dockerfile(options, source)
@@ -8786,7 +8864,7 @@ class K8sRun:
         if kind == DIRECTORY and not options.remove:
             self._drop_archives(root, code)
         image = build_container_row(root)["image"] if kind in (DIRECTORY, GITHUB) else ""
-        self._hint(explain_exit_code(code, options.command, image))
+        self._hint(explain_exit_code(code, options, image))
         return code
 
     def _hint(self, text: str) -> None:
@@ -8824,7 +8902,7 @@ class K8sRun:
             error.exit_code = ended.code or ExitCode.FAILED
             raise error
         self._tell_end(ended, started)
-        self._hint(explain_exit_code(ended.code, options.command))
+        self._hint(explain_exit_code(ended.code, options))
         return ended.code
 
     def monitor_job(self, name: str, logs: LogQuery = LogQuery()) -> int:
@@ -9165,8 +9243,8 @@ class K8sRun:
         )
 
     def _choose_base_image(self, options: RunOptions) -> str:
-        """The image for a directory or repository, by the command's first word if none is set."""
-        word = os.path.basename(options.command[0]) if options.command else ""
+        """The image for a directory or repository, by what runs in it if none is set."""
+        word = find_runtime(options)
         image = options.base_image or RUNTIME_IMAGES.get(word, DEFAULT_IMAGE)
         if not options.base_image and not options.local and image != DEFAULT_IMAGE:
             self.console.say(f"{word} runs in {image}; --base-image NAME for another")
@@ -9693,6 +9771,7 @@ def add_container_options(parser: argparse.ArgumentParser) -> None:
     base = f"the image that a directory runs in; it needs sh and tar (default: {DEFAULT_IMAGE}, or "
     base += f"what the command's first word wants: {RUNTIME_IMAGES['python']} for python)"
     add("--base-image", "IMAGE", base, parse_image)
+    add("--setup", "COMMAND", "shell text that runs there before the command")
     env = "set a variable; without VALUE to what it is here"
     add("--env", "KEY[=VALUE]", env, **REPEATED)
     file = "set the variables in FILE, one KEY=VALUE on each line"
@@ -10265,6 +10344,7 @@ def check_run(args: argparse.Namespace) -> None:
         raise UsageError("there is no command after --", f"for instance k8r {args.source} -- env")
     for word in args.command or ():
         check_argument("an argument of the command", word)
+    check_argument("the text of --setup", args.setup or "")
     if args.num > MOST_PODS:
         raise UsageError(f"--num {args.num} is more than a Job may have", f"at most {MOST_PODS}")
     if args.num > 1 and (args.stdin or args.tty):
