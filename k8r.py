@@ -447,6 +447,7 @@ class RunOptions(NamedTuple):
     shm: Optional[str] = None
     nodes: bool = False
     setup: Optional[str] = None
+    show_files: bool = False
 
     @property
     def limit(self) -> Optional[int]:
@@ -3031,9 +3032,15 @@ def format_amounts(amounts: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {text}" for name, text in texts.items())
 
 
-def explain_exit_code(code: int, options: RunOptions, image: str = "") -> str:
-    """What the options, or the ``image``, may have to do with an exit code, "" for nothing."""
+def explain_exit_code(code: int, options: RunOptions, last: bytes, image: str = "") -> str:
+    """What the options, or the ``image``, may have to do with an exit code, and with the
+    ``last`` that was said; "" for nothing.
+    """
     command = options.command
+    module = re.search(rb"ModuleNotFoundError: No module named '([\w-]+)", last)
+    if code and module:
+        name = module.group(1).decode()
+        return f"to install it first: --setup 'pip install {name}'; --show-files has what was sent"
     word = command[0] if command else ""
     if code in (126, 127) and len(command) == 1 and " " in word:
         how = f"for shell syntax write: -- sh -c {json.dumps(word)}"
@@ -3101,6 +3108,8 @@ def list_failed(rows: Sequence[Object]) -> List[Object]:
 # Output
 # ==============================================================================
 
+LAST_DATA = 500
+"""Bytes at the end of what a run has printed that may tell why it failed."""
 SHOWN_AFTER = 1.0
 """Seconds that something takes before its progress is shown."""
 
@@ -3171,6 +3180,7 @@ class Console:
         dumb = env.environ.get("TERM") == "dumb"
         self._answers = env.stdin if env.stdin.isatty() and env.stderr.isatty() else None
         self._status = StatusLine(env.stderr, env.clock, dumb)
+        self.last_data = b""
         self.shared = env.stdout.isatty()
         plain = dumb or env.environ.get("NO_COLOR")
         self.colored = color == "always" or (color == "auto" and self.shared and not plain)
@@ -3181,6 +3191,7 @@ class Console:
             self._status.make_way(data)
         self._out.write(data)
         self._out.flush()
+        self.last_data = (self.last_data + data[-LAST_DATA:])[-LAST_DATA:]
 
     def errors(self, data: bytes) -> None:
         """Write what a command has written to its stderr, at once."""
@@ -3426,6 +3437,12 @@ CHUNK_SIZE = MIB
 at most 1 MiB of it (kubernetes/kubernetes, pkg/apis/core/validation:
 MaxSecretSize)."""
 ARCHIVE_LIMIT = 64 * MIB
+LARGE_ARCHIVE = 10 * MIB
+NO_DATA = re.compile(
+    r"(^|/)(\.[^/]*|node_modules|__pycache__|venv|env|build|dist|target|[^/]*cache|"
+    r"[^/]*\.(py[co]|o|so|class|egg-info|log|tmp|swp)|[^/]*~)(/|$)"
+)
+"""What is ignored because it is made or kept here, and which no command will miss."""
 TAR_MTIME = 315_532_800
 """1980-01-01, the earliest time that a zip archive can hold: a fixed time makes
 equal directories equal archives, and Python's zip and wheel tools accept it."""
@@ -3434,12 +3451,12 @@ equal directories equal archives, and Python's zip and wheel tools accept it."""
 class Archive:
     """A packed directory: a gzipped tar in a temporary file, and what is in it."""
 
-    def __init__(self, file: IO[bytes], files: int, size: int, notes: List[str]) -> None:
+    def __init__(self, file: IO[bytes], size: int, listing: Listing) -> None:
         self._file = file
         self._lock = threading.Lock()
-        self.files = files
+        self._listing = listing
         self.size = size
-        self.notes = notes
+        self.notes = listing.notes
 
     @property
     def chunks(self) -> int:
@@ -3453,7 +3470,12 @@ class Archive:
             return self._file.read(CHUNK_SIZE)
 
     def __str__(self) -> str:
-        return f"{pluralize(self.files, 'file')}, {format_size(self.size)}"
+        sent = f"{pluralize(len(self._listing.paths), 'file')}, {format_size(self.size)}"
+        left = {path: rule for path, rule in self._listing.left.items() if not NO_DATA.search(path)}
+        names = ", ".join([*itertools.islice(left, 3), *["..."] * (len(left) > 3)])
+        rules = " and ".join(sorted(set(left.values())))
+        more = f"; {len(left)} left out by {rules}: {escape_unprintable(names)}" if left else ""
+        return sent + more
 
     def write_parts(self, folder: str) -> None:
         """Write the archive as a pod finds it. Raises K8rError."""
@@ -3483,10 +3505,13 @@ class Archive:
 
 
 class Listing(NamedTuple):
-    """What belongs to a directory: paths relative to it, and what was left out."""
+    """What belongs to a directory: paths relative to it, what was left out for its kind, and
+    what was by an ignore file, with the name of that: directories end with a slash.
+    """
 
     paths: List[str]
     notes: List[str]
+    left: Dict[str, str]
 
 
 class GitError(K8rError):
@@ -3584,8 +3609,8 @@ def raise_error(error: OSError) -> NoReturn:
     raise error
 
 
-def find_ignored_paths(folder: str, paths: Sequence[str], prefix: Optional[str]) -> Set[str]:
-    """What ignore files take out of a listing.
+def find_ignored_paths(folder: str, paths: Sequence[str], prefix: Optional[str]) -> Dict[str, str]:
+    """What ignore files take out of a listing, and which it is.
 
     In a work tree (``prefix`` is not None) that is .k8rignore alone, for git has
     spoken of the rest; those of the directories above count, as with .gitignore.
@@ -3601,18 +3626,18 @@ def find_ignored_paths(folder: str, paths: Sequence[str], prefix: Optional[str])
     top = os.path.normpath(os.path.join(folder, *[os.pardir] * prefix.count("/")))
     names = [prefix + path for path in paths]
     folders = list_parents(names)
-    used = [
-        option
+    used = {
+        name: option
         for name, option in rules.items()
         if any(os.path.lexists(os.path.join(top, parent, name)) for parent in folders)
-    ]
-    found = list_excluded(top, names, used) if used else []
-    return {path[len(prefix) :] for path in found}
+    }
+    found = list_excluded(top, names, used) if used else {}
+    return {path[len(prefix) :]: name for path, name in found.items()}
 
 
-def list_excluded(top: str, paths: Iterable[str], options: Iterable[str]) -> List[str]:
+def list_excluded(top: str, paths: Iterable[str], options: Mapping[str, str]) -> Dict[str, str]:
     """Those of the paths below a directory that git excludes by any of these options of
-    `git ls-files`, whether it tracks them or not. Raises K8rError.
+    `git ls-files`, whether it tracks them or not, with the option's name. Raises K8rError.
     """
     import tempfile
 
@@ -3622,8 +3647,12 @@ def list_excluded(top: str, paths: Iterable[str], options: Iterable[str]) -> Lis
         index = ("update-index", "-z", "--index-info")
         run_git(scratch, "-c", "init.defaultObjectFormat=sha1", "init", "-q", "--bare")
         run_git(top, *where, *index, given=b"".join(entries))
-        found = [run_git(top, *where, "ls-files", "-z", "-c", "-i", option) for option in options]
-    return [path for answer in found for path in answer]
+        ask = ("ls-files", "-z", "-c", "-i")
+        return {
+            path: name
+            for name, option in options.items()
+            for path in run_git(top, *where, *ask, option)
+        }
 
 
 EMPTY_BLOB = b"e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
@@ -3654,15 +3683,18 @@ def list_directory(folder: str, without: Iterable[str] = ()) -> Listing:
         # What git knows below a directory that is a link by now is gone.
         paths = [path for path in paths if not links & list_parents([path])]
         paths += find_special_files(folder, paths)
-    unwanted = find_ignored_paths(folder, paths, prefix)
-    unwanted |= find_untracked(folder, paths, prefix, without)
+    left = find_ignored_paths(folder, paths, prefix)
+    unwanted = set(left) | find_untracked(folder, paths, prefix, without)
+    if prefix is not None:
+        ask = ("ls-files", "-z", "-o", "-i", "--exclude-standard", "--directory")
+        left.update(dict.fromkeys(run_git(folder, *ask), ".gitignore"))
     for path in sorted(set(paths) - unwanted, key=os.fsencode):
         note = explain_refusal(folder, path)
         if note is None:
             kept.append(path)
         elif note:
             notes.append(note)
-    return Listing(kept, notes)
+    return Listing(kept, notes, left)
 
 
 def find_untracked(
@@ -3799,7 +3831,11 @@ def pack_directory(
     for path in packer.pointers[:1]:
         count = pluralize(len(packer.pointers), "file")
         listing.notes.append(f"{count}, such as {path}, are pointers of git LFS: git lfs pull")
-    return Archive(file, len(listing.paths), file.tell(), listing.notes)
+    if file.tell() > LARGE_ARCHIVE:
+        sizes = list_largest(folder, listing.paths)[:3]
+        largest = ", ".join(f"{path} ({format_size(size)})" for size, path in sizes)
+        listing.notes.append(f"{format_size(file.tell())} are sent; the largest files: {largest}")
+    return Archive(file, file.tell(), listing)
 
 
 class Packer:
@@ -3903,14 +3939,21 @@ def unreadable_error(error: OSError) -> UsageError:
     )
 
 
-def too_large_error(folder: str, paths: Iterable[str]) -> UsageError:
-    """The refusal of a directory over the limit, with its largest files."""
+def list_largest(folder: str, paths: Iterable[str]) -> List[Tuple[int, str]]:
+    """The sizes of files and their paths, the largest first."""
     sizes = []
     for path in paths:
         with contextlib.suppress(OSError):
             sizes.append((os.lstat(os.path.join(folder, path)).st_size, path))
-    largest = sorted(sizes, key=lambda entry: (-entry[0], entry[1]))[:10]
-    lines = [f"  {format_size(size):>10}  {escape_unprintable(path)}" for size, path in largest]
+    return sorted(sizes, key=lambda entry: (-entry[0], entry[1]))
+
+
+def too_large_error(folder: str, paths: Iterable[str]) -> UsageError:
+    """The refusal of a directory over the limit, with its largest files."""
+    lines = [
+        f"  {format_size(size):>10}  {escape_unprintable(path)}"
+        for size, path in list_largest(folder, paths)[:10]
+    ]
     return UsageError(
         f"the directory has more than {format_size(ARCHIVE_LIMIT)} when packed; "
         "its largest files are:\n" + "\n".join(lines),
@@ -8197,6 +8240,12 @@ class LocalRun:
         else:
             self._waiting.insert(0, AttemptKey(0, CLONE_NAME))
         self._console.say(f"{self._work.name} runs on this machine, in {where}{sent}")
+        asked, flags = dict(self._options.resources.limits), {"--gpu": GPU}
+        if not self._docker:
+            flags.update({"--mem": "memory", "--cpu": "cpu"})
+        unused = [flag for flag in sorted(flags) if flags[flag] in asked]
+        if unused:
+            self._console.warn(f"not applied to a local run: {', '.join(unused)}")
 
     def _path(self, name: str) -> str:
         return os.path.join(self._scratch, name)
@@ -8864,7 +8913,7 @@ class K8sRun:
         if kind == DIRECTORY and not options.remove:
             self._drop_archives(root, code)
         image = build_container_row(root)["image"] if kind in (DIRECTORY, GITHUB) else ""
-        self._hint(explain_exit_code(code, options, image))
+        self._hint(explain_exit_code(code, options, self.console.last_data, image))
         return code
 
     def _hint(self, text: str) -> None:
@@ -8902,7 +8951,7 @@ class K8sRun:
             error.exit_code = ended.code or ExitCode.FAILED
             raise error
         self._tell_end(ended, started)
-        self._hint(explain_exit_code(ended.code, options))
+        self._hint(explain_exit_code(ended.code, options, self.console.last_data))
         return ended.code
 
     def monitor_job(self, name: str, logs: LogQuery = LogQuery()) -> int:
@@ -9831,6 +9880,7 @@ def add_kind_options(parser: argparse.ArgumentParser) -> None:
     grace = "give up on a pod that cannot start after this time (default: 60 s)"
     add("--grace", "TIME", grace, parse_duration, default=DEFAULT_GRACE)
     add("--show-yaml", "", "print the objects and touch no cluster")
+    add("--show-files", "", "list what a directory sends, and what not, and touch no cluster")
     add("--local", "", "run it on this machine instead, without a cluster")
     add("-q --quiet", "", "print errors only")
 
@@ -10386,7 +10436,25 @@ def cmd_run(k8s: K8sRun, args: argparse.Namespace) -> int:
     unsure = args.bare and not re.search("[/:.]", word) and word not in COMMON_IMAGES
     if unsure and k8s.detect_source_type(word) == CONTAINER:
         raise unknown_command_error(word, "see k8r --help.")
-    return k8s.run_job_with_options(build_run_options(args, k8s.env))
+    options = build_run_options(args, k8s.env)
+    return print_listing(k8s, options) if args.show_files else k8s.run_job_with_options(options)
+
+
+def print_listing(k8s: K8sRun, options: RunOptions) -> int:
+    """`k8r run --show-files`: the largest first, then what an ignore file leaves out."""
+    source = k8s.find_source(options)
+    if source.kind != DIRECTORY:
+        raise UsageError("--show-files is for directories", "leave it out")
+    own = [place[1] for place in list_places(options.out, k8s.env.cwd).values()]
+    listing = list_directory(source.path, own)
+    rows = [
+        [format_size(size), path, ""] for size, path in list_largest(source.path, listing.paths)
+    ]
+    rows += [["-", path, rule] for path, rule in sorted(listing.left.items())]
+    k8s.console.text(format_table(["SIZE", "FILE", "LEFT OUT BY"], rows))
+    for note in listing.notes:
+        k8s.console.warn(escape_unprintable(note))
+    return ExitCode.OK
 
 
 # Lists, logs, secrets
