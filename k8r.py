@@ -375,6 +375,7 @@ class BuildOptions(NamedTuple):
     args: Tuple[Tuple[str, str], ...] = ()
     target: Optional[str] = None
     platform: Optional[str] = None
+    secrets: Tuple[str, ...] = ()
 
 
 class FollowOptions(NamedTuple):
@@ -1175,6 +1176,13 @@ def parse_env_file(text: str, name: str, environ: Mapping[str, str]) -> List[Tup
             except UsageError as error:
                 raise UsageError(f"{name}, line {number}: {error.message}", error.hint) from error
     return variables
+
+
+def parse_build_secret(text: str) -> str:
+    """`id=NAME`, and a file or variable. Raises UsageError; the value itself is never there."""
+    if not re.fullmatch(r"(type=\w+,)?id=[\w.-]+(,(src|source|env|type)=[^,]+)*", text):
+        raise UsageError(f"'{text}' is not a valid secret", "see id=token,src=token.txt")
+    return text
 
 
 def make_variable_name(secret: str, key: str) -> str:
@@ -3268,6 +3276,11 @@ class Console:
         if not self._quiet:
             self._write(text)
 
+    def lend(self) -> Any:
+        """What another program may write to that `plain` passes on: a file, or PIPE for none."""
+        self._status.make_way(b"\n")
+        return subprocess.PIPE if self._quiet else self._err
+
     def trace(self) -> None:
         """Show where the error being handled came from, if --verbose."""
         if self._verbose:
@@ -4223,80 +4236,170 @@ DEFAULT_REGISTRY = "gcr.io"
 DEFAULT_PROJECT = "default-project"
 
 
-IgnoreRule = Tuple[Any, bool]
-"""A line of a .dockerignore: the regular expression of paths, and whether these are kept."""
+CLASSIC = "classic"
+BUILDERS = {
+    "buildx": ("docker buildx build --load", "docker version", "docker buildx version"),
+    "docker": ("docker build", "docker version", "docker build --help"),
+    "podman": ("podman build", "podman version"),
+    "nerdctl": ("nerdctl build", "nerdctl version"),
+}
+"""The programs that build all that a Dockerfile may have, the first that can, and what each is
+asked for that: docker itself says by its help that it lacks its plugin."""
+STORES = {"podman", "nerdctl"}
+"""Those that keep their images elsewhere than the docker daemon."""
+ASK_TIME = 20.0
+"""Seconds that a program may take to say whether it can build."""
 
 
-def parse_dockerignore(text: str) -> Iterator[IgnoreRule]:
-    """The lines of a .dockerignore, as docker's client reads them. Raises UsageError."""
-    of_set = r"(?:\\.|[^\\\]-])"
-    valid = rf"(?:\\.|[^\\\[]|\[\^?(?:{of_set}(?:-{of_set})?)+\])+"
-    for line in text.split("\n"):
-        words = line.strip()
-        kept = words.startswith("!")
-        if not words or line.startswith("#"):
-            continue
-        pattern = posixpath.normpath(words[kept:].strip()).lstrip("/").strip()
-        try:
-            if words == "!" or not re.fullmatch(valid, pattern or "/"[kept:]):
-                raise re.error("neither a name nor a pattern")
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of brackets in brackets
-                yield re.compile(translate_ignored(pattern), re.DOTALL), kept
-        except re.error as error:
-            words = f"'{escape_unprintable(words)}' is not valid in a .dockerignore: {error}"
-            raise UsageError(words, "correct that line") from error
-
-
-def translate_ignored(pattern: str) -> str:
-    """The regular expression of a .dockerignore's pattern (github.com/moby/patternmatcher)."""
-    any_end = re.fullmatch(r"\*\*[^/*?\\[\]][^*?\\[\]]*", pattern)
-
-    def translate(match: Any) -> str:
-        token, last = match.group(), match.end() == len(pattern)
-        if token.startswith("**"):
-            return ".*" if last or any_end else "(.*/)?"
-        return {"*": "[^/]*", "?": "[^/]"}.get(token) or re.escape(token[-1])
-
-    return re.sub(r"(?:\*\*/?)+|[*?]|\\.|[.+()|{}$]|(?<!\[)\^", translate, pattern)
-
-
-def is_sent(path: str, rules: Iterable[IgnoreRule]) -> bool:
-    """Whether a build is sent a path: the last rule for it, or a directory above, counts."""
-    sent, places = True, list_parents([path]) - {""} | {path}
-    for pattern, kept in rules:
-        if kept != sent and any(map(pattern.fullmatch, places)):
-            sent = kept
-    return sent
-
-
-def list_build_context(
-    folder: str, rules: Sequence[IgnoreRule], own: Iterable[str] = ()
-) -> Iterator[str]:
-    """The files and directories that a build is sent, its ``own`` in any case. Raises OSError."""
-    for top, folders, files in os.walk(folder, onerror=raise_error):
-        for name in [*files, *folders]:
-            path = os.path.relpath(os.path.join(top, name), folder)
-            if path in own or is_sent(path, rules):
-                yield path
-            elif name in folders and not any(kept for _, kept in rules):
-                folders.remove(name)  # nothing below is kept
-
-
-def open_build_context(dockerfile: str) -> Any:
-    """What a build is sent, as a tar: the Dockerfile's directory, without what is taken out by
-    the Dockerfile's own .dockerignore, as docker's client has it, or by the directory's.
+def find_builder(environ: Mapping[str, str], local: bool) -> str:
+    """The builder that K8R_BUILDER names, else the first that can build, for a ``local`` run
+    where docker finds the image. Raises K8rError.
     """
-    import docker
+    wanted = environ.get("K8R_BUILDER")
+    if wanted and wanted not in (*BUILDERS, CLASSIC):
+        names = ", ".join([*BUILDERS, CLASSIC])
+        raise UsageError(f"K8R_BUILDER is '{wanted}'", f"the builders are {names}")
+    for name in BUILDERS if not wanted else {wanted} - {CLASSIC}:
+        questions = () if local and name in STORES else BUILDERS[name][1:]
+        if questions and all(can_answer(question, environ) for question in questions):
+            return name
+        if wanted:
+            hint = f"try: {questions[-1]}" if questions else "a local run needs docker's"
+            raise K8rError(f"the builder {wanted} cannot be used", hint)
+    return CLASSIC
+
+
+def can_answer(question: str, environ: Mapping[str, str]) -> bool:
+    """Whether a program ends with 0, and soon."""
+    settings = {**environ, "DOCKER_BUILDKIT": "1"}
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        done = subprocess.run(
+            question.split(),
+            env=settings,
+            timeout=ASK_TIME,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+        )
+        return done.returncode == 0
+    return False
+
+
+def run_builder(
+    builder: str, dockerfile: str, options: BuildOptions, environ: Mapping[str, str], output: Any
+) -> str:
+    """Build an image by one of BUILDERS; its id. What that says goes to ``output``, a file or
+    subprocess.PIPE. Raises K8rError.
+    """
+    import tempfile
 
     folder, name = os.path.split(dockerfile)
-    paths = (f"{dockerfile}.dockerignore", os.path.join(folder, ".dockerignore"))
-    path = next(filter(os.path.lexists, paths), "")
-    text = read_text(path, "the file") if path else ""
-    sent = list_build_context(folder, list(parse_dockerignore(text)), (name, ".dockerignore"))
-    added = "" if os.path.lexists(paths[1]) else ".dockerignore"
-    extra = [(".dockerignore", f"{text}\n{added}")] if path else []  # the daemon reads it there
-    return docker.utils.create_archive(folder, sorted(sent), extra_files=extra)
+    words = [*BUILDERS[builder][0].split(), "--file", dockerfile]
+    words += [f"--build-arg={key}={value}" for key, value in options.args]
+    words += [f"--secret={secret}" for secret in options.secrets]
+    words += [f"--target={options.target}"] * bool(options.target)
+    words += [f"--platform={options.platform}"] * bool(options.platform)
+    with tempfile.TemporaryDirectory(prefix="k8r-") as scratch:
+        path = os.path.join(scratch, "id")
+        run_program(f"the build of {name}", [*words, "--iidfile", path, folder], environ, output)
+        return read_text(path, "the image's id").strip()
+
+
+def run_program(
+    what: str, command: Sequence[str], environ: Mapping[str, str], output: Any = subprocess.PIPE
+) -> str:
+    """Run a program for a work; what it says, if nobody sees it. Raises K8rError."""
+    settings = {**environ, "DOCKER_BUILDKIT": "1"}
+    try:
+        done = subprocess.run(
+            command, env=settings, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+        )
+    except OSError as error:
+        hint = f"install {command[0]}"
+        raise K8rError(f"cannot run {command[0]}: {error.strerror}", hint) from error
+    text = (done.stdout or b"").decode("utf-8", "replace").strip()
+    if done.returncode:
+        raise K8rError(f"{what} failed" + f": {text}" * bool(text), "")
+    return text
+
+
+class ImageStore(NamedTuple):
+    """The images of podman or nerdctl, as far as k8r needs them."""
+
+    program: str
+    environ: Mapping[str, str]
+
+    def tag(self, image: str, repository: str) -> str:
+        """Name an image by its own id, so that equal builds have equal names."""
+        reference = f"{repository}:{image.rpartition(':')[2][:12]}"
+        run_program("the image's name", [self.program, "tag", image, reference], self.environ)
+        return reference
+
+    def push(self, reference: str) -> str:
+        """Push an image; its name by digest, which never changes. Raises K8rError."""
+        import tempfile
+
+        repository, _, _ = reference.rpartition(":")
+        with tempfile.NamedTemporaryFile("r", prefix="k8r-") as file:
+            digest = ["--digestfile", file.name] if self.program == "podman" else []
+            command = [self.program, "push", *digest, reference]
+            text = run_program(f"the push to {repository}", command, self.environ)
+            found = re.search(r"(?:^|manifest-|index-)(sha256:[0-9a-f]{64})", file.read() or text)
+        if not found:
+            raise K8rError(f"{self.program} named no digest of {reference}")
+        return f"{repository}@{found.group(1)}"
+
+
+NEEDS_BUILDKIT = re.compile(r"""(?ix) ^\#\s*(?P<syntax>syntax)\s*=
+    | ^\s*(?:run|copy|add)\s(?:.*\s)?(?P<heredoc><<-?["']?\w)
+    | ^\s*(?:run|copy|add)\s+(?:--\S+\s+)*--(?P<flag>
+        mount|network|security|device|link|chmod|exclude|parents|checksum|keep-git-dir|unpack)\b
+    | ^\s*[a-z].*\b(?P<variable>(?:TARGET|BUILD)(?:PLATFORM|OS|ARCH|VARIANT))\b""")
+"""What the classic builder refuses without a line's number, ignores or takes for empty text."""
+_NAME = r"(?!\.{1,2}(?:/|$)|.*\*\*)[\w.@+*?-]+"
+SIMPLE_IGNORED = re.compile(rf"#.*|(?P<kept>!)?(?P<deep>\*\*/)?/?{_NAME}(?:/{_NAME})*/?|")
+"""A line of a .dockerignore of which docker's client and its SDK think alike."""
+
+
+def check_classic_build(dockerfile: str, options: BuildOptions) -> List[str]:
+    """The rules of .dockerignore. Raises UsageError for what the classic builder does wrong."""
+    folder, name = os.path.split(dockerfile)
+    own, text = f"{dockerfile}.dockerignore", read_text(dockerfile, "the file")
+    found = ["--build-secret needs"] * bool(options.secrets)
+    found += [f"{name}.dockerignore needs"] * os.path.lexists(own)
+    for match, number in find_unsupported(text):
+        found.append(f"line {number} of {name} has {match}, which needs")
+    path = os.path.join(folder, ".dockerignore")
+    rules = read_text(path, "the file") if os.path.lexists(path) else ""
+    line = find_unclear_rule(rules)
+    found += [f"'{line}' in .dockerignore needs"] * bool(line)
+    if found:
+        hint = "install docker's buildx, podman or nerdctl"
+        raise UsageError(f"{found[0]} BuildKit, and only docker's classic builder is here", hint)
+    return [line.strip() for line in rules.split("\n") if line.strip() and line[0] != "#"]
+
+
+def find_unclear_rule(text: str) -> str:
+    """The first line of a .dockerignore that docker's SDK may read otherwise, "" for none."""
+    rules = {line: SIMPLE_IGNORED.fullmatch(line.rstrip()) for line in text.split("\n")}
+    kept = any(rule and rule["kept"] for rule in rules.values())
+    unclear = (line for line, rule in rules.items() if not rule or (rule["deep"] and kept))
+    return escape_unprintable(next(unclear, "").strip())
+
+
+def find_unsupported(text: str) -> Iterator[Tuple[str, int]]:
+    """What of a Dockerfile the classic builder does not do, with the line's number."""
+    number, whole = 1, ""
+    for line in text.split("\n"):
+        number += 1
+        whole += line.rstrip()
+        if whole.endswith("\\") and not whole.lstrip().startswith("#"):
+            whole = whole[:-1] + " "
+            continue
+        match = NEEDS_BUILDKIT.search(whole)
+        if match:
+            flag = match["flag"] and f"--{match['flag']}"
+            yield flag or match["variable"] or match["syntax"] or "a heredoc", number - 1
+        whole = ""
 
 
 @contextlib.contextmanager
@@ -4342,12 +4445,15 @@ class Docker:
             return docker.from_env(version="auto", environment=settings).api
 
     def build(self, dockerfile: str, options: BuildOptions) -> str:
-        """Build an image; its id. Raises K8rError."""
-        name, image = os.path.basename(dockerfile), ""
+        """Build an image by the classic builder; its id. Raises K8rError."""
+        import docker
+
+        folder, name = os.path.split(dockerfile)
+        rules, image = check_classic_build(dockerfile, options), ""
         with explain_docker_errors(f"the build of {name} failed"):
             for event in self._events(
                 "build",
-                fileobj=open_build_context(dockerfile),
+                fileobj=docker.utils.tar(folder, exclude=rules, dockerfile=(name, None)),
                 custom_context=True,
                 dockerfile=name,
                 buildargs=dict(options.args),
@@ -4539,6 +4645,24 @@ class LayerProgress:
         return f"{format_bar(done, total)} of {format_size(total)}" if total else "..."
 
 
+def build_image(
+    builder: str,
+    dockerfile: str,
+    options: BuildOptions,
+    environ: Mapping[str, str],
+    console: Console,
+) -> Tuple[Union[Docker, ImageStore], str]:
+    """Build an image; where it is then, and its id. Raises K8rError."""
+    console.debug(f"the image is built by {builder}")
+    if builder in STORES:
+        image = run_builder(builder, dockerfile, options, environ, console.lend())
+        return ImageStore(builder, environ), image
+    docker = Docker(environ, console.plain, console.progress)
+    if builder == CLASSIC:
+        return docker, docker.build(dockerfile, options)
+    return docker, run_builder(builder, dockerfile, options, environ, console.lend())
+
+
 def build_load_command(context: str, image: str) -> Optional[List[str]]:
     """The command that loads an image into a local cluster's nodes, None if the
     context is none of kind, k3d or minikube.
@@ -4556,21 +4680,6 @@ def is_local_node(context: str, node: str) -> bool:
     """Whether a node's name fits the local cluster that a context's name means."""
     start = context[5:] if context.startswith("kind-") else context
     return node.startswith(f"{start}-") or node == context == "minikube"
-
-
-def load_image(command: Sequence[str]) -> None:
-    """Run a `build_load_command`. Raises K8rError."""
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
-    except OSError as error:
-        raise K8rError(
-            f"cannot run {command[0]}: {error.strerror}", f"install {command[0]}"
-        ) from error
-    if done.returncode:
-        text = done.stdout.decode("utf-8", "replace").strip()
-        raise K8rError(f"{' '.join(command[:3])} failed: {text}", "")
 
 
 # ==============================================================================
@@ -8790,9 +8899,9 @@ class K8sRun:
             )
         if options.show_yaml:
             return f"{repository}:latest"
-        docker = Docker(environ, self.console.plain, self.console.progress)
-        image = docker.build(source.path, options.build)
-        reference = docker.tag(image, repository)
+        builder = find_builder(environ, options.local)
+        store, image = build_image(builder, source.path, options.build, environ, self.console)
+        reference = store.tag(image, repository)
         if options.local:
             return reference
         context = self._kubeconfig.context_name
@@ -8800,10 +8909,10 @@ class K8sRun:
         nodes = self.core_v1.nodes() if loader else []
         if loader and any(is_local_node(context, node["metadata"]["name"]) for node in nodes):
             self.console.say(f"loading {reference} into the nodes of the local cluster")
-            load_image(loader)
+            run_program(" ".join(loader[:3]), loader, environ)
             return reference
         self.console.say(f"pushing {reference}")
-        return docker.push(reference)
+        return store.push(reference)
 
     def create_container_container(self, options: RunOptions, source: Source) -> Plan:
         """Plan the run of an image, one's own or one built from a Dockerfile."""
@@ -9858,6 +9967,9 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
     add("--git-insecure-host-key", "", "accept any SSH host key")
     add = open_group(parser, "a Dockerfile")
     add("--build-arg", "KEY[=VALUE]", "set an ARG of the Dockerfile", **REPEATED)
+    secret = "a file (or variable: ,env=KEY) for RUN --mount=type=secret"
+    names = "id=NAME[,src=FILE]"
+    add("--build-secret", names, secret, parse_build_secret, **REPEATED)
     add("--target", "STAGE", "build this stage")
     add("--platform", "OS/ARCH", "build for this platform")
 
@@ -10381,6 +10493,7 @@ def build_run_options(args: argparse.Namespace, env: Environment) -> RunOptions:
             tuple(parse_variable(text, environ) for text in args.build_arg),
             args.target,
             args.platform,
+            tuple(args.build_secret),
         ),
         pull_secrets=tuple(args.pull_secret),
         patch=read_patch(os.path.join(env.cwd, args.patch)) if args.patch else {},
