@@ -3050,6 +3050,8 @@ def explain_exit_code(code: int, options: RunOptions, last: bytes, image: str = 
         name = module.group(1).decode()
         return f"to install it first: --setup 'pip install {name}'; --show-files has what was sent"
     word = command[0] if command else ""
+    if code and b"exec format error" in last.lower():
+        return "the image is for another kind of CPU than the node's: --platform builds for it"
     if code in (126, 127) and len(command) == 1 and " " in word:
         how = f"for shell syntax write: -- sh -c {json.dumps(word)}"
         return f"the command is a single word; {how}"

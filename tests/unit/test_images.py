@@ -100,3 +100,11 @@ def test_a_builder_that_is_wanted(programs: Dict[str, str]) -> None:
     assert k8r.find_builder(dict(programs, K8R_BUILDER="classic"), True) == "classic"
     error = usage_error(k8r.find_builder, dict(programs, K8R_BUILDER="kaniko"), False)
     assert "kaniko" in error.message and "nerdctl" in error.hint
+
+
+def test_an_image_for_another_processor() -> None:
+    """The kernel's words are explained, if that is what it failed by."""
+    said = b"exec /usr/bin/python3: exec format error\n"
+    options = k8r.RunOptions("./")
+    assert "--platform" in k8r.explain_exit_code(255, options, said)
+    assert k8r.explain_exit_code(0, options, said) == "" == k8r.explain_exit_code(1, options, b"")
