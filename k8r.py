@@ -375,6 +375,7 @@ class BuildOptions(NamedTuple):
     args: Tuple[Tuple[str, str], ...] = ()
     target: Optional[str] = None
     platform: Optional[str] = None
+    secrets: Tuple[str, ...] = ()
 
 
 class FollowOptions(NamedTuple):
@@ -446,6 +447,8 @@ class RunOptions(NamedTuple):
     volume: Tuple[Tuple[str, str], ...] = ()
     shm: Optional[str] = None
     nodes: bool = False
+    setup: Optional[str] = None
+    show_files: bool = False
 
     @property
     def limit(self) -> Optional[int]:
@@ -1175,6 +1178,13 @@ def parse_env_file(text: str, name: str, environ: Mapping[str, str]) -> List[Tup
     return variables
 
 
+def parse_build_secret(text: str) -> str:
+    """`id=NAME`, and a file or variable. Raises UsageError; the value itself is never there."""
+    if not re.fullmatch(r"(type=\w+,)?id=[\w.-]+(,(src|source|env|type)=[^,]+)*", text):
+        raise UsageError(f"'{text}' is not a valid secret", "see id=token,src=token.txt")
+    return text
+
+
 def make_variable_name(secret: str, key: str) -> str:
     """The variable for a key of a secret: `DB_PASSWORD` for `password` of `db`."""
     return re.sub(r"[^A-Z0-9]", "_", f"{secret}_{key}".upper())
@@ -1278,6 +1288,21 @@ if [ -f {startup} ]; then
   fi
 fi
 """
+
+SETUP = """\
+{begin}trap 'code=$?
+[ $code -ne 0 ] || code=125
+echo "k8r: setup failed with exit code $code"
+exit $code' EXIT
+here=$PWD
+eval {text} < /dev/null 2>&1
+code=$?
+[ $code -eq 0 ] || exit $code
+trap - EXIT
+cd "$here" || exit 125
+{end}"""
+"""Runs --setup in the command's own shell, so that what it exports counts. All that it says is
+of one stream with the marks before and after it, for streams get out of order."""
 
 AWAIT_TERMINAL = """\
 n=0
@@ -1511,6 +1536,18 @@ def build_unpack_script(chunks: int, workspace: str = "", mount: str = "") -> st
     return UNPACK.format(workspace=workspace, unpack=unpack) + STARTUP.format(
         startup=STARTUP_SCRIPT
     )
+
+
+def make_setup_mark(run: str) -> str:
+    """What the lines begin with that a run prints before and after its setup."""
+    return f"k8r-setup-{run}"
+
+
+def build_setup_script(work: Workload) -> str:
+    """Shell text that runs --setup. A terminal shows all that is said as it is."""
+    text, mark = work.options.setup, f"echo {make_setup_mark(work.run_id)}"
+    begin, end = ("", "") if work.options.tty else (f"{mark} begin\n", f"{mark} end\n")
+    return SETUP.format(text=shlex.quote(text), begin=begin, end=end) if text else ""
 
 
 def build_clone_script() -> str:
@@ -1788,13 +1825,19 @@ def build_command_line(
     """
     words = [escape(word) for word in work.options.command]
     setup = (AWAIT_TERMINAL if work.options.tty and words else "") + work.setup
-    setup += AWAIT_NODES if work.options.nodes else ""
+    setup += build_setup_script(work) + (AWAIT_NODES if work.options.nodes else "")
     if not setup:
         return words, []
     # A shell hands on no variable that it could not name itself, such as discovery.type.
     odd = [escape("=".join(pair)) for pair in work.options.env if not re.fullmatch(r"\w+", pair[0])]
     words = ["env", "--", *odd, *words] if odd and words else words
     return ["sh", "-c", escape(setup + RUN), "sh"], words
+
+
+def find_runtime(options: RunOptions) -> str:
+    """The first word of the command, else of --setup, that needs an image of its own, or ""."""
+    words = [*options.command[:1], *(options.setup or "").split()[:1]]
+    return next((word for word in map(posixpath.basename, words) if word in RUNTIME_IMAGES), "")
 
 
 def get_spec_field(template: Object, field: str) -> Any:
@@ -2182,6 +2225,13 @@ def is_ours(item: Optional[Object]) -> bool:
 def get_run_id(item: Object) -> str:
     """The id of the run that an object belongs to."""
     return str(get_annotations(item).get(ANNOTATION_RUN_ID) or "")
+
+
+def find_setup_mark(root: Object) -> str:
+    """The mark of the setup in the logs of a Job or Deployment, "" if it has none."""
+    mark = make_setup_mark(get_run_id(root))
+    script = find_container(root["spec"]["template"], CONTAINER_NAME).get("command")
+    return mark if mark in str(script) else ""
 
 
 def get_clone_note(pod: Object) -> str:
@@ -2990,14 +3040,24 @@ def format_amounts(amounts: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {text}" for name, text in texts.items())
 
 
-def explain_exit_code(code: int, command: Sequence[str], image: str = "") -> str:
-    """What a command line, or the ``image``, may have to do with its exit code, "" for nothing."""
+def explain_exit_code(code: int, options: RunOptions, last: bytes, image: str = "") -> str:
+    """What the options, or the ``image``, may have to do with an exit code, and with the
+    ``last`` that was said; "" for nothing.
+    """
+    command = options.command
+    module = re.search(rb"ModuleNotFoundError: No module named '([\w-]+)", last)
+    if code and module:
+        name = module.group(1).decode()
+        return f"to install it first: --setup 'pip install {name}'; --show-files has what was sent"
     word = command[0] if command else ""
+    if code and b"exec format error" in last.lower():
+        return "the image is for another kind of CPU than the node's: --platform builds for it"
     if code in (126, 127) and len(command) == 1 and " " in word:
         how = f"for shell syntax write: -- sh -c {json.dumps(word)}"
         return f"the command is a single word; {how}"
     if code == 127 and word and image:
-        what = f"if it was '{word}' that was not found: the image {image} lacks it"
+        words = f"'{word}'" + " or a word of --setup" * bool(options.setup)
+        what = f"if it was {words} that was not found: the image {image} lacks it"
         return f"{what}; --base-image NAME sets another"
     if code == 135:  # 128 + SIGBUS
         return "the shared memory may be too small: --shm 1Gi makes it larger"
@@ -3058,6 +3118,8 @@ def list_failed(rows: Sequence[Object]) -> List[Object]:
 # Output
 # ==============================================================================
 
+LAST_DATA = 500
+"""Bytes at the end of what a run has printed that may tell why it failed."""
 SHOWN_AFTER = 1.0
 """Seconds that something takes before its progress is shown."""
 
@@ -3128,6 +3190,7 @@ class Console:
         dumb = env.environ.get("TERM") == "dumb"
         self._answers = env.stdin if env.stdin.isatty() and env.stderr.isatty() else None
         self._status = StatusLine(env.stderr, env.clock, dumb)
+        self.last_data = b""
         self.shared = env.stdout.isatty()
         plain = dumb or env.environ.get("NO_COLOR")
         self.colored = color == "always" or (color == "auto" and self.shared and not plain)
@@ -3138,6 +3201,7 @@ class Console:
             self._status.make_way(data)
         self._out.write(data)
         self._out.flush()
+        self.last_data = (self.last_data + data[-LAST_DATA:])[-LAST_DATA:]
 
     def errors(self, data: bytes) -> None:
         """Write what a command has written to its stderr, at once."""
@@ -3214,6 +3278,11 @@ class Console:
         if not self._quiet:
             self._write(text)
 
+    def lend(self) -> Any:
+        """What another program may write to that `plain` passes on: a file, or PIPE for none."""
+        self._status.make_way(b"\n")
+        return subprocess.PIPE if self._quiet else self._err
+
     def trace(self) -> None:
         """Show where the error being handled came from, if --verbose."""
         if self._verbose:
@@ -3235,19 +3304,47 @@ class LogPrinter:
 
     COLORS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
 
-    def __init__(self, console: Console, prefixed: bool) -> None:
+    def __init__(self, console: Console, prefixed: bool, mark: str = "") -> None:
         self._console = console
         self._prefixed = prefixed
+        self._out = console.data
         self._rest: Dict[Any, bytes] = {}
         self._torn: Any = None
         self._returned = False
+        self._mark = mark and rf"(?:\d{{4}}-\S+Z )?{mark} (begin|end)\n"
+        self._stages: Dict[Any, bytes] = {}
+        self._held: Dict[Any, bytes] = {}
+        self._setup = LogPrinter(console, prefixed) if mark else self
+        if mark:
+            self._setup._out = console.errors
 
     def write(self, key: Any, label: str, data: bytes) -> None:
-        """Print bytes of one log. Prefixed lines wait for their end, unless they are long; on
-        a terminal a carriage return is an end, too.
+        """Print bytes of one log. What is between lines with the ``mark`` is of --setup, and
+        goes to stderr; what may be the start of such a line is held back.
+        """
+        if self._mark and self._stages.get(key) != b"end":
+            data = self._held.pop(key, b"") + data
+            *passed, data = re.split(self._mark.encode(), data)
+            for text, stage in zip(passed[::2], passed[1::2]):
+                self._get_printer(key)._write(key, label, text)
+                if not self._stages:
+                    self._console.say("setup:")
+                self._stages[key] = stage
+            start = re.search(rb"k[^\n]{0,30}\Z", data)
+            if start and self._stages.get(key) != b"end":
+                data, self._held[key] = data[: start.start()], start.group()
+        self._get_printer(key)._write(key, label, data)
+
+    def _get_printer(self, key: Any) -> LogPrinter:
+        """What prints the part of a log that it has come to."""
+        return self._setup if self._stages.get(key) == b"begin" else self
+
+    def _write(self, key: Any, label: str, data: bytes) -> None:
+        """Print bytes. Prefixed lines wait for their end, unless they are long; on a terminal
+        a carriage return is an end, too.
         """
         if not self._prefixed:
-            self._console.data(data)
+            self._out(data)
             return
         data = self._rest.pop(key, b"") + data
         end = max(data.rfind(b"\n"), data.rfind(b"\r") if self._console.shared else -1) + 1
@@ -3259,6 +3356,9 @@ class LogPrinter:
 
     def end(self, key: Any, label: str) -> None:
         """Print a last line that has no end of its own."""
+        if self._mark:
+            self._get_printer(key)._write(key, label, self._held.pop(key, b""))
+            self._setup.end(key, label)
         rest = self._rest.pop(key, b"")
         if rest or self._torn == key:
             self._print(key, label, rest + b"\n")
@@ -3274,7 +3374,7 @@ class LogPrinter:
         lines = data[:-1].replace(b"\n", b"\n" + prefix)
         if self._console.shared:
             lines = re.sub(rb"\r(?!\n|$)", b"\r" + prefix, lines)
-        self._console.data(before + lines + data[-1:])
+        self._out(before + lines + data[-1:])
         self._torn, self._returned = None if data[-1:] == b"\n" else key, data[-1:] == b"\r"
 
 
@@ -3352,6 +3452,12 @@ CHUNK_SIZE = MIB
 at most 1 MiB of it (kubernetes/kubernetes, pkg/apis/core/validation:
 MaxSecretSize)."""
 ARCHIVE_LIMIT = 64 * MIB
+LARGE_ARCHIVE = 10 * MIB
+NO_DATA = re.compile(
+    r"(^|/)(\.[^/]*|node_modules|__pycache__|venv|env|build|dist|target|[^/]*cache|"
+    r"[^/]*\.(py[co]|o|so|class|egg-info|log|tmp|swp)|[^/]*~)(/|$)"
+)
+"""What is ignored because it is made or kept here, and which no command will miss."""
 TAR_MTIME = 315_532_800
 """1980-01-01, the earliest time that a zip archive can hold: a fixed time makes
 equal directories equal archives, and Python's zip and wheel tools accept it."""
@@ -3360,12 +3466,12 @@ equal directories equal archives, and Python's zip and wheel tools accept it."""
 class Archive:
     """A packed directory: a gzipped tar in a temporary file, and what is in it."""
 
-    def __init__(self, file: IO[bytes], files: int, size: int, notes: List[str]) -> None:
+    def __init__(self, file: IO[bytes], size: int, listing: Listing) -> None:
         self._file = file
         self._lock = threading.Lock()
-        self.files = files
+        self._listing = listing
         self.size = size
-        self.notes = notes
+        self.notes = listing.notes
 
     @property
     def chunks(self) -> int:
@@ -3379,7 +3485,12 @@ class Archive:
             return self._file.read(CHUNK_SIZE)
 
     def __str__(self) -> str:
-        return f"{pluralize(self.files, 'file')}, {format_size(self.size)}"
+        sent = f"{pluralize(len(self._listing.paths), 'file')}, {format_size(self.size)}"
+        left = {path: rule for path, rule in self._listing.left.items() if not NO_DATA.search(path)}
+        names = ", ".join([*itertools.islice(left, 3), *["..."] * (len(left) > 3)])
+        rules = " and ".join(sorted(set(left.values())))
+        more = f"; {len(left)} left out by {rules}: {escape_unprintable(names)}" if left else ""
+        return sent + more
 
     def write_parts(self, folder: str) -> None:
         """Write the archive as a pod finds it. Raises K8rError."""
@@ -3409,10 +3520,13 @@ class Archive:
 
 
 class Listing(NamedTuple):
-    """What belongs to a directory: paths relative to it, and what was left out."""
+    """What belongs to a directory: paths relative to it, what was left out for its kind, and
+    what was by an ignore file, with the name of that: directories end with a slash.
+    """
 
     paths: List[str]
     notes: List[str]
+    left: Dict[str, str]
 
 
 class GitError(K8rError):
@@ -3510,8 +3624,8 @@ def raise_error(error: OSError) -> NoReturn:
     raise error
 
 
-def find_ignored_paths(folder: str, paths: Sequence[str], prefix: Optional[str]) -> Set[str]:
-    """What ignore files take out of a listing.
+def find_ignored_paths(folder: str, paths: Sequence[str], prefix: Optional[str]) -> Dict[str, str]:
+    """What ignore files take out of a listing, and which it is.
 
     In a work tree (``prefix`` is not None) that is .k8rignore alone, for git has
     spoken of the rest; those of the directories above count, as with .gitignore.
@@ -3527,18 +3641,18 @@ def find_ignored_paths(folder: str, paths: Sequence[str], prefix: Optional[str])
     top = os.path.normpath(os.path.join(folder, *[os.pardir] * prefix.count("/")))
     names = [prefix + path for path in paths]
     folders = list_parents(names)
-    used = [
-        option
+    used = {
+        name: option
         for name, option in rules.items()
         if any(os.path.lexists(os.path.join(top, parent, name)) for parent in folders)
-    ]
-    found = list_excluded(top, names, used) if used else []
-    return {path[len(prefix) :] for path in found}
+    }
+    found = list_excluded(top, names, used) if used else {}
+    return {path[len(prefix) :]: name for path, name in found.items()}
 
 
-def list_excluded(top: str, paths: Iterable[str], options: Iterable[str]) -> List[str]:
+def list_excluded(top: str, paths: Iterable[str], options: Mapping[str, str]) -> Dict[str, str]:
     """Those of the paths below a directory that git excludes by any of these options of
-    `git ls-files`, whether it tracks them or not. Raises K8rError.
+    `git ls-files`, whether it tracks them or not, with the option's name. Raises K8rError.
     """
     import tempfile
 
@@ -3548,8 +3662,12 @@ def list_excluded(top: str, paths: Iterable[str], options: Iterable[str]) -> Lis
         index = ("update-index", "-z", "--index-info")
         run_git(scratch, "-c", "init.defaultObjectFormat=sha1", "init", "-q", "--bare")
         run_git(top, *where, *index, given=b"".join(entries))
-        found = [run_git(top, *where, "ls-files", "-z", "-c", "-i", option) for option in options]
-    return [path for answer in found for path in answer]
+        ask = ("ls-files", "-z", "-c", "-i")
+        return {
+            path: name
+            for name, option in options.items()
+            for path in run_git(top, *where, *ask, option)
+        }
 
 
 EMPTY_BLOB = b"e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
@@ -3580,15 +3698,18 @@ def list_directory(folder: str, without: Iterable[str] = ()) -> Listing:
         # What git knows below a directory that is a link by now is gone.
         paths = [path for path in paths if not links & list_parents([path])]
         paths += find_special_files(folder, paths)
-    unwanted = find_ignored_paths(folder, paths, prefix)
-    unwanted |= find_untracked(folder, paths, prefix, without)
+    left = find_ignored_paths(folder, paths, prefix)
+    unwanted = set(left) | find_untracked(folder, paths, prefix, without)
+    if prefix is not None:
+        ask = ("ls-files", "-z", "-o", "-i", "--exclude-standard", "--directory")
+        left.update(dict.fromkeys(run_git(folder, *ask), ".gitignore"))
     for path in sorted(set(paths) - unwanted, key=os.fsencode):
         note = explain_refusal(folder, path)
         if note is None:
             kept.append(path)
         elif note:
             notes.append(note)
-    return Listing(kept, notes)
+    return Listing(kept, notes, left)
 
 
 def find_untracked(
@@ -3725,7 +3846,11 @@ def pack_directory(
     for path in packer.pointers[:1]:
         count = pluralize(len(packer.pointers), "file")
         listing.notes.append(f"{count}, such as {path}, are pointers of git LFS: git lfs pull")
-    return Archive(file, len(listing.paths), file.tell(), listing.notes)
+    if file.tell() > LARGE_ARCHIVE:
+        sizes = list_largest(folder, listing.paths)[:3]
+        largest = ", ".join(f"{path} ({format_size(size)})" for size, path in sizes)
+        listing.notes.append(f"{format_size(file.tell())} are sent; the largest files: {largest}")
+    return Archive(file, file.tell(), listing)
 
 
 class Packer:
@@ -3829,14 +3954,21 @@ def unreadable_error(error: OSError) -> UsageError:
     )
 
 
-def too_large_error(folder: str, paths: Iterable[str]) -> UsageError:
-    """The refusal of a directory over the limit, with its largest files."""
+def list_largest(folder: str, paths: Iterable[str]) -> List[Tuple[int, str]]:
+    """The sizes of files and their paths, the largest first."""
     sizes = []
     for path in paths:
         with contextlib.suppress(OSError):
             sizes.append((os.lstat(os.path.join(folder, path)).st_size, path))
-    largest = sorted(sizes, key=lambda entry: (-entry[0], entry[1]))[:10]
-    lines = [f"  {format_size(size):>10}  {escape_unprintable(path)}" for size, path in largest]
+    return sorted(sizes, key=lambda entry: (-entry[0], entry[1]))
+
+
+def too_large_error(folder: str, paths: Iterable[str]) -> UsageError:
+    """The refusal of a directory over the limit, with its largest files."""
+    lines = [
+        f"  {format_size(size):>10}  {escape_unprintable(path)}"
+        for size, path in list_largest(folder, paths)[:10]
+    ]
     return UsageError(
         f"the directory has more than {format_size(ARCHIVE_LIMIT)} when packed; "
         "its largest files are:\n" + "\n".join(lines),
@@ -4106,80 +4238,170 @@ DEFAULT_REGISTRY = "gcr.io"
 DEFAULT_PROJECT = "default-project"
 
 
-IgnoreRule = Tuple[Any, bool]
-"""A line of a .dockerignore: the regular expression of paths, and whether these are kept."""
+CLASSIC = "classic"
+BUILDERS = {
+    "buildx": ("docker buildx build --load", "docker version", "docker buildx version"),
+    "docker": ("docker build", "docker version", "docker build --help"),
+    "podman": ("podman build", "podman version"),
+    "nerdctl": ("nerdctl build", "nerdctl version"),
+}
+"""The programs that build all that a Dockerfile may have, the first that can, and what each is
+asked for that: docker itself says by its help that it lacks its plugin."""
+STORES = {"podman", "nerdctl"}
+"""Those that keep their images elsewhere than the docker daemon."""
+ASK_TIME = 20.0
+"""Seconds that a program may take to say whether it can build."""
 
 
-def parse_dockerignore(text: str) -> Iterator[IgnoreRule]:
-    """The lines of a .dockerignore, as docker's client reads them. Raises UsageError."""
-    of_set = r"(?:\\.|[^\\\]-])"
-    valid = rf"(?:\\.|[^\\\[]|\[\^?(?:{of_set}(?:-{of_set})?)+\])+"
-    for line in text.split("\n"):
-        words = line.strip()
-        kept = words.startswith("!")
-        if not words or line.startswith("#"):
-            continue
-        pattern = posixpath.normpath(words[kept:].strip()).lstrip("/").strip()
-        try:
-            if words == "!" or not re.fullmatch(valid, pattern or "/"[kept:]):
-                raise re.error("neither a name nor a pattern")
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of brackets in brackets
-                yield re.compile(translate_ignored(pattern), re.DOTALL), kept
-        except re.error as error:
-            words = f"'{escape_unprintable(words)}' is not valid in a .dockerignore: {error}"
-            raise UsageError(words, "correct that line") from error
-
-
-def translate_ignored(pattern: str) -> str:
-    """The regular expression of a .dockerignore's pattern (github.com/moby/patternmatcher)."""
-    any_end = re.fullmatch(r"\*\*[^/*?\\[\]][^*?\\[\]]*", pattern)
-
-    def translate(match: Any) -> str:
-        token, last = match.group(), match.end() == len(pattern)
-        if token.startswith("**"):
-            return ".*" if last or any_end else "(.*/)?"
-        return {"*": "[^/]*", "?": "[^/]"}.get(token) or re.escape(token[-1])
-
-    return re.sub(r"(?:\*\*/?)+|[*?]|\\.|[.+()|{}$]|(?<!\[)\^", translate, pattern)
-
-
-def is_sent(path: str, rules: Iterable[IgnoreRule]) -> bool:
-    """Whether a build is sent a path: the last rule for it, or a directory above, counts."""
-    sent, places = True, list_parents([path]) - {""} | {path}
-    for pattern, kept in rules:
-        if kept != sent and any(map(pattern.fullmatch, places)):
-            sent = kept
-    return sent
-
-
-def list_build_context(
-    folder: str, rules: Sequence[IgnoreRule], own: Iterable[str] = ()
-) -> Iterator[str]:
-    """The files and directories that a build is sent, its ``own`` in any case. Raises OSError."""
-    for top, folders, files in os.walk(folder, onerror=raise_error):
-        for name in [*files, *folders]:
-            path = os.path.relpath(os.path.join(top, name), folder)
-            if path in own or is_sent(path, rules):
-                yield path
-            elif name in folders and not any(kept for _, kept in rules):
-                folders.remove(name)  # nothing below is kept
-
-
-def open_build_context(dockerfile: str) -> Any:
-    """What a build is sent, as a tar: the Dockerfile's directory, without what is taken out by
-    the Dockerfile's own .dockerignore, as docker's client has it, or by the directory's.
+def find_builder(environ: Mapping[str, str], local: bool) -> str:
+    """The builder that K8R_BUILDER names, else the first that can build, for a ``local`` run
+    where docker finds the image. Raises K8rError.
     """
-    import docker
+    wanted = environ.get("K8R_BUILDER")
+    if wanted and wanted not in (*BUILDERS, CLASSIC):
+        names = ", ".join([*BUILDERS, CLASSIC])
+        raise UsageError(f"K8R_BUILDER is '{wanted}'", f"the builders are {names}")
+    for name in BUILDERS if not wanted else {wanted} - {CLASSIC}:
+        questions = () if local and name in STORES else BUILDERS[name][1:]
+        if questions and all(can_answer(question, environ) for question in questions):
+            return name
+        if wanted:
+            hint = f"try: {questions[-1]}" if questions else "a local run needs docker's"
+            raise K8rError(f"the builder {wanted} cannot be used", hint)
+    return CLASSIC
+
+
+def can_answer(question: str, environ: Mapping[str, str]) -> bool:
+    """Whether a program ends with 0, and soon."""
+    settings = {**environ, "DOCKER_BUILDKIT": "1"}
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        done = subprocess.run(
+            question.split(),
+            env=settings,
+            timeout=ASK_TIME,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+        )
+        return done.returncode == 0
+    return False
+
+
+def run_builder(
+    builder: str, dockerfile: str, options: BuildOptions, environ: Mapping[str, str], output: Any
+) -> str:
+    """Build an image by one of BUILDERS; its id. What that says goes to ``output``, a file or
+    subprocess.PIPE. Raises K8rError.
+    """
+    import tempfile
 
     folder, name = os.path.split(dockerfile)
-    paths = (f"{dockerfile}.dockerignore", os.path.join(folder, ".dockerignore"))
-    path = next(filter(os.path.lexists, paths), "")
-    text = read_text(path, "the file") if path else ""
-    sent = list_build_context(folder, list(parse_dockerignore(text)), (name, ".dockerignore"))
-    added = "" if os.path.lexists(paths[1]) else ".dockerignore"
-    extra = [(".dockerignore", f"{text}\n{added}")] if path else []  # the daemon reads it there
-    return docker.utils.create_archive(folder, sorted(sent), extra_files=extra)
+    words = [*BUILDERS[builder][0].split(), "--file", dockerfile]
+    words += [f"--build-arg={key}={value}" for key, value in options.args]
+    words += [f"--secret={secret}" for secret in options.secrets]
+    words += [f"--target={options.target}"] * bool(options.target)
+    words += [f"--platform={options.platform}"] * bool(options.platform)
+    with tempfile.TemporaryDirectory(prefix="k8r-") as scratch:
+        path = os.path.join(scratch, "id")
+        run_program(f"the build of {name}", [*words, "--iidfile", path, folder], environ, output)
+        return read_text(path, "the image's id").strip()
+
+
+def run_program(
+    what: str, command: Sequence[str], environ: Mapping[str, str], output: Any = subprocess.PIPE
+) -> str:
+    """Run a program for a work; what it says, if nobody sees it. Raises K8rError."""
+    settings = {**environ, "DOCKER_BUILDKIT": "1"}
+    try:
+        done = subprocess.run(
+            command, env=settings, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+        )
+    except OSError as error:
+        hint = f"install {command[0]}"
+        raise K8rError(f"cannot run {command[0]}: {error.strerror}", hint) from error
+    text = (done.stdout or b"").decode("utf-8", "replace").strip()
+    if done.returncode:
+        raise K8rError(f"{what} failed" + f": {text}" * bool(text), "")
+    return text
+
+
+class ImageStore(NamedTuple):
+    """The images of podman or nerdctl, as far as k8r needs them."""
+
+    program: str
+    environ: Mapping[str, str]
+
+    def tag(self, image: str, repository: str) -> str:
+        """Name an image by its own id, so that equal builds have equal names."""
+        reference = f"{repository}:{image.rpartition(':')[2][:12]}"
+        run_program("the image's name", [self.program, "tag", image, reference], self.environ)
+        return reference
+
+    def push(self, reference: str) -> str:
+        """Push an image; its name by digest, which never changes. Raises K8rError."""
+        import tempfile
+
+        repository, _, _ = reference.rpartition(":")
+        with tempfile.NamedTemporaryFile("r", prefix="k8r-") as file:
+            digest = ["--digestfile", file.name] if self.program == "podman" else []
+            command = [self.program, "push", *digest, reference]
+            text = run_program(f"the push to {repository}", command, self.environ)
+            found = re.search(r"(?:^|manifest-|index-)(sha256:[0-9a-f]{64})", file.read() or text)
+        if not found:
+            raise K8rError(f"{self.program} named no digest of {reference}")
+        return f"{repository}@{found.group(1)}"
+
+
+NEEDS_BUILDKIT = re.compile(r"""(?ix) ^\#\s*(?P<syntax>syntax)\s*=
+    | ^\s*(?:run|copy|add)\s(?:.*\s)?(?P<heredoc><<-?["']?\w)
+    | ^\s*(?:run|copy|add)\s+(?:--\S+\s+)*--(?P<flag>
+        mount|network|security|device|link|chmod|exclude|parents|checksum|keep-git-dir|unpack)\b
+    | ^\s*[a-z].*\b(?P<variable>(?:TARGET|BUILD)(?:PLATFORM|OS|ARCH|VARIANT))\b""")
+"""What the classic builder refuses without a line's number, ignores or takes for empty text."""
+_NAME = r"(?!\.{1,2}(?:/|$)|.*\*\*)[\w.@+*?-]+"
+SIMPLE_IGNORED = re.compile(rf"#.*|(?P<kept>!)?(?P<deep>\*\*/)?/?{_NAME}(?:/{_NAME})*/?|")
+"""A line of a .dockerignore of which docker's client and its SDK think alike."""
+
+
+def check_classic_build(dockerfile: str, options: BuildOptions) -> List[str]:
+    """The rules of .dockerignore. Raises UsageError for what the classic builder does wrong."""
+    folder, name = os.path.split(dockerfile)
+    own, text = f"{dockerfile}.dockerignore", read_text(dockerfile, "the file")
+    found = ["--build-secret needs"] * bool(options.secrets)
+    found += [f"{name}.dockerignore needs"] * os.path.lexists(own)
+    for match, number in find_unsupported(text):
+        found.append(f"line {number} of {name} has {match}, which needs")
+    path = os.path.join(folder, ".dockerignore")
+    rules = read_text(path, "the file") if os.path.lexists(path) else ""
+    line = find_unclear_rule(rules)
+    found += [f"'{line}' in .dockerignore needs"] * bool(line)
+    if found:
+        hint = "install docker's buildx, podman or nerdctl"
+        raise UsageError(f"{found[0]} BuildKit, and only docker's classic builder is here", hint)
+    return [line.strip() for line in rules.split("\n") if line.strip() and line[0] != "#"]
+
+
+def find_unclear_rule(text: str) -> str:
+    """The first line of a .dockerignore that docker's SDK may read otherwise, "" for none."""
+    rules = {line: SIMPLE_IGNORED.fullmatch(line.rstrip()) for line in text.split("\n")}
+    kept = any(rule and rule["kept"] for rule in rules.values())
+    unclear = (line for line, rule in rules.items() if not rule or (rule["deep"] and kept))
+    return escape_unprintable(next(unclear, "").strip())
+
+
+def find_unsupported(text: str) -> Iterator[Tuple[str, int]]:
+    """What of a Dockerfile the classic builder does not do, with the line's number."""
+    number, whole = 1, ""
+    for line in text.split("\n"):
+        number += 1
+        whole += line.rstrip()
+        if whole.endswith("\\") and not whole.lstrip().startswith("#"):
+            whole = whole[:-1] + " "
+            continue
+        match = NEEDS_BUILDKIT.search(whole)
+        if match:
+            flag = match["flag"] and f"--{match['flag']}"
+            yield flag or match["variable"] or match["syntax"] or "a heredoc", number - 1
+        whole = ""
 
 
 @contextlib.contextmanager
@@ -4225,12 +4447,15 @@ class Docker:
             return docker.from_env(version="auto", environment=settings).api
 
     def build(self, dockerfile: str, options: BuildOptions) -> str:
-        """Build an image; its id. Raises K8rError."""
-        name, image = os.path.basename(dockerfile), ""
+        """Build an image by the classic builder; its id. Raises K8rError."""
+        import docker
+
+        folder, name = os.path.split(dockerfile)
+        rules, image = check_classic_build(dockerfile, options), ""
         with explain_docker_errors(f"the build of {name} failed"):
             for event in self._events(
                 "build",
-                fileobj=open_build_context(dockerfile),
+                fileobj=docker.utils.tar(folder, exclude=rules, dockerfile=(name, None)),
                 custom_context=True,
                 dockerfile=name,
                 buildargs=dict(options.args),
@@ -4422,6 +4647,24 @@ class LayerProgress:
         return f"{format_bar(done, total)} of {format_size(total)}" if total else "..."
 
 
+def build_image(
+    builder: str,
+    dockerfile: str,
+    options: BuildOptions,
+    environ: Mapping[str, str],
+    console: Console,
+) -> Tuple[Union[Docker, ImageStore], str]:
+    """Build an image; where it is then, and its id. Raises K8rError."""
+    console.debug(f"the image is built by {builder}")
+    if builder in STORES:
+        image = run_builder(builder, dockerfile, options, environ, console.lend())
+        return ImageStore(builder, environ), image
+    docker = Docker(environ, console.plain, console.progress)
+    if builder == CLASSIC:
+        return docker, docker.build(dockerfile, options)
+    return docker, run_builder(builder, dockerfile, options, environ, console.lend())
+
+
 def build_load_command(context: str, image: str) -> Optional[List[str]]:
     """The command that loads an image into a local cluster's nodes, None if the
     context is none of kind, k3d or minikube.
@@ -4439,21 +4682,6 @@ def is_local_node(context: str, node: str) -> bool:
     """Whether a node's name fits the local cluster that a context's name means."""
     start = context[5:] if context.startswith("kind-") else context
     return node.startswith(f"{start}-") or node == context == "minikube"
-
-
-def load_image(command: Sequence[str]) -> None:
-    """Run a `build_load_command`. Raises K8rError."""
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
-    except OSError as error:
-        raise K8rError(
-            f"cannot run {command[0]}: {error.strerror}", f"install {command[0]}"
-        ) from error
-    if done.returncode:
-        text = done.stdout.decode("utf-8", "replace").strip()
-        raise K8rError(f"{' '.join(command[:3])} failed: {text}", "")
 
 
 # ==============================================================================
@@ -7189,7 +7417,8 @@ class Run:
         self._pods: Dict[str, Object] = {}
         self._ended: Dict[str, Optional[int]] = {}
         self._tails = Tails(make_tail, self._pods, results)
-        self._printer = LogPrinter(console, subject.prefixed and logs.only_index is None)
+        prefixed = subject.prefixed and logs.only_index is None
+        self._printer = LogPrinter(console, prefixed, find_setup_mark(subject.root))
         self._listed = False
         self._caught_up = ""
         self._gone = False
@@ -7460,7 +7689,8 @@ def print_logs(
     wanted = [pod for pod in mine if logs.wants(pod) and has_logs(pod)]
     if not wanted:
         console.warn(f"{subject.name} has no logs (yet): no pod has started")
-    printer = LogPrinter(console, subject.prefixed and logs.only_index is None)
+    prefixed = subject.prefixed and logs.only_index is None
+    printer = LogPrinter(console, prefixed, find_setup_mark(subject.root))
     for pod in sorted(wanted, key=get_pod_index):
         print_log(core, pod, subject.label(pod), logs, printer)
     verdict = subject.judge(subject.root, mine)
@@ -8065,7 +8295,7 @@ class LocalRun:
         env: Environment,
         console: Console,
     ) -> None:
-        self._work = work
+        self._work = work._replace(run_id=env.token())
         self._options = work.options
         self._archive = archive
         self._login = login
@@ -8074,7 +8304,8 @@ class LocalRun:
         self._console = console
         self._scratch = ""
         self._messages: queue.Queue[Message] = queue.Queue(maxsize=64)
-        self._printer = LogPrinter(console, work.options.num > 1)
+        mark = make_setup_mark(self._work.run_id) if work.options.setup else ""
+        self._printer = LogPrinter(console, work.options.num > 1, mark)
         self._waiting = [AttemptKey(index, CONTAINER_NAME) for index in range(work.options.num)]
         self._running: Dict[AttemptKey, Attempt] = {}
         self._decided: Dict[int, Outcome] = {}
@@ -8116,6 +8347,12 @@ class LocalRun:
         else:
             self._waiting.insert(0, AttemptKey(0, CLONE_NAME))
         self._console.say(f"{self._work.name} runs on this machine, in {where}{sent}")
+        asked, flags = dict(self._options.resources.limits), {"--gpu": GPU}
+        if not self._docker:
+            flags.update({"--mem": "memory", "--cpu": "cpu"})
+        unused = [flag for flag in sorted(flags) if flags[flag] in asked]
+        if unused:
+            self._console.warn(f"not applied to a local run: {', '.join(unused)}")
 
     def _path(self, name: str) -> str:
         return os.path.join(self._scratch, name)
@@ -8660,9 +8897,9 @@ class K8sRun:
             )
         if options.show_yaml:
             return f"{repository}:latest"
-        docker = Docker(environ, self.console.plain, self.console.progress)
-        image = docker.build(source.path, options.build)
-        reference = docker.tag(image, repository)
+        builder = find_builder(environ, options.local)
+        store, image = build_image(builder, source.path, options.build, environ, self.console)
+        reference = store.tag(image, repository)
         if options.local:
             return reference
         context = self._kubeconfig.context_name
@@ -8670,17 +8907,18 @@ class K8sRun:
         nodes = self.core_v1.nodes() if loader else []
         if loader and any(is_local_node(context, node["metadata"]["name"]) for node in nodes):
             self.console.say(f"loading {reference} into the nodes of the local cluster")
-            load_image(loader)
+            run_program(" ".join(loader[:3]), loader, environ)
             return reference
         self.console.say(f"pushing {reference}")
-        return docker.push(reference)
+        return store.push(reference)
 
     def create_container_container(self, options: RunOptions, source: Source) -> Plan:
         """Plan the run of an image, one's own or one built from a Dockerfile."""
         image = source.path
         inside = [path for path, _ in options.out if not path.startswith("/")]
-        if inside or (options.out and not options.command):
-            what = f"--out {inside[0]} is of no directory" if inside else "--out needs a command"
+        if inside or ((options.out or options.setup) and not options.command):
+            what = "--out and --setup need a command"
+            what = f"--out {inside[0]} is of no directory" if inside else what
             raise UsageError(f"{what}, for this is an image", "--out /out -- COMMAND, say")
         if source.kind == DOCKERFILE:
             image = self.build_and_push_dockerfile(options, source)
@@ -8782,7 +9020,7 @@ class K8sRun:
         if kind == DIRECTORY and not options.remove:
             self._drop_archives(root, code)
         image = build_container_row(root)["image"] if kind in (DIRECTORY, GITHUB) else ""
-        self._hint(explain_exit_code(code, options.command, image))
+        self._hint(explain_exit_code(code, options, self.console.last_data, image))
         return code
 
     def _hint(self, text: str) -> None:
@@ -8820,7 +9058,7 @@ class K8sRun:
             error.exit_code = ended.code or ExitCode.FAILED
             raise error
         self._tell_end(ended, started)
-        self._hint(explain_exit_code(ended.code, options.command))
+        self._hint(explain_exit_code(ended.code, options, self.console.last_data))
         return ended.code
 
     def monitor_job(self, name: str, logs: LogQuery = LogQuery()) -> int:
@@ -9161,8 +9399,8 @@ class K8sRun:
         )
 
     def _choose_base_image(self, options: RunOptions) -> str:
-        """The image for a directory or repository, by the command's first word if none is set."""
-        word = os.path.basename(options.command[0]) if options.command else ""
+        """The image for a directory or repository, by what runs in it if none is set."""
+        word = find_runtime(options)
         image = options.base_image or RUNTIME_IMAGES.get(word, DEFAULT_IMAGE)
         if not options.base_image and not options.local and image != DEFAULT_IMAGE:
             self.console.say(f"{word} runs in {image}; --base-image NAME for another")
@@ -9689,6 +9927,7 @@ def add_container_options(parser: argparse.ArgumentParser) -> None:
     base = f"the image that a directory runs in; it needs sh and tar (default: {DEFAULT_IMAGE}, or "
     base += f"what the command's first word wants: {RUNTIME_IMAGES['python']} for python)"
     add("--base-image", "IMAGE", base, parse_image)
+    add("--setup", "COMMAND", "shell text that runs there before the command")
     env = "set a variable; without VALUE to what it is here"
     add("--env", "KEY[=VALUE]", env, **REPEATED)
     file = "set the variables in FILE, one KEY=VALUE on each line"
@@ -9726,6 +9965,9 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
     add("--git-insecure-host-key", "", "accept any SSH host key")
     add = open_group(parser, "a Dockerfile")
     add("--build-arg", "KEY[=VALUE]", "set an ARG of the Dockerfile", **REPEATED)
+    secret = "a file (or variable: ,env=KEY) for RUN --mount=type=secret"
+    names = "id=NAME[,src=FILE]"
+    add("--build-secret", names, secret, parse_build_secret, **REPEATED)
     add("--target", "STAGE", "build this stage")
     add("--platform", "OS/ARCH", "build for this platform")
 
@@ -9748,6 +9990,7 @@ def add_kind_options(parser: argparse.ArgumentParser) -> None:
     grace = "give up on a pod that cannot start after this time (default: 60 s)"
     add("--grace", "TIME", grace, parse_duration, default=DEFAULT_GRACE)
     add("--show-yaml", "", "print the objects and touch no cluster")
+    add("--show-files", "", "list what a directory sends, and what not, and touch no cluster")
     add("--local", "", "run it on this machine instead, without a cluster")
     add("-q --quiet", "", "print errors only")
 
@@ -10248,6 +10491,7 @@ def build_run_options(args: argparse.Namespace, env: Environment) -> RunOptions:
             tuple(parse_variable(text, environ) for text in args.build_arg),
             args.target,
             args.platform,
+            tuple(args.build_secret),
         ),
         pull_secrets=tuple(args.pull_secret),
         patch=read_patch(os.path.join(env.cwd, args.patch)) if args.patch else {},
@@ -10261,6 +10505,7 @@ def check_run(args: argparse.Namespace) -> None:
         raise UsageError("there is no command after --", f"for instance k8r {args.source} -- env")
     for word in args.command or ():
         check_argument("an argument of the command", word)
+    check_argument("the text of --setup", args.setup or "")
     if args.num > MOST_PODS:
         raise UsageError(f"--num {args.num} is more than a Job may have", f"at most {MOST_PODS}")
     if args.num > 1 and (args.stdin or args.tty):
@@ -10302,7 +10547,25 @@ def cmd_run(k8s: K8sRun, args: argparse.Namespace) -> int:
     unsure = args.bare and not re.search("[/:.]", word) and word not in COMMON_IMAGES
     if unsure and k8s.detect_source_type(word) == CONTAINER:
         raise unknown_command_error(word, "see k8r --help.")
-    return k8s.run_job_with_options(build_run_options(args, k8s.env))
+    options = build_run_options(args, k8s.env)
+    return print_listing(k8s, options) if args.show_files else k8s.run_job_with_options(options)
+
+
+def print_listing(k8s: K8sRun, options: RunOptions) -> int:
+    """`k8r run --show-files`: the largest first, then what an ignore file leaves out."""
+    source = k8s.find_source(options)
+    if source.kind != DIRECTORY:
+        raise UsageError("--show-files is for directories", "leave it out")
+    own = [place[1] for place in list_places(options.out, k8s.env.cwd).values()]
+    listing = list_directory(source.path, own)
+    rows = [
+        [format_size(size), path, ""] for size, path in list_largest(source.path, listing.paths)
+    ]
+    rows += [["-", path, rule] for path, rule in sorted(listing.left.items())]
+    k8s.console.text(format_table(["SIZE", "FILE", "LEFT OUT BY"], rows))
+    for note in listing.notes:
+        k8s.console.warn(escape_unprintable(note))
+    return ExitCode.OK
 
 
 # Lists, logs, secrets

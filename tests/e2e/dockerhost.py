@@ -44,6 +44,7 @@ def docker_project(cluster: str) -> Iterator[Dict[str, str]]:
         "DOCKER_HOST": found["docker_host"],
         "K8R_REGISTRY": found["registry"],
         "K8R_PROJECT": project,
+        "K8R_BUILDER": "classic",  # which needs nothing else to be here
     }
     client = docker.DockerClient(base_url=found["docker_host"])
     try:

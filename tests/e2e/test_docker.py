@@ -91,32 +91,15 @@ def test_options_of_a_build(build: Cli, workdir: Path) -> None:
     assert ended.text.splitlines() == ["a b here", "kept.txt", "no second"]
 
 
-NEGATION = "\ufeff# a comment\n*\n!/docs\ndocs/*.md\n!docs/READ*.md\n!**/deep.txt\n\n"
-FILES = ["docs/README.md", "docs/other.md", "docs/a.txt", "x/y/deep.txt", "x/y/z.txt", "top"]
-
-
-@pytest.mark.parametrize("own", [False, True], ids=["directory", "own"])
-def test_a_dockerignore(build: Cli, workdir: Path, own: bool) -> None:
-    """It is read as docker's client reads it, a Dockerfile's own before the directory's."""
-    (workdir / "x.Dockerfile").write_text("FROM alpine\nCOPY . /c\nCMD cd /c && find . -type f\n")
-    name = "x.Dockerfile.dockerignore" if own else ".dockerignore"
-    (workdir / ".dockerignore").write_text("docs\n")
-    (workdir / name).write_text(NEGATION)
-    for path in FILES:
-        (workdir / path).parent.mkdir(parents=True, exist_ok=True)
-        (workdir / path).touch()
-    ended = build("x.Dockerfile")
-    assert ended.code == 0, ended.err
-    assert sorted(ended.text.split()) == ["./docs/README.md", "./docs/a.txt", "./x/y/deep.txt"]
-
-
-def test_a_dockerignore_that_is_wrong(quiet_build: Cli, workdir: Path) -> None:
-    """Its line is named, and nothing is sent."""
-    (workdir / "Dockerfile").write_text("FROM alpine\nRUN echo building\n")
-    (workdir / ".dockerignore").write_text("*.md\n[a\n")
+def test_what_the_classic_builder_cannot(quiet_build: Cli, workdir: Path) -> None:
+    """It is refused by its line, and nothing is sent."""
+    (workdir / "Dockerfile").write_text("FROM alpine\nRUN <<EOF\necho building\nEOF\n")
     ended = quiet_build("Dockerfile")
-    failed(ended, 2, "'[a' is not valid in a .dockerignore")
+    failed(ended, 2, "line 2 of Dockerfile has a heredoc, which needs BuildKit")
     assert "building" not in ended.err
+    (workdir / "Dockerfile").write_text("FROM alpine\nRUN echo building\n")
+    (workdir / "Dockerfile.dockerignore").write_text("secret\n")
+    failed(quiet_build("Dockerfile"), 2, "Dockerfile.dockerignore needs BuildKit")
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,25 @@ def last(result: Result) -> str:
 # What it does
 
 
+def test_what_is_told_before_and_after(local: Cli, project: Path) -> None:
+    """What it leaves out, what it does not apply, and what may mend a failure."""
+    (project / "data.csv").write_text("")
+    (project / ".gitignore").write_text("*.csv\n")
+    (project / "run.py").write_text("print(5)\nimport nosuch.module\n")
+    ended = local("./", "--local", "--mem", "1gb", "--gpu", "1", "--", sys.executable, "run.py")
+    assert ended.code == 1
+    assert "; 1 left out by .gitignore: data.csv)\n" in ended.err
+    assert "k8r: not applied to a local run: --gpu, --mem\n" in ended.err
+    assert last(ended).startswith("k8r: to install it first: --setup 'pip install nosuch'")
+    ended = local("./", "--show-files")
+    assert ended.code == 0 and ended.err == ""
+    shown = [line.split() for line in ended.text.splitlines()]
+    assert [word for word in shown if "data.csv" in word] == [["-", "data.csv", ".gitignore"]]
+    assert shown[1] == ["30", "B", "run.py"]
+    quiet = sh(local, "echo 'ModuleNotFoundError: No module named x'")
+    assert "--setup" not in quiet.err
+
+
 def test_as_if_run_in_place(local: Cli, workdir: Path) -> None:
     """The same output, from the same files, but elsewhere; two lines are said about it."""
     (workdir / "sub dir").mkdir()

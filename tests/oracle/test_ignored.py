@@ -2,77 +2,65 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 from pathlib import Path
-from typing import List, Optional, Union
 
+import docker
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import k8r
 from oracle import Oracle
-from oracle.tables import rows
 
-KNOWN = {
-    r"(?m)(?<!\[)\^": "a\n*^",
-    r"\\[a-zA-Z]|\\[^\x00-\x7f]": "\\a",
-    r"(?m)\\[/\s]*$": "a#**\\",
-    r"\|": "a*|b",
-    r"[*?][^\n]*\[": ".[a-b]*+[?",
-    r"/!": "a\n/!a",
-}
-"""What k8r reads otherwise than the original, which translates it into a regular expression where
-it means something else (`^`, `|`, an escaped letter), which does not look behind a wildcard for an
-escape of nothing or a bracket that is not closed, and which takes `!` behind a slash for one at
-the beginning. Of each an example."""
+FILES = ["a/b/a", "a/x/y/b", "ab", "a.b", "b/a.b", "b/b/b", "é/a", "aab/ba", "c"]
 PATHS = ["a", "b", "a/b", "a/b/a", "ab", "a.b", "b/a.b", "b/b/b", "é/a", "aab/ba", "a/x/y/b", "^"]
-
-
-def ignore(text: str, paths: List[str]) -> Union[str, List[str]]:
-    """Which paths k8r leaves out of a build, or its words for what is wrong."""
-    try:
-        rules = list(k8r.parse_dockerignore(text))
-    except k8r.UsageError as error:
-        return error.message
-    return [path for path in paths if not k8r.is_sent(path, rules)]
-
-
-def difference(oracle: Oracle, text: str, paths: List[str]) -> Optional[str]:
-    """How k8r and docker differ over a .dockerignore: a pattern of `KNOWN`, or words; or None."""
-    mine, answer = ignore(text, paths), oracle.ignored(text, paths)
-    original = answer.get("error") or answer["ignored"]
-    if mine == original or (isinstance(mine, str) and isinstance(original, str)):
-        return None
-    known = (pattern for pattern in KNOWN if re.search(pattern, text))
-    return next(known, f"{text!r}: {mine}; docker: {original}")
-
-
-def test_docker_s_own_patterns(oracle: Oracle) -> None:
-    """No pattern in the tests of the original is read otherwise."""
-    pairs = [row for row in rows("github.com/moby/patternmatcher", "patternmatcher_test.go")]
-    pairs = [row for row in pairs if len(row) > 1]
-    assert len(pairs) > 100
-    for pattern, *paths in pairs:
-        paths = [path for path in paths if path and not path.startswith("/")]
-        assert difference(oracle, pattern, paths) is None
-
-
-@pytest.mark.parametrize("pattern, example", KNOWN.items())
-def test_a_known_difference(oracle: Oracle, pattern: str, example: str) -> None:
-    """One that is mended has to leave the table."""
-    assert difference(oracle, example, PATHS) == pattern
-
-
 PIECES = [*"ab//*?!#\\[]. \n\n-^é($+|{}", "\r\n", "**", "[a-b]", "..", "a.b", "[^a]"]
+LINES = [
+    "*",
+    "a",
+    "b/",
+    "/a/b",
+    "**/b",
+    "!a",
+    "!a/b",
+    "!**/b",
+    "!b/a.b",
+    "*.b",
+    "a?b",
+    "# a",
+    "!*b",
+]
+DOCKERIGNORES = st.one_of(
+    st.lists(st.sampled_from(PIECES), max_size=9).map("".join),
+    st.lists(st.sampled_from(LINES), max_size=5).map("\n".join),
+)
 
 
-@settings(max_examples=3000)
-@given(st.lists(st.sampled_from(PIECES), max_size=9).map("".join))
-def test_generated_dockerignores(oracle: Oracle, text: str) -> None:
-    """Nor are files made of the parts of patterns."""
-    assert difference(oracle, text, PATHS) in (None, *KNOWN)
+@pytest.fixture(scope="module")
+def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory that is built."""
+    made = tmp_path_factory.mktemp("context")
+    for path in FILES:
+        (made / path).parent.mkdir(parents=True, exist_ok=True)
+        (made / path).touch()
+    return made
+
+
+@settings(max_examples=1500, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(DOCKERIGNORES)
+def test_generated_dockerignores(oracle: Oracle, context: Path, text: str) -> None:
+    """What the classic builder is sent, if it is not refused, is what docker's client sends."""
+    if k8r.find_unclear_rule(text):
+        return
+    answer = oracle.ignored(text, FILES)
+    assert "error" not in answer, text
+    # As docker's SDK reads a file.
+    rules = [line.strip() for line in text.splitlines()]
+    sent = docker.utils.exclude_paths(
+        str(context), [rule for rule in rules if rule and rule[0] != "#"]
+    )
+    assert {path for path in FILES if path not in sent} == set(answer["ignored"]), text
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,10 @@
-"""What a build is sent: the files that a .dockerignore leaves in a directory."""
+"""What a Dockerfile is built by, and what the classic builder must not be given."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Iterator, List
+from typing import Dict
 
 import pytest
 
@@ -12,63 +12,99 @@ import k8r
 from common import usage_error
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    """A directory with a Dockerfile."""
-    for path in ("Dockerfile", "a/one.md", "a/two.md", "b/c/deep/x", "b/c/y", "top.md"):
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).touch()
-    (tmp_path / "link").symlink_to("a")
-    yield tmp_path
-
-
-def sent(folder: Path, text: str) -> List[str]:
-    """What is sent that is not a directory."""
-    found = k8r.list_build_context(str(folder), list(k8r.parse_dockerignore(text)))
-    return sorted(path for path in found if not (folder / path).is_dir() or path == "link")
+@pytest.mark.parametrize(
+    "text, line, what",
+    [
+        ("# syntax=docker/dockerfile:1\nFROM a", 1, "syntax"),
+        ("FROM a\nRUN <<EOF\nb\nEOF", 2, "a heredoc"),
+        ("FROM a\nCOPY --chown=1 <<-'EOF' /b\nEOF", 2, "a heredoc"),
+        ("FROM a\nRUN \\\n  --network=none --mount=type=cache,target=/c \\\n b", 4, "--mount"),
+        ("from a\ncopy --from=b --link . .", 2, "--link"),
+        ("FROM a\nCOPY --chmod=700 a b", 2, "--chmod"),
+        ("FROM a\nADD --checksum=sha256:0 a b", 2, "--checksum"),
+        ("FROM --platform=$BUILDPLATFORM a", 1, "BUILDPLATFORM"),
+        ("FROM a\n\nARG TARGETARCH\n", 3, "TARGETARCH"),
+    ],
+)
+def test_what_needs_buildkit(tmp_path: Path, text: str, line: int, what: str) -> None:
+    """It is refused by its line before anything is sent."""
+    path = tmp_path / "Dockerfile"
+    path.write_text(text)
+    error = usage_error(k8r.check_classic_build, str(path), k8r.BuildOptions())
+    assert error.message.startswith(f"line {line} of Dockerfile has {what}, which needs BuildKit")
 
 
 @pytest.mark.parametrize(
-    "text, left",
+    "text",
     [
-        ("", "Dockerfile a/one.md a/two.md b/c/deep/x b/c/y link top.md"),
-        ("*.md\n\r\n# a\n", "Dockerfile a/one.md a/two.md b/c/deep/x b/c/y link"),
-        ("**/*.md\n/b", "Dockerfile link"),
-        ("*\n!a/t*", "a/two.md"),
-        ("*\n!b/c/deep", "b/c/deep/x"),
-        ("*\n!**/deep/**", "b/c/deep/x"),
-        ("a\n!a\na/one.md\n**\n!top.md", "top.md"),
-        ("a\n!a/../a/one.md", "Dockerfile a/one.md b/c/deep/x b/c/y link top.md"),
-        ("[!a]*", "Dockerfile b/c/deep/x b/c/y link top.md"),
+        "FROM a AS b\nCOPY --from=b --chown=1:1 . .\nADD a b\nHEALTHCHECK --interval=5s CMD a",
+        "# escape=\\\n# RUN --mount=type=cache a\nFROM a\nENV MY_TARGETARCH=1\nRUN a --mount b",
+        "FROM a\nRUN cat <<< b; echo $((1<<2)); npm ci --network=c \\\n && a --chmod=700",
     ],
 )
-def test_a_dockerignore(folder: Path, text: str, left: str) -> None:
-    """Patterns are anchored; the last one counts, below a directory that is out, too."""
-    assert sent(folder, text) == left.split()
+def test_what_does_not(tmp_path: Path, text: str) -> None:
+    """Words of a command are not the builder's."""
+    (tmp_path / "Dockerfile").write_text(text)
+    (tmp_path / ".dockerignore").write_text("\ufeff# a\n*\n!src\n!a.txt\n")
+    k8r.check_classic_build(str(tmp_path / "Dockerfile"), k8r.BuildOptions())
 
 
-def test_what_is_out_is_not_looked_into(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Unless a line keeps something: a large directory costs nothing."""
-    looked: List[str] = []
-    scan = os.scandir
-
-    def remember(path: str) -> object:
-        looked.append(os.path.relpath(path, str(folder)))
-        return scan(path)
-
-    monkeypatch.setattr(os, "scandir", remember)
-    sent(folder, "a\nb/c")
-    assert sorted(looked) == [".", "b"]
-
-
-@pytest.mark.parametrize("line", ["!", "[a", "[]", "a\\", "! ", "[z-a]", "!/"])
-def test_a_line_that_is_wrong(line: str) -> None:
-    """It is named, as docker refuses it."""
-    error = usage_error(lambda: list(k8r.parse_dockerignore(f"a\n{line}\nb")))
-    assert f"'{line.strip()}' is not valid in a .dockerignore" in error.message
+def test_what_else_is_refused(tmp_path: Path) -> None:
+    """Secrets, an ignore file that is not read, and patterns that may be read otherwise."""
+    path = tmp_path / "Dockerfile"
+    path.write_text("FROM a")
+    secret = k8r.BuildOptions(secrets=("id=a",))
+    assert "--build-secret" in usage_error(k8r.check_classic_build, str(path), secret).message
+    for line in ("!", "[a", "a\\", "!**/b\n**/a", "a/*/b/**", "..", "a/../b"):
+        (tmp_path / ".dockerignore").write_text(f"b\n{line}\n")
+        error = usage_error(k8r.check_classic_build, str(path), k8r.BuildOptions())
+        assert f"'{line.splitlines()[-1]}' in .dockerignore" in error.message or "!**" in line
+    (tmp_path / "Dockerfile.dockerignore").write_text("")
+    error = usage_error(k8r.check_classic_build, str(path), k8r.BuildOptions())
+    assert "Dockerfile.dockerignore" in error.message
 
 
-def test_many_stars() -> None:
-    """They do not take ages."""
-    [(pattern, _)] = k8r.parse_dockerignore("**/" * 50 + "x")
-    assert not pattern.fullmatch("a/" * 2000)
+@pytest.fixture
+def programs(tmp_path: Path) -> Dict[str, str]:
+    """An environment whose PATH has a docker and a podman that say of themselves what files do."""
+    for name in ("docker", "podman"):
+        script = f'#!/bin/sh\ncd {tmp_path}; cat "$(echo {name} $* | tr " " -)" && exit 0; exit 1\n'
+        (tmp_path / name).write_text(script)
+        (tmp_path / name).chmod(0o755)
+    return {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+
+
+def test_the_first_that_can_is_taken(tmp_path: Path, programs: Dict[str, str]) -> None:
+    """Docker without a daemon, or without its plugin, cannot; a local run needs docker's store."""
+    found = [k8r.find_builder(programs, False)]
+    for answer in (
+        "podman-version",
+        "docker-version",
+        "docker-build---help",
+        "docker-buildx-version",
+    ):
+        (tmp_path / answer).touch()
+        found.append(k8r.find_builder(programs, False))
+        if answer == "podman-version":
+            assert k8r.find_builder(programs, True) == "classic"
+    assert found == ["classic", "podman", "podman", "docker", "buildx"]
+
+
+def test_a_builder_that_is_wanted(programs: Dict[str, str]) -> None:
+    """It is that or none."""
+    wanted = dict(programs, K8R_BUILDER="podman")
+    for local, hint in ((False, "try: podman version"), (True, "docker's")):
+        with pytest.raises(k8r.K8rError) as caught:
+            k8r.find_builder(wanted, local)
+        assert "podman" in caught.value.message and hint in caught.value.hint
+    assert k8r.find_builder(dict(programs, K8R_BUILDER="classic"), True) == "classic"
+    error = usage_error(k8r.find_builder, dict(programs, K8R_BUILDER="kaniko"), False)
+    assert "kaniko" in error.message and "nerdctl" in error.hint
+
+
+def test_an_image_for_another_processor() -> None:
+    """The kernel's words are explained, if that is what it failed by."""
+    said = b"exec /usr/bin/python3: exec format error\n"
+    options = k8r.RunOptions("./")
+    assert "--platform" in k8r.explain_exit_code(255, options, said)
+    assert k8r.explain_exit_code(0, options, said) == "" == k8r.explain_exit_code(1, options, b"")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import List, Optional
 
@@ -52,17 +53,19 @@ def test_is_local_node(context: str, node: str, local: bool) -> None:
 def test_a_tool_that_is_missing() -> None:
     """Says which one to install."""
     with pytest.raises(k8r.K8rError) as caught:
-        k8r.load_image(["no-such-kind", "load"])
+        k8r.run_program("it", ["no-such-kind", "load"], os.environ)
     assert "no-such-kind" in caught.value.message and "install" in caught.value.hint
 
 
 def test_a_tool_that_fails() -> None:
     """Its own words are shown."""
     with pytest.raises(k8r.K8rError) as caught:
-        k8r.load_image([sys.executable, "-c", "print('no nodes found'); raise SystemExit(1)"])
+        k8r.run_program(
+            "it", [sys.executable, "-c", "print('no nodes found'); raise SystemExit(1)"], os.environ
+        )
     assert "no nodes found" in caught.value.message
 
 
 def test_a_tool_that_succeeds() -> None:
     """Nothing is said."""
-    k8r.load_image([sys.executable, "-c", ""])
+    k8r.run_program("it", [sys.executable, "-c", ""], os.environ)

@@ -440,10 +440,17 @@ class Screen:
     shared = False
 
     def __init__(self) -> None:
-        self.out = b""
+        self.out = self.err = b""
+        self.said: List[str] = []
 
     def data(self, data: bytes) -> None:
         self.out += data
+
+    def errors(self, data: bytes) -> None:
+        self.err += data
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
 
     colored = False
 
@@ -507,6 +514,36 @@ def test_prefixed_lines_are_the_same_lines(pieces: List[bytes]) -> None:
     whole += b"" if whole.endswith(b"\n") or not whole else b"\n"
     expected = b"".join(b"[7] " + line + b"\n" for line in whole.split(b"\n")[:-1])
     assert screen.out == expected
+
+
+@given(st.data())
+def test_what_setup_writes_goes_elsewhere(data: st.DataObject) -> None:
+    """In any pieces, and without a mark left: not a byte more or less goes to either."""
+    text = st.lists(st.sampled_from([b"k", b"k8r-setup-7", b"a\n", b"k8r-setup-7 begin", b""]))
+    before, setup, after = (b"".join(data.draw(text)) for _ in range(3))
+    whole = before + b"k8r-setup-7 begin\n" + setup + b"k8r-setup-7 end\n" + after
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(whole)))))
+    screen = Screen()
+    printer = k8r.LogPrinter(screen, False, "k8r-setup-7")
+    for start, end in zip([0, *cuts], [*cuts, len(whole)]):
+        printer.write("key", "0", whole[start:end])
+    printer.end("key", "0")
+    assert (screen.out, screen.err, screen.said) == (before + after, setup, ["setup:"])
+
+
+def test_setups_of_many_pods() -> None:
+    """Each line has its index; a log that begins in the middle of setup has no mark; one that
+    fails is printed to its end.
+    """
+    screen = Screen()
+    printer = k8r.LogPrinter(screen, True, "k8r-setup-7")
+    printer.write("a", "0", b"k8r-setup-7 begin\none\nk8r-se")
+    printer.write("b", "1", b"rest of setup\n2026-11-26T01:02:03.5Z k8r-setup-7 end\nrun k")
+    printer.write("b", "1", b"\n")
+    printer.end("a", "0")
+    printer.end("b", "1")
+    assert screen.err == b"[0] one\n[0] k8r-se\n"
+    assert screen.out == b"[1] rest of setup\n[1] run k\n"
 
 
 def test_colored_prefix() -> None:

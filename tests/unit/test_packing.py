@@ -986,13 +986,59 @@ def test_archive(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "noise").write_bytes(os.urandom(2500))
     archive = k8r.pack_directory(str(folder))
     with contextlib.closing(archive):
-        assert archive.files == 1
+        assert str(archive) == f"1 file, {k8r.format_size(archive.size)}"
         assert archive.chunks == 3
         chunks = [archive.chunk(part) for part in range(3)]
         assert [len(chunk) for chunk in chunks] == [1000, 1000, archive.size - 2000]
         assert archive.chunk(1) == chunks[1]
         assert gzip.decompress(b"".join(chunks))
         assert archive.digest() == hashlib.sha256(b"".join(chunks)).hexdigest()
+
+
+def test_data_that_is_ignored_is_told(repo: Path) -> None:
+    """Of what an ignore file takes out that is said which a command may miss; all is listed."""
+    made = "node_modules/x __pycache__/a.pyc d/.cache/y d/z.o build/out .venv/x run.log"
+    put(
+        repo, dict.fromkeys([*made.split(), "code.py", "d/kept", "d/big.bin", "raw/1", "raw/2"], "")
+    )
+    put(repo, {f"part{number}.csv": "" for number in range(3)})
+    rules = "*.csv\nraw\nnode_modules\n__pycache__\n.cache\n*.o\nbuild\n.venv\n*.log\n"
+    put(repo, {".gitignore": rules, ".k8rignore": "d/big.bin\n*.csv\n", "tracked.csv": ""})
+    git(repo, "add", "-f", "tracked.csv")
+    for folder, rule, data in (
+        (repo, ".gitignore", {"raw/": "", "tracked.csv": ".k8rignore"}),
+        (repo / "d", ".gitignore", {}),
+    ):
+        left = k8r.list_directory(str(folder)).left
+        assert left.items() >= {key: value or rule for key, value in data.items()}.items()
+        assert "d/z.o" in left or "z.o" in left
+    with contextlib.closing(k8r.pack_directory(str(repo))) as archive:
+        said = str(archive)
+    assert said.partition("; ")[2].startswith(
+        "6 left out by .gitignore and .k8rignore: d/big.bin, "
+    )
+    assert said.endswith(", ...") and said.count(", ") == 4
+    assert "node_modules" not in said
+
+
+def test_outside_of_a_work_tree_ignored_data_is_told(folder: Path) -> None:
+    """By the .gitignore there, too; without rules nothing is said."""
+    put(folder, {"a.csv": "", "b": ""})
+    for rules, said in (("", ""), ("*.csv\n", "; 1 left out by .gitignore: a.csv")):
+        put(folder, {".gitignore": rules})
+        with contextlib.closing(k8r.pack_directory(str(folder))) as archive:
+            assert "".join(str(archive).partition(";")[1:]) == said
+
+
+def test_a_large_directory_names_its_largest(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three of them, which may not have been meant."""
+    monkeypatch.setattr(k8r, "LARGE_ARCHIVE", 3000)
+    for number in range(5):
+        (folder / f"file{number}").write_bytes(os.urandom(1024 * (number + 1)))
+    with contextlib.closing(k8r.pack_directory(str(folder))) as archive:
+        [note] = archive.notes
+    expected = "the largest files: file4 (5.0 KiB), file3 (4.0 KiB), file2 (3.0 KiB)"
+    assert note == f"{k8r.format_size(archive.size)} are sent; {expected}"
 
 
 @pytest.mark.case(25)
