@@ -10681,7 +10681,8 @@ def cmd_delete(k8s: K8sRun, args: argparse.Namespace) -> int:
     """Remove Jobs."""
     if bool(args.names) + args.all + args.done != 1:
         raise UsageError("nothing says what to remove", "give names, or --done, or --all")
-    names, going = args.names or (k8s.list_finished_jobs() if args.done else []), []
+    going: List[str] = []
+    names = args.names or (k8s.list_finished_jobs() if args.done else [])
     if args.all:
         names, going = sort_out_going(k8s, args.force)
 
