@@ -14,7 +14,7 @@ exit code. `run` may stand before SOURCE; k8r run --help has its options.
   k8r ./ --show-yaml -- true           print the objects, touch no cluster
 
   k8r ls                               what runs, what ran; also: logs, exec
-  k8r cp NAME                          what --out named, again; also: forward
+  k8r cp NAME                          what --out named; also: forward, retry
   k8r delete NAME                      remove it wholly (or: rm); also: k8r stop
   k8r secret NAME VALUE                a secret for the runs of this directory
   k8r config                           the defaults; also: k8r env, k8r update
@@ -59,6 +59,7 @@ from typing import (
     Iterator,
     List,
     Mapping,
+    Match,
     NamedTuple,
     NoReturn,
     Optional,
@@ -79,7 +80,7 @@ __version__ = "0.1.0"
 #   Errors         what several rooms share                             nothing
 #   Types                                                               nothing
 #   Text           sizes, ages, amounts and widths for people           nothing
-#   Values         what the user writes: names, sizes, images, secrets  nothing
+#   Values         what the user writes: names, sizes, images, lines    nothing
 #   Manifests      what the cluster is given                            nothing
 #   Objects        what the cluster says: verdicts, lists               nothing
 #   Waiting        why a run or its command does not begin, in words    nothing
@@ -141,12 +142,17 @@ ANNOTATION_KEYS = "k8r-variable-keys"
 ANNOTATION_GIVEN = "k8r-job-name-given"
 ANNOTATION_OUT = "k8r-out"
 ANNOTATION_NODES = "k8r-nodes"
+ANNOTATION_OPTIONS = "k8r-options"
+ANNOTATION_REVISION = "k8r-revision"
+ANNOTATION_INDEXES = "k8r-indexes"
+ANNOTATION_COUNT = "k8r-count"
 
 DIRECTORY = "directory"
 GITHUB = "github"
 DOCKERFILE = "dockerfile"
 CONTAINER = "container"
 DEPLOYMENT = "deployment"
+EACH = "each"
 
 GPU = "nvidia.com/gpu"
 DEFAULT_IMAGE = "alpine:latest"
@@ -398,13 +404,33 @@ class FollowOptions(NamedTuple):
     enter: Callable[[Iterable[Object]], None] = lambda pods: None
 
 
+class Former(NamedTuple):
+    """What `retry` has of the run before: the name for the next one, the source, the archive if
+    it is still there, else the digest that one of today is to have, and a repository's login.
+    """
+
+    name: str
+    source: Source
+    archive: Any = None
+    digest: str = ""
+    login: Tuple[str, str] = ("", "")
+
+
+class Row(NamedTuple):
+    """What a pod among many has for its own: the index that its command is told, and variables."""
+
+    number: int
+    variables: Tuple[Tuple[str, str], ...] = ()
+
+
 class RunOptions(NamedTuple):
     """The options of `k8r run`, checked.
 
     ``timeout``, ``keep`` and ``grace`` are seconds, 0 is no limit; ``patch`` is merged into the pod
     template; each of ``port`` is one of this machine, and the pod's that is reached by it;
     ``volume`` has claims, and where they are mounted, followed by ":ro" if they are only read;
-    with ``nodes`` the pods are one program.
+    with ``nodes`` the pods are one program; ``rows`` has one for each of ``num`` pods, or
+    nothing; ``total`` is the number of pods of the run before a retry.
     """
 
     source: str
@@ -449,6 +475,9 @@ class RunOptions(NamedTuple):
     nodes: bool = False
     setup: Optional[str] = None
     show_files: bool = False
+    rows: Tuple[Row, ...] = ()
+    total: Optional[int] = None
+    former: Optional[Former] = None
 
     @property
     def limit(self) -> Optional[int]:
@@ -489,7 +518,8 @@ class Workload(NamedTuple):
 
     ``base`` is the name without the `-1` of a second run; ``setup`` is shell
     text that runs before the command; ``chunks`` is the number of ConfigMaps
-    that hold the archive; ``origin`` tells where the source of a Deployment is from;
+    that hold the archive with that ``digest``; ``tables`` has the data of those that hold the rows;
+    ``origin`` tells where the source of a Deployment is from;
     ``lasting`` marks pods that nobody should move; ``ports`` are those of a Deployment's Service;
     ``hold`` are seconds to keep results for where it is too large for a log.
     """
@@ -502,6 +532,8 @@ class Workload(NamedTuple):
     base: str = ""
     setup: str = ""
     chunks: int = 0
+    digest: str = ""
+    tables: Tuple[Mapping[str, str], ...] = ()
     clone: Optional[Clone] = None
     secrets: Tuple[SecretUse, ...] = ()
     ports: Tuple[int, ...] = ()
@@ -611,6 +643,13 @@ def parse_timestamp(text: str) -> float:
 def pluralize(count: int, noun: str) -> str:
     """`1 file`, `2 files`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def list_ranges(indexes: Iterable[int]) -> List[str]:
+    """Sorted numbers as `1`, `3`, `5-9`."""
+    groups = itertools.groupby(enumerate(indexes), lambda pair: pair[1] - pair[0])
+    ranges = [[index for _, index in group] for _, group in groups]
+    return ["-".join(map(str, sorted({it[0], it[-1]}))) for it in ranges]
 
 
 def did_you_mean(word: str, words: Iterable[str], otherwise: str) -> str:
@@ -763,6 +802,18 @@ def parse_duration(text: str) -> int:
     if not 0 < seconds < 1 << 31:
         raise UsageError(f"'{text}' is not a valid duration", "write 90, 30m, 1h30m or 2d")
     return seconds
+
+
+@functools.lru_cache()
+def parse_indexes(text: str) -> Tuple[int, ...]:
+    """The indexes in `3,7-9`, each once, sorted. Raises UsageError."""
+    found: Set[int] = set()
+    for part in filter(None, text.replace(" ", "").split(",")):
+        match = re.fullmatch("([0-9]{1,6})(?:-([0-9]{1,6}))?", part)
+        if not match or int(match[1]) > int(match[2] or match[1]):
+            raise UsageError(f"'{text}' are not valid indexes", "write 3 or 3,7-9")
+        found.update(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return tuple(sorted(found))
 
 
 LEAST_MEMORY = 1 << 16
@@ -1185,6 +1236,96 @@ def parse_build_secret(text: str) -> str:
     return text
 
 
+MOST_ROWS = 10_000
+RESERVED = re.compile(
+    r"(K8R|LD)_\w*|(BASH|EPOCH)\w*|(SHELL|BASH)OPTS|E?UID|PPID|GROUPS|DIRSTACK|FUNCNAME|HISTCMD|"
+    r"PIPESTATUS|LINENO|S?RANDOM|SECONDS|OPT(ARG|IND|ERR)|PS4|IFS|ENV|PATH|PWD|OLDPWD|SHLVL|_|"
+    r"JOB_COMPLETION_INDEX|line"
+)
+"""Names that a column cannot have: those that are k8r's, and those that a shell or the loader of
+programs takes for its own."""
+
+
+def parse_rows(text: str, name: str) -> Tuple[Row, ...]:
+    """A row for each line of a file of --each but blank ones and comments; of `.csv` and `.tsv`
+    the first line names the columns. Raises UsageError with the number of the wrong line.
+    """
+    delimiter = {".csv": ",", ".tsv": "\t"}.get(name[-4:].lower(), "")
+    if "\0" in text:
+        raise UsageError(f"{name} contains a NUL byte, which no variable can", "save it as text")
+    records = split_records(text, delimiter, name)
+    columns: List[str] = []
+    rows: List[Row] = []
+    for number, line, cells in records:
+        if delimiter and not columns:
+            columns = check_columns(cells, f"{name}, line {number}")
+            continue
+        if len(cells) != len(columns):
+            problem = f"{name}, line {number} has {pluralize(len(cells), 'cell')}"
+            hint = "a cell with a delimiter or a quote in it is written in quotes"
+            raise UsageError(f"{problem}, the first line {len(columns)}", hint)
+        if len(rows) == MOST_ROWS:
+            hint = f"split it: head -n {MOST_ROWS} {name}, say"
+            raise UsageError(f"{name} has more than {MOST_ROWS} lines", hint)
+        rows.append(Row(len(rows), (("K8R_LINE", line), *zip(columns, cells))))
+    if not rows:
+        raise UsageError(f"{name} has no lines", "a line for each pod, blank ones do not count")
+    return tuple(rows)
+
+
+def split_records(text: str, delimiter: str, name: str) -> Iterator[Tuple[int, str, List[str]]]:
+    """The number of its first line, the text and the cells, without a delimiter none, of each
+    record; one of a table may be of several lines. Raises UsageError.
+    """
+    import csv
+
+    taken: List[str] = []
+    first = 0
+
+    def feed() -> Iterator[str]:
+        nonlocal first
+        for number, line in enumerate(re.split(r"(?<=\n)", text), 1):
+            if taken or (line.strip() and not line.lstrip().startswith("#")):
+                first = first if taken else number
+                taken.append(line)
+                yield line
+
+    lines = feed()
+    try:
+        for cells in csv.reader(lines, delimiter=delimiter, strict=True) if delimiter else lines:
+            line = re.sub(r"\r?\n\Z", "", "".join(taken))
+            taken.clear()
+            yield first, line, cells if isinstance(cells, list) else []
+    except csv.Error as error:
+        raise UsageError(f"{name}, line {first}: {error}", 'quote as in "a ""b"" c"') from error
+
+
+def check_columns(names: List[str], where: str) -> List[str]:
+    """Names of columns that variables can have. Raises UsageError."""
+    for column in names:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", column) or RESERVED.fullmatch(column):
+            problem = f"{where}: '{escape_unprintable(column)}' cannot be the name of a column"
+            raise UsageError(problem, "letters, digits and '_', and not PATH, line or K8R_...")
+        if names.count(column) > 1:
+            raise UsageError(f"{where}: two columns are called {column}", "rename one")
+    return names
+
+
+def expand(word: str, row: Row) -> str:
+    """A word of the command with `{line}` and each `{COLUMN}` of a row replaced; `{{COLUMN}}`
+    becomes `{COLUMN}`, and what else is in braces stays as it is.
+    """
+    values = {"line" if key == "K8R_LINE" else key: value for key, value in row.variables}
+
+    def fill(match: Match[str]) -> str:
+        literal, name = match.groups()
+        if (literal or name) not in values:
+            return match[0]
+        return f"{{{literal}}}" if literal else values[name]
+
+    return re.sub(r"\{\{(\w+)\}\}|\{(\w+)\}", fill, word)
+
+
 def make_variable_name(secret: str, key: str) -> str:
     """The variable for a key of a secret: `DB_PASSWORD` for `password` of `db`."""
     return re.sub(r"[^A-Z0-9]", "_", f"{secret}_{key}".upper())
@@ -1268,7 +1409,12 @@ SECRET_MOUNT = "/k8r/secret"
 GIT_SECRET_MOUNT = "/k8r/git-secret"
 GIT_HOME = "/k8r/git-home"
 CLONE_NOTE = "/dev/termination-log"
+COMMIT_MARK = "k8r-commit "
 RESULTS_MOUNT = "/k8r/results"
+ROWS_MOUNT = "/k8r/each"
+ROWS_IN_FILE = 50
+TABLE_SIZE = MIB // 2
+"""Characters of rows in a file and in a ConfigMap: less than half of what fits, in bytes."""
 LOG_LIMIT = 5 * MIB
 """The most bytes of results in a log: more of one might be rotated away by its node."""
 
@@ -1281,10 +1427,10 @@ exit 125; }}
 STARTUP = """\
 if [ -f {startup} ]; then
   if [ -x {startup} ]; then ./{startup}; else sh ./{startup}; fi < /dev/null
-  code=$?
-  if [ $code -ne 0 ]; then
-    echo "k8r: {startup} failed with exit code $code" >&2
-    exit $code
+  k8r_code=$?
+  if [ $k8r_code -ne 0 ]; then
+    echo "k8r: {startup} failed with exit code $k8r_code" >&2
+    exit $k8r_code
   fi
 fi
 """
@@ -1338,6 +1484,10 @@ done
 """Pods start at different times, and programs give up at once on a name without an address.
 Where the image has nothing that asks for one, the program has to wait by itself. nslookup
 of busybox looks for a name with a dot in it nowhere else."""
+PICK_ROW = f"""\
+. {ROWS_MOUNT}/$((${{JOB_COMPLETION_INDEX:-0}} / {ROWS_IN_FILE}))
+"""
+"""Reads what `build_tables` has written; it sets no variable but those of the row."""
 
 RUN = """\
 [ $# -eq 0 ] || exec "$@"
@@ -1507,6 +1657,7 @@ git submodule --quiet update --init --recursive --depth "$K8R_GIT_DEPTH" 2> /dev
   git submodule --quiet update --init --recursive
 }}
 chmod -R a+rwX . 2> /dev/null || :
+echo "{mark}$(git rev-parse HEAD)" 2> /dev/null >> {told} || :
 """
 """Fetches one commit; a short one is looked for in the whole history, since a
 server knows only names and full ids; so is a submodule's commit, where the
@@ -1560,6 +1711,8 @@ def build_clone_script() -> str:
         username=f"cat {GIT_HOME}/username 2> /dev/null || echo x-access-token",
         password=f"cat {GIT_HOME}/password 2> /dev/null",
         note=CLONE_NOTE,
+        mark=COMMIT_MARK,
+        told=CLONE_NOTE,
     )
 
 
@@ -1572,6 +1725,8 @@ def build_local_clone_script(workspace: str, home: str) -> str:
         username="printf '%s\\n' \"$K8R_GIT_USER\"",
         password="printf '%s\\n' \"$K8R_GIT_PASSWORD\"",
         note="/dev/stderr",
+        mark=COMMIT_MARK,
+        told="/dev/null",
     )
 
 
@@ -1633,6 +1788,57 @@ def name_archive_part(work: Workload, part: int) -> str:
     return f"{work.name}-{work.run_id}-{part:02d}"
 
 
+def quote(text: str) -> str:
+    """A word for any POSIX shell that stands for that text, be it empty or of several lines."""
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def build_words(options: RunOptions) -> List[str]:
+    """The command as a shell is given it.
+
+    A shell hands on no variable that it could not name itself, such as discovery.type.
+    """
+    odd = ["=".join(pair) for pair in options.env if not re.fullmatch(r"\w+", pair[0])]
+    return [*(["env", "--", *odd] if odd and options.command else []), *options.command]
+
+
+def build_record(row: Row, options: RunOptions) -> str:
+    """Shell text that gives a row's pod its variables and the words of its command."""
+    words = build_words(options)
+    own = (("K8R_INDEX", str(row.number)), ("K8R_COUNT", str(options.total or options.num)))
+    variables = "".join(f" {key}={quote(value)}" for key, value in (*own, *row.variables))
+    first, arguments = len(words) - len(options.command), ""
+    for number, word in enumerate(words):
+        filled = expand(word, row) if number >= first else word
+        arguments += f' "${{{number + 1}}}"' if filled == word else f" {quote(filled)}"
+    return f"export{variables}\nset --{arguments}\n;;\n"
+
+
+def build_tables(options: RunOptions) -> Tuple[Mapping[str, str], ...]:
+    """The data of the ConfigMaps with the rows: files of shell text, each for ROWS_IN_FILE of
+    a Job's own indexes. Raises UsageError if there is too much of it. A single index that
+    has no line needs none: variables of the container tell it.
+    """
+    if len(options.rows) == 1 and not options.rows[0].variables:
+        return ()
+    tables: List[Dict[str, str]] = []
+    records = [build_record(row, options) for row in options.rows]
+    for record in records if options.rows else ():
+        check_argument("a line with the words of the command", record)
+    for start in range(0, len(records), ROWS_IN_FILE):
+        some = enumerate(records[start : start + ROWS_IN_FILE], start)
+        cases = "".join(f"{index})\n{record}" for index, record in some)
+        text = f"case ${{JOB_COMPLETION_INDEX:-0}} in\n{cases}esac\n"
+        if len(text.encode()) > TABLE_SIZE:
+            problem = f"{ROWS_IN_FILE} lines with the words of the command have"
+            problem += f" {format_size(len(text.encode()))}, {format_size(TABLE_SIZE)} are allowed"
+            raise UsageError(problem, "put what is long into files of the directory")
+        if not tables or sum(map(len, tables[-1].values())) + len(text) > TABLE_SIZE:
+            tables.append({})
+        tables[-1][str(start // ROWS_IN_FILE)] = text
+    return tuple(tables)
+
+
 def escape_references(text: str) -> str:
     """Text that reaches a container as it is: in commands, arguments and values
     Kubernetes replaces `$(NAME)` by the variable, and `$$` by `$`.
@@ -1649,8 +1855,8 @@ def build_own_variables(work: Workload, index: str = "0") -> Dict[str, str]:
     return {
         "PYTHONUNBUFFERED": "1",
         "K8R_JOB": work.name,
-        "K8R_COUNT": str(work.options.num),
-        "K8R_INDEX": index,
+        "K8R_COUNT": str(work.options.total or work.options.num),
+        "K8R_INDEX": str(work.options.rows[0].number) if len(work.options.rows) == 1 else index,
         **(build_node_variables(work) if work.options.nodes else {}),
     }
 
@@ -1690,12 +1896,9 @@ def build_volumes(work: Workload) -> List[Object]:
     found: List[Object] = []
     if work.chunks or work.clone:
         found.append({"name": "workspace", "emptyDir": {}})
-    if work.chunks:
-        parts: List[Object] = []
-        for part in range(work.chunks):
-            items = [{"key": "archive", "path": f"part-{part:02d}"}]
-            parts.append({"configMap": {"name": name_archive_part(work, part), "items": items}})
-        found.append({"name": "source", "projected": {"sources": parts}})
+    for name, parts in list_parts(work).items():
+        sources = [{"configMap": part} for part in parts]
+        found += [{"name": name, "projected": {"sources": sources}}] if parts else []
     if work.clone:
         found.append({"name": "git-home", "emptyDir": {"medium": "Memory"}})
         if work.clone.secret:
@@ -1710,6 +1913,16 @@ def build_volumes(work: Workload) -> List[Object]:
         source = prune({"medium": "Memory", "sizeLimit": work.options.shm})
         found.append({"name": "shm", "emptyDir": source})
     return found
+
+
+def list_parts(work: Workload) -> Dict[str, List[Object]]:
+    """The ConfigMaps of the volumes that have the archive and the rows."""
+    archive: List[Object] = []
+    for part in range(work.chunks):
+        items = [{"key": "archive", "path": f"part-{part:02d}"}]
+        archive.append({"name": name_archive_part(work, part), "items": items})
+    tables = [{"name": name_table(work, number)} for number in range(len(work.tables))]
+    return {"source": archive, EACH: tables}
 
 
 def list_result_volumes(work: Workload) -> Dict[str, str]:
@@ -1736,6 +1949,8 @@ def build_mounts(work: Workload) -> List[Object]:
         found.append({"name": "workspace", "mountPath": WORKSPACE})
     if work.chunks:
         found.append({"name": "source", "mountPath": ARCHIVE_MOUNT, "readOnly": True})
+    if work.tables:
+        found.append({"name": EACH, "mountPath": ROWS_MOUNT, "readOnly": True})
     for number, use in enumerate(work.secrets):
         path = f"{SECRET_MOUNT}/{use.name}"
         found.append({"name": f"secret-{number}", "mountPath": path, "readOnly": True})
@@ -1823,14 +2038,13 @@ def build_command_line(
     A command reaches the container as the argument list that it is: the shell
     that unpacks gets it as "$@" and replaces itself by it.
     """
-    words = [escape(word) for word in work.options.command]
-    setup = (AWAIT_TERMINAL if work.options.tty and words else "") + work.setup
-    setup += build_setup_script(work) + (AWAIT_NODES if work.options.nodes else "")
+    options = work.options
+    setup = (AWAIT_TERMINAL if options.tty and options.command else "") + work.setup
+    setup += build_setup_script(work) + (AWAIT_NODES if options.nodes else "")
+    setup = (PICK_ROW if work.tables else "") + setup
     if not setup:
-        return words, []
-    # A shell hands on no variable that it could not name itself, such as discovery.type.
-    odd = [escape("=".join(pair)) for pair in work.options.env if not re.fullmatch(r"\w+", pair[0])]
-    words = ["env", "--", *odd, *words] if odd and words else words
+        return [escape(word) for word in options.command], []
+    words = [escape(word) for word in build_words(options)]
     return ["sh", "-c", escape(setup + RUN), "sh"], words
 
 
@@ -1938,6 +2152,7 @@ def build_pod_template(work: Workload, restart: str) -> Object:
         "seccompProfile": {"type": "RuntimeDefault"},
     }
     annotations = {ANNOTATION_RUN_ID: work.run_id, **(STAY_ANNOTATIONS if work.lasting else {})}
+    annotations.update(build_index_notes(options))
     template = {
         "metadata": {"labels": build_labels(work), "annotations": annotations},
         "spec": prune(
@@ -2049,6 +2264,30 @@ def build_object(kind: str, metadata: Object, **rest: Any) -> Object:
     return {"apiVersion": version, "kind": kind, "metadata": metadata, **rest}
 
 
+PASSING = "build total detach former local remove remove_secrets replace rows show_yaml".split()
+"""Options that say nothing of what a run is, or that would keep what is no affair of a Job."""
+NOTE_LIMIT = 1 << 16
+
+
+def build_notes(work: Workload) -> Dict[str, str]:
+    """Annotations of a Job for `retry`: its options, if they are not too long, and its indexes."""
+    options, plain = work.options, RunOptions("")._asdict()
+    kept = {k: v for k, v in options._asdict().items() if v != plain[k] and k not in PASSING}
+    if work.clone:
+        kept["source"] = work.clone.url
+    note = json.dumps(prune({**kept, "digest": work.digest}))
+    notes = {ANNOTATION_OPTIONS: note} if len(note) < NOTE_LIMIT else {}
+    return {**notes, **build_index_notes(options)}
+
+
+def build_index_notes(options: RunOptions) -> Dict[str, str]:
+    """Annotations of a Job that has indexes of another, and of its pods."""
+    if options.total is None:
+        return {}
+    indexes = ",".join(list_ranges(row.number for row in options.rows))
+    return {ANNOTATION_INDEXES: indexes, ANNOTATION_COUNT: str(options.total)}
+
+
 MOST_RETRIES = (1 << 31) - 1
 """What the API's number holds."""
 
@@ -2082,6 +2321,7 @@ def build_job(work: Workload) -> Object:
     if options.queue:
         labels = {QUEUE_LABEL: options.queue, PRIORITY_LABEL: options.priority}
         metadata["labels"].update(prune(labels))
+    metadata["annotations"].update(build_notes(work))
     if options.out:
         metadata["annotations"][ANNOTATION_OUT] = json.dumps([path for path, _ in options.out])
     if options.nodes:
@@ -2173,6 +2413,18 @@ def build_configmap(work: Workload, part: int, data: bytes) -> Object:
     return build_object("ConfigMap", metadata, immutable=True, binaryData=content)
 
 
+def name_table(work: Workload, number: int) -> str:
+    """The name of the ConfigMap with that table of rows."""
+    return f"{work.name}-{work.run_id}-{EACH}-{number:02d}"
+
+
+def build_table_configmap(work: Workload, number: int) -> Object:
+    """One table of rows. It is kept for `ls` and `retry`, also when the archive goes."""
+    metadata = build_metadata(work, name_table(work, number))
+    metadata["labels"][LABEL_TYPE] = EACH
+    return build_object("ConfigMap", metadata, immutable=True, data=work.tables[number])
+
+
 def suspend_root(root: Object) -> Object:
     """A Job or Deployment that is not to start yet, be it by a queue."""
     if root["kind"] == "Deployment":
@@ -2236,12 +2488,37 @@ def find_setup_mark(root: Object) -> str:
 
 def get_clone_note(pod: Object) -> str:
     """What the container that cloned has to say although it succeeded."""
-    return str(get_state(find_status(pod, CLONE_NAME), "terminated").get("message") or "")
+    message = get_state(find_status(pod, CLONE_NAME), "terminated").get("message") or ""
+    return str(message).partition(COMMIT_MARK)[0]
+
+
+def get_revision(pod: Object) -> str:
+    """The commit that a pod has cloned, else what its image is by its digest, "" if its node
+    does not tell: an image that was loaded into a node has none.
+    """
+    clone = get_state(find_status(pod, CLONE_NAME), "terminated").get("message") or ""
+    if CLONE_NAME in str(pod["spec"].get("initContainers")):
+        return str(clone).partition(COMMIT_MARK)[2].strip()
+    image = str(find_container(pod, CONTAINER_NAME).get("image"))
+    name = re.sub(r"(?::[^:/@]+)?(?:@.*)?\Z", "", image)
+    known, at, digest = str(find_status(pod, CONTAINER_NAME).get("imageID") or "").partition("@")
+    return f"{name}@{digest}" if at and f"/{known}".endswith(f"/{name}") else ""
 
 
 def get_completions(job: Object) -> int:
     """How many pods of a Job are to succeed."""
     return int(job["spec"].get("completions") or 1)
+
+
+def list_job_indexes(job: Object) -> Sequence[int]:
+    """The indexes that a Job runs; of a `retry` those of the run before."""
+    noted = get_annotations(job).get(ANNOTATION_INDEXES)
+    return parse_indexes(noted) if noted else range(get_completions(job))
+
+
+def is_numbered(root: Object) -> bool:
+    """Whether results and lines are of one index among several."""
+    return get_completions(root) > 1 or ANNOTATION_INDEXES in get_annotations(root)
 
 
 def get_base_name(root: Object) -> str:
@@ -2265,8 +2542,10 @@ def belongs_to(pod: Object, uid: str) -> bool:
 
 
 def get_pod_index(pod: Object) -> int:
-    """The completion index of a Job's pod, 0 where it has none."""
-    return int(get_annotations(pod).get(INDEX_ANNOTATION, 0))
+    """The completion index of a Job's pod, 0 where it has none; of a `retry` that before."""
+    notes = get_annotations(pod)
+    index, noted = int(notes.get(INDEX_ANNOTATION, 0)), notes.get(ANNOTATION_INDEXES)
+    return parse_indexes(noted)[index] if noted else index
 
 
 def get_pod_suffix(pod: Object) -> str:
@@ -2587,7 +2866,7 @@ def judge_job(job: Object, pods: Sequence[Object]) -> Optional[Verdict]:
     if find_condition(job, "Complete"):
         # For the Job, a command that was told to end and ended with 0 has succeeded.
         taken = [pod for pod in pods if (pod.get("status") or {}).get("phase") == "Succeeded"]
-        believed = dict.fromkeys(range(count), Outcome(0))
+        believed = dict.fromkeys(list_job_indexes(job), Outcome(0))
         return summarize(name, count, {**believed, **decide_indexes(taken, retry, True)}, "")
     return None
 
@@ -2655,10 +2934,87 @@ def summarize(name: str, count: int, decided: Mapping[int, Outcome], reason: str
 
 def format_indexes(indexes: Iterable[int]) -> str:
     """Sorted indexes as people write them: `indexes 1, 3, 5-9`."""
-    groups = itertools.groupby(enumerate(indexes), lambda pair: pair[1] - pair[0])
-    ranges = [[index for _, index in group] for _, group in groups]
-    words = ", ".join("-".join(map(str, sorted({it[0], it[-1]}))) for it in ranges)
-    return f"index{'es' if len(ranges) > 1 or len(ranges[0]) > 1 else ''} {words}"
+    words = ", ".join(list_ranges(indexes))
+    return f"index{'' if words.isdigit() else 'es'} {words}"
+
+
+RECORD = re.compile(
+    r"""\d+\)\nexport((?: \w+='[^']*(?:'\\''[^']*)*')+)\n"""
+    r"""set --(?: "\$\{\d+\}"| '[^']*(?:'\\''[^']*)*')*\n;;\n"""
+)
+
+
+def read_rows_of(tables: Iterable[Object]) -> Dict[int, Row]:
+    """The rows by their numbers, from the ConfigMaps that `build_tables` has filled."""
+    rows = {}
+    for record in (
+        match[1] for it in tables for text in it["data"].values() for match in RECORD.finditer(text)
+    ):
+        found = re.findall(r"(\w+)='([^']*(?:'\\''[^']*)*)'", record)
+        (_, number), _, *others = [(key, value.replace("'\\''", "'")) for key, value in found]
+        rows[int(number)] = Row(int(number), tuple(others))
+    return rows
+
+
+# What is run again
+
+
+def list_projected(job: Object, volume: str) -> List[str]:
+    """The names of the ConfigMaps in a volume of a Job."""
+    volumes = get_spec_field(job["spec"]["template"], "volumes") or []
+    found = [item.get("projected") or {} for item in volumes if item.get("name") == volume]
+    return [part["configMap"]["name"] for item in found for part in item.get("sources") or []]
+
+
+def read_options(job: Object) -> Tuple[RunOptions, str]:
+    """The options of a run and its archive's digest. Raises K8rError if they are not noted."""
+
+    def freeze(value: Any) -> Any:
+        return tuple(map(freeze, value)) if isinstance(value, list) else value
+
+    text = get_annotations(job).get(ANNOTATION_OPTIONS)
+    if not text:
+        problem = f"{job['metadata']['name']} has no note of its options"
+        raise K8rError(f"{problem}: they were too long, or an older k8r made it", "run it anew")
+    note = json.loads(text)
+    fields = {key: freeze(note[key]) for key in RunOptions._fields if key in note}
+    for key, kind in (("resources", Resources), ("git", GitOptions)):
+        fields.update({key: kind(*fields[key])} if key in fields else {})
+    return RunOptions(**{"source": "", **fields}), note.get("digest", "")
+
+
+def choose_indexes(job: Object, pods: Sequence[Object], wanted: Sequence[int]) -> Sequence[int]:
+    """The indexes to run again: those wanted, or those without success. Raises UsageError."""
+    name, every = job["metadata"]["name"], list_job_indexes(job)
+    if judge_job(job, pods) is None:
+        raise UsageError(f"{name} still runs", f"wait for its end, or end it: k8r stop {name}")
+    unknown = sorted(set(wanted) - set(every))
+    if unknown:
+        hint = f"it has {format_indexes(every)}"
+        raise UsageError(f"{name} has no {format_indexes(unknown)}", hint)
+    status = job.get("status") or {}
+    done = set(every if find_condition(job, "Complete") else ())
+    done.update(every[at] for at in parse_indexes(str(status.get("completedIndexes") or "")))
+    decided = decide_indexes(pods, get_retries(job), True)
+    failed = [index for index in every if decided.get(index, Outcome(index not in done)).code]
+    if not wanted and not failed:
+        raise UsageError(f"{name} succeeded", "--index I runs one of its indexes again")
+    if len(wanted or failed) > MOST_ROWS:
+        raise UsageError(f"more than {MOST_ROWS} indexes failed", "give some of them: --index 0-99")
+    return wanted or failed
+
+
+def propose_retry(root: Object, ended: Verdict, hint: Callable[[str, str], str]) -> str:
+    """How to run again what failed, "" where that is of no use."""
+    short = "OOMKilled" in ended.text
+    if not ended.code or ANNOTATION_OPTIONS not in get_annotations(root):
+        return ""
+    if not short and not is_numbered(root):
+        return ""
+    limits = find_container(root["spec"]["template"], CONTAINER_NAME).get("resources") or {}
+    size = re.match(r"(\d+)(\w+)", str((limits.get("limits") or {}).get("memory")))
+    more = f" --mem {f'{2 * int(size[1])}{size[2]}' if size else 'SIZE'}" if short else ""
+    return f"run what failed again: {hint('retry', root['metadata']['name'])}{more}"
 
 
 # Lists
@@ -4018,11 +4374,11 @@ def read_secret_directory(path: str) -> Dict[str, bytes]:
     return data
 
 
-def read_text(path: str, what: str, theirs: bool = False) -> str:
-    """A text file of at most 1 MiB that an option names, or of 16 KiB that others may have
-    written (``theirs``): no device, pipe or link out of its directory. Raises UsageError.
+def read_text(path: str, what: str, theirs: bool = False, limit: int = MIB) -> str:
+    """A text file of at most so many bytes that an option names, or of 16 KiB that others may
+    have written (``theirs``): no device, pipe or link out of its directory. Raises UsageError.
     """
-    limit, flags = (CONFIG_LIMIT, os.O_NONBLOCK) if theirs else (MIB, 0)
+    limit, flags = (CONFIG_LIMIT, os.O_NONBLOCK) if theirs else (limit, 0)
     folder = os.path.realpath(os.path.dirname(path))
     try:
         if theirs and os.path.commonpath([folder, os.path.realpath(path)]) != folder:
@@ -8306,7 +8662,9 @@ class LocalRun:
         self._messages: queue.Queue[Message] = queue.Queue(maxsize=64)
         mark = make_setup_mark(self._work.run_id) if work.options.setup else ""
         self._printer = LogPrinter(console, work.options.num > 1, mark)
-        self._waiting = [AttemptKey(index, CONTAINER_NAME) for index in range(work.options.num)]
+        self._rows = {row.number: row for row in work.options.rows}
+        self._indexes = list(self._rows or range(work.options.num))
+        self._waiting = [AttemptKey(index, CONTAINER_NAME) for index in self._indexes]
         self._running: Dict[AttemptKey, Attempt] = {}
         self._decided: Dict[int, Outcome] = {}
         self._kill_at = 0.0
@@ -8376,8 +8734,13 @@ class LocalRun:
             variables = build_local_clone_variables(self._work.clone, *self._login)
             script = build_local_clone_script(clone, self._scratch)
             return LocalProcess(["sh", "-c", script], clone, {**environ, **variables}, keep=True)
-        variables = build_own_variables(self._work, str(key.completion))
+        work, variables = self._work, build_own_variables(self._work, str(key.completion))
         variables.update(self._options.env)
+        if self._rows:
+            row = self._rows[key.completion]
+            words = tuple(expand(word, row) for word in self._options.command)
+            work = work._replace(options=self._options._replace(command=words), tables=())
+            variables.update(row.variables)
         workspace = self._path(f"{key.completion}-{key.number}/workspace")
         results = {
             os.path.join(workspace, path): self._path(f"results-{key.completion}-{number}")
@@ -8385,11 +8748,11 @@ class LocalRun:
         }
         if self._docker:
             source = self._env.stdin.fileno()
-            return self._docker.container(self._work, variables, results, source)
+            return self._docker.container(work, variables, results, source)
         setup = build_cloned_script(workspace, clone)
         if self._archive:
             setup = build_unpack_script(self._archive.chunks, workspace, self._path("source"))
-        command, args = build_command_line(self._work._replace(setup=setup), str)
+        command, args = build_command_line(work._replace(setup=setup), str)
         return LocalProcess(
             [*command, *args],
             workspace,
@@ -8416,7 +8779,7 @@ class LocalRun:
         if key.container == CLONE_NAME:
             if outcome.code:
                 outcome = outcome._replace(container=CLONE_NAME)
-                self._decided = dict.fromkeys(range(self._options.num), outcome)
+                self._decided = dict.fromkeys(self._indexes, outcome)
         elif outcome.code and key.number < self._options.retry:
             self._waiting.insert(0, key._replace(number=key.number + 1))
         else:
@@ -8455,8 +8818,8 @@ class LocalRun:
                 self._show(self._messages.get(timeout=0.1))
 
     def _bring_results(self) -> None:
-        for index in range(self._options.num if self._options.out else 0):
-            label = str(index) if self._options.num > 1 else ""
+        for index in self._indexes if self._options.out else ():
+            label = str(index) if self._options.total or self._options.num > 1 else ""
             for number, out in enumerate(self._options.out):
                 ((path, place),) = list_places([out], self._env.cwd, label).items()
                 try:
@@ -8525,6 +8888,8 @@ class Plan(NamedTuple):
             yield build_clone_secret(work, *self.credentials)
         if work.ports or work.options.nodes:
             yield build_service(work)
+        for number in range(len(work.tables)):
+            yield build_table_configmap(work, number)
         for part in range(work.chunks):
             assert self.archive is not None
             yield build_configmap(work, part, self.archive.chunk(part))
@@ -8532,8 +8897,9 @@ class Plan(NamedTuple):
     @property
     def has_children(self) -> bool:
         """Whether there are any."""
-        service = self.work.ports or self.work.options.nodes
-        return bool(self.work.chunks or service or any(self.credentials))
+        work = self.work
+        service = work.ports or work.options.nodes
+        return bool(work.chunks or work.tables or service or any(self.credentials))
 
     def close(self) -> None:
         """Remove the temporary file."""
@@ -8684,13 +9050,13 @@ class Launcher(NamedTuple):
                 except Exception as error:
                     failures.append(error)
 
-        count = min(UPLOADS_AT_ONCE, max(work.chunks, 1))
+        count = min(UPLOADS_AT_ONCE, max(work.chunks + len(work.tables), 1))
         targets = [*also, *[upload] * count]
         threads = [threading.Thread(target=target, daemon=True) for target in targets]
         try:
             for thread in threads:
                 thread.start()
-            advance = self.console.meter("sending", max(work.chunks, 1))
+            advance = self.console.meter("sending", max(work.chunks + len(work.tables), 1))
             for thread in threads:
                 while thread.is_alive():
                     thread.join(REDRAW_EVERY)
@@ -8746,6 +9112,125 @@ class Launcher(NamedTuple):
                 remedy = f"look, and remove it: {self.hint('rm -f', name)}"
                 self.console.warn(f"{name} may be left, half made: {error.message}; {remedy}")
         self.cluster.retry_time = RETRY_TIME
+
+
+def note_revision(batch: ApiGroup, name: str, found: Sequence[str]) -> None:
+    """Note on a Job which commit or image it ran, for its pods may vanish."""
+    if found:
+        with contextlib.suppress(K8rError):
+            note = {"metadata": {"annotations": {ANNOTATION_REVISION: found[0]}}}
+            batch.patch("jobs", name, note)
+
+
+def pack_again(former: Optional[Former], path: str, own: List[str], console: Console) -> Archive:
+    """The archive of a directory; of a former run its own, if it is still there."""
+    if former and former.archive:
+        kept: Archive = former.archive
+        return kept
+    archive = pack_directory(path, console.meter, own)
+    for note in archive.notes:
+        console.warn(escape_unprintable(note))
+    if former and archive.digest() != former.digest:
+        console.warn(f"{path} has changed since the run before; what it has now is run")
+    return archive
+
+
+def fetch_archive(core: ApiGroup, names: Sequence[str]) -> Optional[Archive]:
+    """The archive in these ConfigMaps, None if one is gone."""
+    import tarfile
+    import tempfile
+
+    file = tempfile.TemporaryFile()
+    for name in names:
+        part = core.get("configmaps", name)
+        if part is None:
+            file.close()
+            return None
+        file.write(base64.b64decode(part["binaryData"]["archive"]))
+    size = file.tell()
+    file.seek(0)
+    with tarfile.open(fileobj=file) as listed:
+        paths = [item.name for item in listed if not item.isdir()]
+    return Archive(file, size, Listing(paths, [], {}))
+
+
+class Retrial(NamedTuple):
+    """Makes of a run's Job and pods the options of another one."""
+
+    core: ApiGroup
+    console: Console
+    job: Object
+    pods: Sequence[Object]
+
+    def prepare(self, wanted: Sequence[int]) -> RunOptions:
+        """Options for the indexes wanted, or those that failed. Raises K8rError."""
+        name, (options, digest) = self.job["metadata"]["name"], read_options(self.job)
+        indexes = choose_indexes(self.job, self.pods, wanted)
+        indexes = list_job_indexes(self.job) if options.nodes else indexes
+        kind = get_labels(self.job).get(LABEL_SOURCE_TYPE, "")
+        image = build_container_row(self.job)["image"]
+        base, login = get_base_name(self.job), ("", "")
+        source, archive = Source(kind, options.source, base), None
+        if kind == DIRECTORY:
+            archive = self._fetch_archive(source.path)
+        elif kind == GITHUB:
+            login = self._fetch_login()
+            commit = self._find_revision(options.git.ref or "HEAD")
+            options = options._replace(git=options.git._replace(ref=commit))
+        else:
+            source = Source(CONTAINER, self._find_revision(image), base)
+        limit = get_name_limit(len(indexes)) - len(RETRY_SUFFIX)
+        again = re.sub(rf"{RETRY_SUFFIX}(-\d+)?\Z", "", name)[:limit].rstrip("-") + RETRY_SUFFIX
+        options = options._replace(former=Former(again, source, archive, digest, login))
+        if kind in (DIRECTORY, GITHUB):
+            options = options._replace(base_image=image)
+        return self._add_rows(options, indexes)
+
+    def _add_rows(self, options: RunOptions, indexes: Sequence[int]) -> RunOptions:
+        """With their lines, and the former number of pods."""
+        lines = read_rows_of(map(self._fetch, list_projected(self.job, EACH)))
+        count = int(get_annotations(self.job).get(ANNOTATION_COUNT) or get_completions(self.job))
+        rows = tuple(lines.get(index, Row(index)) for index in indexes)
+        if not lines and list(indexes) == list(range(count)):
+            return options._replace(num=count)
+        kind = get_labels(self.job).get(LABEL_SOURCE_TYPE)
+        if len(rows) > 1 and not options.command and kind not in (DIRECTORY, GITHUB):
+            raise UsageError("the image's own command cannot be told its index", "add --index I")
+        return options._replace(num=len(rows), rows=rows, total=count)
+
+    def _fetch(self, name: str) -> Object:
+        found = self.core.get("configmaps", name)
+        if found is None:
+            raise K8rError(f"the lines of {self.job['metadata']['name']} are gone", "run it anew")
+        return found
+
+    def _fetch_archive(self, path: str) -> Optional[Archive]:
+        archive = fetch_archive(self.core, list_projected(self.job, "source"))
+        if archive is None and not os.path.isdir(path):
+            what = f"the archive of {self.job['metadata']['name']} is gone"
+            raise UsageError(f"{what}, and here is no directory {path}", "run it anew")
+        return archive
+
+    def _fetch_login(self) -> Tuple[str, str]:
+        """What the URL had in it, which is in a Secret of the run's own."""
+        run = f"{self.job['metadata']['name']}-{get_run_id(self.job)}-git"
+        data = (self.core.get("secrets", run) or {}).get("data") or {}
+        user, password = (base64.b64decode(data.get(key, "")) for key in ("username", "password"))
+        return user.decode(), password.decode()
+
+    def _find_revision(self, otherwise: str) -> str:
+        """The commit, or the image by its digest, that ran."""
+        noted = [get_annotations(self.job).get(ANNOTATION_REVISION), *map(get_revision, self.pods)]
+        known = next(filter(None, noted), "")
+        if not known and "@" not in otherwise:
+            name = self.job["metadata"]["name"]
+            self.console.warn(
+                f"which {otherwise} {name} has run is not known; it is looked up anew"
+            )
+        return known or otherwise
+
+
+RETRY_SUFFIX = "-retry"
 
 
 def name_taken_error(kind: str, name: str) -> K8rError:
@@ -8845,6 +9330,8 @@ class K8sRun:
 
     def find_source(self, options: RunOptions) -> Source:
         """Decide what SOURCE is, where it is, and what its runs are called. Raises UsageError."""
+        if options.former:
+            return options.former.source
         path = os.path.realpath(self._path(options.source))
         kind = detect_source_type(options.source, get_path_type(path))
         if kind not in (DIRECTORY, DOCKERFILE):
@@ -8855,26 +9342,27 @@ class K8sRun:
 
     def create_directory_container(self, options: RunOptions, source: Source) -> Plan:
         """Pack a directory and plan its run in the base image."""
-        if not options.command and not os.path.isfile(os.path.join(source.path, STARTUP_SCRIPT)):
+        startup = os.path.join(source.path, STARTUP_SCRIPT)
+        if not (options.command or options.former or os.path.isfile(startup)):
             raise UsageError(
                 "there is no command to run", f"add one: k8r {options.source} -- COMMAND"
             )
         own = [place[1] for place in list_places(options.out, self.env.cwd).values()]
-        archive = pack_directory(source.path, self.console.meter, own)
-        for note in archive.notes:
-            self.console.warn(escape_unprintable(note))
+        archive = pack_again(options.former, source.path, own, self.console)
         work = self._workload(options, source, self._choose_base_image(options))
         setup = build_unpack_script(archive.chunks)
-        return Plan(work._replace(setup=setup, chunks=archive.chunks), archive)
+        digest = archive.digest()
+        return Plan(work._replace(setup=setup, chunks=archive.chunks, digest=digest), archive)
 
     def create_github_container(self, options: RunOptions, source: Source) -> Plan:
         """Check a repository and plan its run in the base image."""
         url, user, password = split_credentials(source.path)
+        user, password = options.former.login if options.former else (user, password)
         secret = options.git.secret
         if secret and (user or password):
             hint = "leave it out of the URL; a secret of a directory may have a file `username`"
             raise UsageError(f"{url} has a login in the URL, and --git-secret is another", hint)
-        if url.lower().startswith("http") and not secret and not options.offline:
+        if url.lower().startswith("http") and not (secret or options.offline or options.former):
             warning = look_up_repository(url, options.git.ref, user, password)
             if warning:
                 self.console.warn(warning)
@@ -8984,7 +9472,7 @@ class K8sRun:
                 for text in format_yaml(self.manifests(plan)):
                     self.console.data(text.encode())
             return ExitCode.OK
-        check_places(options.out, self.env.cwd, options.num > 1)
+        check_places(options.out, self.env.cwd, options.num > 1 or bool(options.total))
         if options.local:
             return self.run_locally(options)
         self._has_terminal(options.tty)
@@ -9015,10 +9503,18 @@ class K8sRun:
 
     def _follow_run(self, root: Object, follow: FollowOptions, options: RunOptions) -> int:
         """Follow a Job that was just made, and tidy up after it."""
-        code = self._follow_attached(root, follow, options)
+        found: List[str] = []
+
+        def enter(pods: Iterable[Object]) -> None:
+            few = () if found else itertools.islice(pods, 4)
+            found.extend(filter(None, map(get_revision, few)))
+
+        code = self._follow_attached(root, follow._replace(enter=enter), options)
         kind = get_labels(root).get(LABEL_SOURCE_TYPE)
         if kind == DIRECTORY and not options.remove:
             self._drop_archives(root, code)
+        elif code and kind != DIRECTORY and not options.remove:
+            note_revision(self.batch_v1, root["metadata"]["name"], found)
         image = build_container_row(root)["image"] if kind in (DIRECTORY, GITHUB) else ""
         self._hint(explain_exit_code(code, options, self.console.last_data, image))
         return code
@@ -9040,6 +9536,17 @@ class K8sRun:
         code = self._follow_job(root, follow, LogQuery(quiet=options.tty))
         door.conclude(code)
         return code
+
+    def retry_job(
+        self, name: str, indexes: Sequence[int], change: Callable[[RunOptions], RunOptions]
+    ) -> int:
+        """`k8r retry`: run indexes of a Job again, those that failed if none is given."""
+        subject = self._find(name, False)
+        if subject is None:
+            raise self.no_such_job_error(name)
+        (pods,) = list_pods_of(self.core_v1, [subject.root]).values()
+        retrial = Retrial(self.core_v1, self.console, subject.root, pods)
+        return self.run_job_with_options(change(retrial.prepare(indexes)))
 
     def run_locally(self, options: RunOptions) -> int:
         """`k8r run --local`: on this machine, without a cluster; returns the exit code."""
@@ -9163,7 +9670,7 @@ class K8sRun:
         """`k8r cp NAME`: bring what --out named into a directory, when the pods have ended."""
         subject, cwd = self._subject(name), os.path.join(self.env.cwd, folder)
         paths = json.loads(get_annotations(subject.root).get(ANNOTATION_OUT) or "[]")
-        outs, many = [(path, "") for path in paths], get_completions(subject.root) > 1
+        outs, many = [(path, "") for path in paths], is_numbered(subject.root)
         if not outs:
             raise K8rError(f"{name} was run without --out", "k8r cp NAME:PATH copies while it runs")
         check_places(outs, cwd, many)
@@ -9385,12 +9892,13 @@ class K8sRun:
     def _workload(self, options: RunOptions, source: Source, image: str) -> Workload:
         """What the options say, for any source."""
         return Workload(
-            name=next(generate_names(source.name, options.num)),
+            name=next(generate_names((options.former or source).name, options.num)),
             base=source.name,  # uncut, since secrets are found by it
             run_id="",
             source_type=source.kind,
             image=image,
-            options=options,
+            options=options._replace(source=source.path),
+            tables=build_tables(options),
             timeout=options.limit,
             ttl=TTL_AFTER_RM if options.remove else options.keep or None,
             lasting=bool(options.timeout),
@@ -9461,7 +9969,7 @@ class K8sRun:
                 others = [job for job in jobs if get_run_id(job) not in stale]
                 ended = self._ended_jobs([job for job in others if get_base_name(job) == base])
                 stale = [get_run_id(job) for job in others if job["metadata"]["name"] in ended]
-            labels = f"{LABEL_SOURCE_TYPE}={DIRECTORY}"
+            labels = f"{LABEL_SOURCE_TYPE}={DIRECTORY},!{LABEL_TYPE}"
             remove_parts(self.core_v1, ["configmaps"], labels, lambda run: run in stale)
 
     def _make_launcher(self, work: Workload) -> Launcher:
@@ -9494,7 +10002,7 @@ class K8sRun:
         timeout = options.timeout + DEADLINE_SLACK if options.timeout else None
         results = None
         if options.out:
-            many = get_completions(subject.root) > 1
+            many = is_numbered(subject.root)
             results = Results(self.core_v1, self.console, options.out, self.env.cwd, many)
         run = Run(subject, self.core_v1, self.console, self.env.clock, logs, results)
         try:
@@ -9513,6 +10021,8 @@ class K8sRun:
             )
             raise
         self._tell_end(ended, started)
+        if not options.remove:
+            self._hint(propose_retry(subject.root, ended, self.command_hint))
         if results:
             self._take_results(subject, results, ended, options.hold)
         return ended
@@ -9527,7 +10037,7 @@ class K8sRun:
                 subject.group.patch(subject.resource, subject.name, lifted)
         hint = f"what is kept there, for a while: {self.command_hint('cp', subject.name)}"
         try:
-            results.take(range(get_completions(subject.root)), hold is not None)
+            results.take(list_job_indexes(subject.root), hold is not None)
         except (KeyboardInterrupt, Interrupted):
             self.console.warn(f"the results are not here; {hint}")
             raise
@@ -9750,7 +10260,9 @@ def ends_with_option(word: str, valued: Set[str]) -> bool:
     )
 
 
-SUBCOMMANDS = tuple("run ls logs exec forward cp stop delete rm secret config env update".split())
+SUBCOMMANDS = tuple(
+    "run ls logs exec forward cp stop retry delete rm secret config env update".split()
+)
 FOREIGN_COMMANDS = {
     "help": "--help",
     "version": "--version",
@@ -9897,16 +10409,26 @@ def add_run(subparsers: Any) -> None:
     parser.add_argument(
         "source", metavar="SOURCE", help="a directory, git URL, Dockerfile or container image"
     )
-    for add in (add_job_options, add_container_options, add_source_options, add_kind_options):
+    for add in (add_many_options, add_job_options, add_container_options, add_source_options):
         add(parser)
+    add_kind_options(parser)
+
+
+def add_many_options(parser: argparse.ArgumentParser) -> None:
+    """How many pods, and what each is for."""
+    add = open_group(parser, "several pods")
+    add("--num", "N", "run N pods, numbered by K8R_INDEX", parse_count, default=1)
+    nodes = "run N pods as one program, which find each other by name, for torchrun say"
+    add("--nodes", "N", nodes, lambda text: parse_whole(text, "number of nodes", 2, MOST_NODES))
+    each = (
+        "run a pod for each line, its K8R_LINE and {line}; .csv, .tsv: {COLUMN}, too; - for stdin"
+    )
+    add("--each", "FILE", each)
 
 
 def add_job_options(parser: argparse.ArgumentParser) -> None:
     """What kind of Job."""
     add = open_group(parser, "the job")
-    add("--num", "N", "run N pods, numbered by K8R_INDEX", parse_count, default=1)
-    nodes = "run N pods as one program, which find each other by name, for torchrun say"
-    add("--nodes", "N", nodes, lambda text: parse_whole(text, "number of nodes", 2, MOST_NODES))
     add("--parallel", "P", "at most P of them at a time (default: all)", parse_count)
     limit = "stop after 90, 30m, 1h30m or 2d (default: 1h), or none; exit status 124"
     add("--timeout", "TIME", limit, parse_limit)
@@ -9970,12 +10492,12 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
     add("--build-secret", names, secret, parse_build_secret, **REPEATED)
     add("--target", "STAGE", "build this stage")
     add("--platform", "OS/ARCH", "build for this platform")
+    add = open_group(parser, "a service that does not end")
+    add("--as-deployment", "", "make a Deployment with --num replicas, or update it")
 
 
 def add_kind_options(parser: argparse.ArgumentParser) -> None:
-    """Whether it ends, and what k8r does here meanwhile."""
-    add = open_group(parser, "a service that does not end")
-    add("--as-deployment", "", "make a Deployment with --num replicas, or update it")
+    """What k8r does here meanwhile."""
     add = open_group(parser, "here")
     add("-i --stdin", "", "pass standard input on to the command")
     add("-t --tty", "", "give it this terminal")
@@ -10080,6 +10602,23 @@ def add_stop(subparsers: Any) -> None:
     parser.add_argument("names", metavar="NAME", nargs="+", help="Jobs")
 
 
+def add_retry(subparsers: Any) -> None:
+    """`k8r retry`. What is not given is as it was."""
+    parser = subparsers.add_parser(
+        "retry",
+        help="run the failed indexes of a job again",
+        description="Run the indexes of a Job that failed again, with its code, lines and "
+        "options but for those given here.",
+    )
+    parser.add_argument("name", metavar="NAME", help="a Job that has ended")
+    indexes = "these instead, whether they failed or not: 3,7-9"
+    open_group(parser)("--index", "I[-J],...", indexes, parse_indexes, default=())
+    for add in (add_job_options, add_container_options, add_kind_options):
+        add(parser)
+    for action in parser._actions:
+        action.default = () if action.dest == "index" else argparse.SUPPRESS
+
+
 def add_delete(subparsers: Any) -> None:
     """`k8r delete` and `k8r rm`."""
     parser = subparsers.add_parser(
@@ -10160,9 +10699,9 @@ def build_parser() -> Parser:
     add_global_options(parser, top=True)
     parser.set_defaults(quiet=False)
     subparsers = parser.add_subparsers(parser_class=Parser, dest="subcommand")
-    for add in (add_run, add_ls, add_logs, add_exec, add_forward, add_cp, add_stop, add_delete):
+    for add in (add_run, add_ls, add_logs, add_exec, add_forward, add_cp, add_stop):
         add(subparsers)
-    for add in (add_secret, add_config, add_env, add_update):
+    for add in (add_retry, add_delete, add_secret, add_config, add_env, add_update):
         add(subparsers)
     for subparser in set(subparsers.choices.values()):
         add_global_options(subparser)
@@ -10277,7 +10816,7 @@ DIRECTORY_OPTIONS.update({"env": ".+=", "build-arg": ".+=", "out": "[^:]+$", "po
 container and its size. With each what its values begin with: KEY=VALUE, since KEY alone
 would take the user's own variable; a PATH without a DIR; the pod's port alone."""
 DIRECTORY_FORMS = "env and build-arg: KEY=VALUE; out: PATH; port: PORT"
-PATHS = {"patch", "env-file", "kubeconfig"}
+PATHS = {"patch", "env-file", "each", "kubeconfig"}
 BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -10472,13 +11011,15 @@ def build_run_options(args: argparse.Namespace, env: Environment) -> RunOptions:
     for path in args.env_file:
         text = read_text(os.path.join(env.cwd, path), "the env file")
         variables += parse_env_file(text, path, environ)
+    rows = read_rows(args, env) if args.each else ()
     given = {name: value for name, value in vars(args).items() if name in RunOptions._fields}
     given.update({name: tuple(value) for name, value in given.items() if isinstance(value, list)})
     gpu_type, gpus = args.gpu or ("", None)
     given.update(
         command=tuple(args.command or ()),
+        rows=rows,
         env=(*variables, *(parse_variable(text, environ) for text in args.env)),
-        num=args.nodes or args.num,
+        num=args.nodes or len(rows) or args.num,
         nodes=bool(args.nodes),
         resources=parse_resources(args.mem, args.cpu, gpus),
         gpu_type=gpu_type,
@@ -10497,6 +11038,22 @@ def build_run_options(args: argparse.Namespace, env: Environment) -> RunOptions:
         patch=read_patch(os.path.join(env.cwd, args.patch)) if args.patch else {},
     )
     return RunOptions(**given)
+
+
+def read_rows(args: argparse.Namespace, env: Environment) -> Tuple[Row, ...]:
+    """What --each names: a file, or `-` for standard input. Raises UsageError."""
+    path = args.each
+    if args.num > 1:
+        raise UsageError("--each has a pod for each line", "leave out --num")
+    if not args.command:
+        raise UsageError("--each needs a command", "for instance -- echo {line}")
+    if path != "-":
+        text = read_text(os.path.join(env.cwd, path), "the file of --each", limit=32 * MIB)
+        return parse_rows(text, path)
+    try:
+        return parse_rows(env.stdin.read().decode("utf-8-sig"), "standard input")
+    except UnicodeDecodeError as error:
+        raise UsageError("standard input is not UTF-8 text", "convert it: iconv") from error
 
 
 def check_run(args: argparse.Namespace) -> None:
@@ -10522,6 +11079,7 @@ EXCLUSIONS = {
     "local": ("a local run", "detach as_deployment replace show_yaml rm_secrets tty volume"),
     "service_account": ("--service-account", "local"),
     "nodes": ("--nodes", "as_deployment each local parallel retry stdin tty"),
+    "each": ("--each", "as_deployment nodes stdin tty"),
     "stdin": ("--stdin", "as_deployment retry"),
     "tty": ("--tty", "as_deployment retry"),
     "as_deployment": ("a Deployment", "parallel timeout retry rm rm_secrets queue"),
@@ -10566,6 +11124,40 @@ def print_listing(k8s: K8sRun, options: RunOptions) -> int:
     for note in listing.notes:
         k8s.console.warn(escape_unprintable(note))
     return ExitCode.OK
+
+
+RENAMED = {
+    **dict.fromkeys(("mem", "cpu", "gpu"), "resources"),
+    "env_file": "env",
+    "pull_secret": "pull_secrets",
+    "rm": "remove",
+    "rm_secrets": "remove_secrets",
+}
+
+
+def override(old: RunOptions, new: RunOptions, given: Set[str]) -> RunOptions:
+    """The options of a run with those that are ``given`` anew; repeatable ones are added."""
+    changes = {name: getattr(new, name) for name in given & set(RunOptions._fields)}
+    for name in {"env", "out", "volume", "pull_secrets"} & given:
+        changes[name] = getattr(old, name) + getattr(new, name)
+    if "resources" in given:
+        pairs = zip(old.resources, new.resources)
+        both = [tuple({**dict(one), **dict(other)}.items()) for one, other in pairs]
+        changes["resources"] = Resources(*both)
+    if new.job_name and old.former:
+        changes.update(job_name=old.job_name, former=old.former._replace(name=new.job_name))
+    return old._replace(**changes)
+
+
+def cmd_retry(k8s: K8sRun, args: argparse.Namespace) -> int:
+    """Run again what failed."""
+    every = parse_args(["run", os.curdir], build_parser())
+    del args.command
+    vars(every).update(vars(args))
+    new = build_run_options(every, k8s.env)
+    given = {RENAMED.get(name, name) for name in vars(args)}
+    given.update({"gpu_type"} if "resources" in given and every.gpu else ())
+    return k8s.retry_job(args.name, args.index, lambda old: override(old, new, given))
 
 
 # Lists, logs, secrets
@@ -10861,7 +11453,7 @@ def complete_argument(
         return list_options(list_subcommands(parser)[name]) | version
     if at is None:
         return SUBCOMMANDS
-    if name in ("ls", "logs", "exec", "forward", "cp", "stop", "delete", "rm"):
+    if name in ("ls", "logs", "exec", "forward", "cp", "stop", "retry", "delete", "rm"):
         return make_lookup(before, env).names()
     if name == "secret":
         return [row["name"] for row in make_lookup(before, env).list_secrets()]
@@ -10923,6 +11515,7 @@ COMMANDS: Dict[str, Callable[[K8sRun, argparse.Namespace], int]] = {
     "forward": cmd_forward,
     "cp": cmd_cp,
     "stop": cmd_stop,
+    "retry": cmd_retry,
     "delete": cmd_delete,
     "rm": cmd_delete,
     "secret": cmd_secret,

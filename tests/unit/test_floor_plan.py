@@ -69,7 +69,7 @@ PACKAGES = {
 """Where other people's packages may be imported."""
 
 SELDOM = set(
-    "datetime difflib email fcntl getpass gzip hashlib ipaddress logging select shutil socket ssl "
+    "csv datetime difflib email fcntl getpass gzip hashlib ipaddress logging select shutil socket ssl "
     "tarfile tempfile termios traceback tty urllib".split()
 )
 """Modules that cost a start noticeable time, and that few commands need."""
@@ -82,7 +82,7 @@ CLOCKS = {"time.monotonic", "time.time", "time.sleep", "os.urandom"}
 """What Environment's defaults name, and do not call."""
 
 PURE_MODULES = set(
-    "argparse base64 contextlib difflib enum hashlib itertools json posixpath re shlex typing "
+    "argparse base64 contextlib csv difflib enum hashlib itertools json posixpath re shlex typing "
     "unicodedata".split()
 )
 PURE_PARTS = {

@@ -1182,11 +1182,12 @@ def test_clone_with_pointers(
     assert done.returncode == 0, done.stderr
     content = (repository.workspace / "model.bin").read_text()
     assert content == ("REAL CONTENT\n" if configured else POINTER)
-    if configured:
-        assert not note.exists()
-    else:
-        pod = {"status": {"initContainerStatuses": [ended_clone(note.read_text())]}}
-        assert "lacks git lfs" in k8r.get_clone_note(pod) and "model.bin" in k8r.get_clone_note(pod)
+    pod: Dict[str, Any] = {"spec": {"initContainers": [{"name": "clone"}]}}
+    pod["status"] = {"initContainerStatuses": [ended_clone(note.read_text())]}
+    told = k8r.get_clone_note(pod)
+    assert configured is not ("lacks git lfs" in told and "model.bin" in told)
+    assert k8r.COMMIT_MARK not in told
+    assert k8r.get_revision(pod) == repository.git("rev-parse", "HEAD").strip()
 
 
 @pytest.fixture
@@ -1218,7 +1219,7 @@ def test_clone_with_git_lfs(
     done = repository.clone(["sh"])
     assert done.returncode == 0, done.stderr
     assert (repository.workspace / "model.bin").read_bytes() == b"REAL\0CONTENT"
-    assert not (tmp_path / "note").exists()
+    assert (tmp_path / "note").read_text().startswith(k8r.COMMIT_MARK)
 
 
 def ended_clone(message: str) -> Dict[str, Any]:
