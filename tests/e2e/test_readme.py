@@ -160,6 +160,21 @@ def test_the_example_with_results(reader: Tuple[Path, Dict[str, str]], tmp_path:
         assert len(log) == 200 and float(log[-1].split(",")[1]) == models[index]["loss"]
 
 
+def test_the_example_with_a_sweep(reader: Tuple[Path, Dict[str, str]], tmp_path: Path) -> None:
+    """The commands in examples/sweep have one of three models fail, and run it again."""
+    work = tmp_path / "sweep"
+    shutil.copytree(ROOT / "examples" / "sweep", work)
+    text = (work / "README.md").read_text("utf-8")
+    first, again, rows = re.findall("`(k8r .*?)`", text)
+    out = shell(f"{first} && exit 1 || test $? = 137", work, reader[1])
+    assert re.findall(r"^\[(.)\] (\d+) MiB", out, re.M) in (
+        [("0", "8"), ("1", "16")],
+        [("1", "16"), ("0", "8")],
+    )
+    assert shell(again, work, reader[1]).startswith("256 MiB: slope 2.")
+    assert "OOMKilled" in shell(rows, work, reader[1])
+
+
 def test_the_example_with_nodes(reader: Tuple[Path, Dict[str, str]], tmp_path: Path) -> None:
     """The command in examples/nodes has two pods find each other and agree."""
     work = tmp_path / "nodes"

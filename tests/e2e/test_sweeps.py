@@ -21,7 +21,8 @@ def test_a_sweep_retried_with_more_memory(run: Cli, kubectl: Kubectl, workdir: P
     their own indexes, with the archive of the first run.
     """
     big = {3, 7, 8, 29}
-    rows = [f'{"big" if n in big else "small"},"it\'s {n}\n$(id) {{}}"' for n in range(30)]
+    sizes = ["big" if number in big else "small" for number in range(30)]
+    rows = [f'{size},"it\'s {number}\n$(id) {{}}"' for number, size in enumerate(sizes)]
     (workdir / "p.csv").write_text("size,text\n" + "\n".join(rows) + "\n")
     (workdir / "run.sh").write_text(
         f'{HUNGRY} || exit 1\nmkdir out; printf "%s|" "$K8R_INDEX/$K8R_COUNT" "$size" "$2" > out/f\n'

@@ -69,8 +69,8 @@ PACKAGES = {
 """Where other people's packages may be imported."""
 
 SELDOM = set(
-    "csv datetime difflib email fcntl getpass gzip hashlib ipaddress logging select shutil socket ssl "
-    "tarfile tempfile termios traceback tty urllib".split()
+    "csv datetime difflib email fcntl getpass gzip hashlib ipaddress logging select shutil socket "
+    "ssl tarfile tempfile termios traceback tty urllib".split()
 )
 """Modules that cost a start noticeable time, and that few commands need."""
 
