@@ -1802,6 +1802,11 @@ def build_words(options: RunOptions) -> List[str]:
     return [*(["env", "--", *odd] if odd and options.command else []), *options.command]
 
 
+def list_indexes(options: RunOptions) -> Sequence[int]:
+    """The indexes that the pods are told."""
+    return [row.number for row in options.rows] or range(options.num)
+
+
 def build_record(row: Row, options: RunOptions) -> str:
     """Shell text that gives a row's pod its variables and the words of its command."""
     words = build_words(options)
@@ -8662,9 +8667,7 @@ class LocalRun:
         self._messages: queue.Queue[Message] = queue.Queue(maxsize=64)
         mark = make_setup_mark(self._work.run_id) if work.options.setup else ""
         self._printer = LogPrinter(console, work.options.num > 1, mark)
-        self._rows = {row.number: row for row in work.options.rows}
-        self._indexes = list(self._rows or range(work.options.num))
-        self._waiting = [AttemptKey(index, CONTAINER_NAME) for index in self._indexes]
+        self._waiting = [AttemptKey(index, CONTAINER_NAME) for index in list_indexes(work.options)]
         self._running: Dict[AttemptKey, Attempt] = {}
         self._decided: Dict[int, Outcome] = {}
         self._kill_at = 0.0
@@ -8736,8 +8739,7 @@ class LocalRun:
             return LocalProcess(["sh", "-c", script], clone, {**environ, **variables}, keep=True)
         work, variables = self._work, build_own_variables(self._work, str(key.completion))
         variables.update(self._options.env)
-        if self._rows:
-            row = self._rows[key.completion]
+        for row in (row for row in self._options.rows if row.number == key.completion):
             words = tuple(expand(word, row) for word in self._options.command)
             work = work._replace(options=self._options._replace(command=words), tables=())
             variables.update(row.variables)
@@ -8779,7 +8781,7 @@ class LocalRun:
         if key.container == CLONE_NAME:
             if outcome.code:
                 outcome = outcome._replace(container=CLONE_NAME)
-                self._decided = dict.fromkeys(self._indexes, outcome)
+                self._decided = dict.fromkeys(list_indexes(self._options), outcome)
         elif outcome.code and key.number < self._options.retry:
             self._waiting.insert(0, key._replace(number=key.number + 1))
         else:
@@ -8818,7 +8820,7 @@ class LocalRun:
                 self._show(self._messages.get(timeout=0.1))
 
     def _bring_results(self) -> None:
-        for index in self._indexes if self._options.out else ():
+        for index in list_indexes(self._options) if self._options.out else ():
             label = str(index) if self._options.total or self._options.num > 1 else ""
             for number, out in enumerate(self._options.out):
                 ((path, place),) = list_places([out], self._env.cwd, label).items()

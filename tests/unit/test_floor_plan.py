@@ -82,7 +82,8 @@ CLOCKS = {"time.monotonic", "time.time", "time.sleep", "os.urandom"}
 """What Environment's defaults name, and do not call."""
 
 PURE_MODULES = set(
-    "argparse base64 contextlib csv difflib enum hashlib itertools json posixpath re shlex typing "
+    "argparse base64 contextlib csv difflib enum functools hashlib itertools json posixpath re "
+    "shlex typing "
     "unicodedata".split()
 )
 PURE_PARTS = {
