@@ -3401,18 +3401,26 @@ def format_amounts(amounts: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {text}" for name, text in texts.items())
 
 
+def explain_last_words(last: bytes) -> str:
+    """What the end of a failed command's output means for k8r, "" for nothing."""
+    module = re.search(rb"ModuleNotFoundError: No module named '([\w-]+)", last)
+    if module:
+        name = module.group(1).decode()
+        return f"to install it first: --setup 'pip install {name}'; --show-files has what was sent"
+    if b"exec format error" in last.lower():
+        return "the image is for another kind of CPU than the node's: --platform builds for it"
+    return ""
+
+
 def explain_exit_code(code: int, options: RunOptions, last: bytes, image: str = "") -> str:
     """What the options, or the ``image``, may have to do with an exit code, and with the
     ``last`` that was said; "" for nothing.
     """
     command = options.command
-    module = re.search(rb"ModuleNotFoundError: No module named '([\w-]+)", last)
-    if code and module:
-        name = module.group(1).decode()
-        return f"to install it first: --setup 'pip install {name}'; --show-files has what was sent"
     word = command[0] if command else ""
-    if code and b"exec format error" in last.lower():
-        return "the image is for another kind of CPU than the node's: --platform builds for it"
+    told = explain_last_words(last) if code else ""
+    if told:
+        return told
     if code in (126, 127) and len(command) == 1 and " " in word:
         how = f"for shell syntax write: -- sh -c {json.dumps(word)}"
         return f"the command is a single word; {how}"
