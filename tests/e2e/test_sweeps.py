@@ -25,7 +25,8 @@ def test_a_sweep_retried_with_more_memory(run: Cli, kubectl: Kubectl, workdir: P
     rows = [f'{size},"it\'s {number}\n$(id) {{}}"' for number, size in enumerate(sizes)]
     (workdir / "p.csv").write_text("size,text\n" + "\n".join(rows) + "\n")
     (workdir / "run.sh").write_text(
-        f'{HUNGRY} || exit 1\nmkdir out; printf "%s|" "$K8R_INDEX/$K8R_COUNT" "$size" "$2" > out/f\n'
+        f"{HUNGRY} || exit 1\nmkdir out\n"
+        'printf "%s|" "$K8R_INDEX/$K8R_COUNT" "$size" "$2" > out/f\n'
         'cmp -s out/f out/f && [ "$2" = "$text" ] || exit 9\n'
     )
     options = ["--mem", "32Mi", "--out", "out", "--parallel", "10", "--job-name", "sweep"]

@@ -83,8 +83,7 @@ CLOCKS = {"time.monotonic", "time.time", "time.sleep", "os.urandom"}
 
 PURE_MODULES = set(
     "argparse base64 contextlib csv difflib enum functools hashlib itertools json posixpath re "
-    "shlex typing "
-    "unicodedata".split()
+    "shlex typing unicodedata".split()
 )
 PURE_PARTS = {
     "datetime": {"datetime", "datetime.fromisoformat", "timezone", "timezone.utc"},
