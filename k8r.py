@@ -81,6 +81,7 @@ __version__ = "0.1.0"
 #   Types                                                               nothing
 #   Text           sizes, ages, amounts and widths for people           nothing
 #   Values         what the user writes: names, sizes, images, lines    nothing
+#   Scripts        shell text that the containers of a run execute      nothing
 #   Manifests      what the cluster is given                            nothing
 #   Objects        what the cluster says: verdicts, lists               nothing
 #   Waiting        why a run or its command does not begin, in words    nothing
@@ -1399,7 +1400,7 @@ def check_secret_data(name: str, data: Mapping[str, bytes]) -> None:
 
 
 # ==============================================================================
-# Manifests
+# Scripts
 # ==============================================================================
 
 # Shell text
@@ -1738,6 +1739,10 @@ def build_cloned_script(workspace: str = "", clone: str = "") -> str:
 
 
 # Pods
+
+# ==============================================================================
+# Manifests
+# ==============================================================================
 
 RESTRICTED_UID = 65534
 STAY_ANNOTATIONS = {
@@ -2988,6 +2993,16 @@ def read_options(job: Object) -> Tuple[RunOptions, str]:
     return RunOptions(**{"source": "", **fields}), note.get("digest", "")
 
 
+def list_failed_indexes(job: Object, pods: Sequence[Object]) -> List[int]:
+    """The indexes of a Job that has ended that had no success."""
+    every = list_job_indexes(job)
+    done = set(every if find_condition(job, "Complete") else ())
+    completed = str((job.get("status") or {}).get("completedIndexes") or "")
+    done.update(every[at] for at in parse_indexes(completed))
+    decided = decide_indexes(pods, get_retries(job), True)
+    return [index for index in every if decided.get(index, Outcome(index not in done)).code]
+
+
 def choose_indexes(job: Object, pods: Sequence[Object], wanted: Sequence[int]) -> Sequence[int]:
     """The indexes to run again: those wanted, or those without success. Raises UsageError."""
     name, every = job["metadata"]["name"], list_job_indexes(job)
@@ -2997,11 +3012,7 @@ def choose_indexes(job: Object, pods: Sequence[Object], wanted: Sequence[int]) -
     if unknown:
         hint = f"it has {format_indexes(every)}"
         raise UsageError(f"{name} has no {format_indexes(unknown)}", hint)
-    status = job.get("status") or {}
-    done = set(every if find_condition(job, "Complete") else ())
-    done.update(every[at] for at in parse_indexes(str(status.get("completedIndexes") or "")))
-    decided = decide_indexes(pods, get_retries(job), True)
-    failed = [index for index in every if decided.get(index, Outcome(index not in done)).code]
+    failed = list_failed_indexes(job, pods)
     if not wanted and not failed:
         raise UsageError(f"{name} succeeded", "--index I runs one of its indexes again")
     if len(wanted or failed) > MOST_ROWS:

@@ -25,6 +25,7 @@ ROOMS = [
     "Types",
     "Text",
     "Values",
+    "Scripts",
     "Manifests",
     "Objects",
     "Waiting",
