@@ -11027,11 +11027,6 @@ def cmd_config(k8s: K8sRun, args: argparse.Namespace) -> int:
 def build_run_options(args: argparse.Namespace, env: Environment) -> RunOptions:
     """Check the options of `run` together, and read its files. Raises UsageError."""
     check_run(args)
-    environ = env.environ
-    variables: List[Tuple[str, str]] = []
-    for path in args.env_file:
-        text = read_text(os.path.join(env.cwd, path), "the env file")
-        variables += parse_env_file(text, path, environ)
     rows = read_rows(args, env) if args.each else ()
     given = {name: value for name, value in vars(args).items() if name in RunOptions._fields}
     given.update({name: tuple(value) for name, value in given.items() if isinstance(value, list)})
@@ -11039,7 +11034,7 @@ def build_run_options(args: argparse.Namespace, env: Environment) -> RunOptions:
     given.update(
         command=tuple(args.command or ()),
         rows=rows,
-        env=(*variables, *(parse_variable(text, environ) for text in args.env)),
+        env=read_variables(args, env),
         num=args.nodes or len(rows) or args.num,
         nodes=bool(args.nodes),
         resources=parse_resources(args.mem, args.cpu, gpus),
@@ -11050,7 +11045,7 @@ def build_run_options(args: argparse.Namespace, env: Environment) -> RunOptions:
             args.ref, args.depth, args.git_image, args.git_secret, args.git_insecure_host_key
         ),
         build=BuildOptions(
-            tuple(parse_variable(text, environ) for text in args.build_arg),
+            tuple(parse_variable(text, env.environ) for text in args.build_arg),
             args.target,
             args.platform,
             tuple(args.build_secret),
@@ -11059,6 +11054,15 @@ def build_run_options(args: argparse.Namespace, env: Environment) -> RunOptions:
         patch=read_patch(os.path.join(env.cwd, args.patch)) if args.patch else {},
     )
     return RunOptions(**given)
+
+
+def read_variables(args: argparse.Namespace, env: Environment) -> Tuple[Tuple[str, str], ...]:
+    """Those of --env-file, then those of --env. Raises UsageError."""
+    found: List[Tuple[str, str]] = []
+    for path in args.env_file:
+        text = read_text(os.path.join(env.cwd, path), "the env file")
+        found += parse_env_file(text, path, env.environ)
+    return (*found, *(parse_variable(text, env.environ) for text in args.env))
 
 
 def read_rows(args: argparse.Namespace, env: Environment) -> Tuple[Row, ...]:

@@ -600,7 +600,7 @@ BREAKS = [
     Break("functions_are_simple", "Values", f"def f(text: str) -> int:\n{BRANCHES}    return 0"),
     Break("classes_are_small", "Streams", CLASS),
     Break("classes_are_small", "Streams", f"{BASE}\n{HEIR}"),
-    Break("rooms_are_of_a_size", "Text", FILLER * 1000),
+    Break("rooms_are_of_a_size", "Text", FILLER * 2000),
     Break("rooms_are_the_known_ones", "Main", f"# {'=' * 78}\n# Extra\n# {'=' * 78}"),
     Break("header_has_no_code", "", "FIRST = 1"),
     Break("header_has_no_code", "Text", "import os"),
