@@ -3637,15 +3637,20 @@ class Console:
         """Whether a state would be shown now: to put it into words may take long."""
         return not self._quiet and self._status.is_due()
 
-    def meter(self, what: str, total: int) -> Callable[[int], None]:
-        """What to call with each amount done of a work, to show a bar of it."""
+    def meter(self, what: str, total: int, sized: bool = False) -> Callable[[int], None]:
+        """What to call with each amount done of a work, to show a bar of it; of bytes also how
+        many have come and do in a second. A ``total`` of 0 is not known, and has no bar.
+        """
         started, done = self._clock(), 0
 
         def add(amount: int) -> None:
             nonlocal done
             done += amount
-            if self._clock() - started > SHOWN_AFTER:
-                self.progress(f"{what} {format_bar(done, total)}")
+            seconds = self._clock() - started
+            if seconds > SHOWN_AFTER and self.shows_progress:
+                bar = format_bar(done, total) if total else ""
+                pace = f"{format_size(done)}, {format_size(int(done / seconds))}/s" if sized else ""
+                self.progress(" ".join(filter(None, (what, bar, pace))))
 
         return add
 
@@ -7395,7 +7400,14 @@ def copy_here(channel: Channel, path: str, target: str, console: Console) -> Non
         if b"padding with zeros" in said[-MIB:]:  # as GNU tar has it, and goes on
             raise K8rError("a file became smaller while it was read; nothing is here", "try again")
 
-    inflow = Inflow(read_output(channel, tell), posixpath.dirname(path))
+    def receive() -> Iterator[bytes]:
+        advance = console.meter("copying", 0, sized=True)
+        for data in read_output(channel, tell):
+            advance(len(data))
+            yield data
+        console.progress("")
+
+    inflow = Inflow(receive(), posixpath.dirname(path))
     done = unpack_here(inflow, {path: (target, target)}, console)
     here = f"{target}: {pluralize(done.files, 'file')}, {format_size(done.size)}"
     if done.missing:
@@ -7546,7 +7558,7 @@ class Results:
             text = f"the disk lacks room for {format_size(spool.size)}"
             raise K8rError(text)
         found, count = hashlib.sha256(), 0
-        advance = self._console.meter("fetching", spool.size)
+        advance = self._console.meter("fetching", spool.size, sized=True)
         for data in self._fetch(spool) if spool.size > LOG_LIMIT else self._load(spool):
             found.update(data)
             count += len(data)

@@ -198,6 +198,18 @@ def test_quiet(screen: Screen, clock: Clock) -> None:
 
 
 @pytest.mark.parametrize(
+    "total, bar", [(0, ""), (8 << 20, " [##########..........]  50%")], ids=["unknown", "known"]
+)
+def test_a_meter_of_bytes(screen: Screen, clock: Clock, total: int, bar: str) -> None:
+    """It says how many have come, and at what pace."""
+    add = console(screen, clock).meter("copying", total, sized=True)
+    screen.resize(80)
+    clock.now += 2
+    add(4 << 20)
+    assert screen.written() == f"k8r: copying{bar} 4.0 MiB, 2.0 MiB/s"
+
+
+@pytest.mark.parametrize(
     "done, total, shown",
     [(0, 3, "[....................]   0%"), (3, 3, "[####################] 100%")]
     + [(9, 3, "[####################] 100%"), (0, 0, "[####################] 100%")],
