@@ -3788,6 +3788,7 @@ def format_row(row: Object, columns: Iterable[str], now: float = 0.0) -> List[st
         **row,
         "age": format_age(now - parse_timestamp(row["created"])),
         "command": " ".join(row.get("command", ()))[:60],
+        "line": row.get("line", "")[:60],
         "took": row["seconds"] if row["seconds"] is None else format_age(row["seconds"]),
         "exit": row["exit_code"],
     }
@@ -9633,6 +9634,12 @@ class K8sRun:
             "pods", subject.pods_query, lambda pod: subject.owns(pod) and build_pod_row(pod)
         )
         rows = number_attempts(filter(None, pods))
+        tables = (
+            self.core_v1.get("configmaps", table) for table in list_projected(subject.root, EACH)
+        )
+        lines = read_rows_of(filter(None, tables))
+        for row in filter(lambda row: row["index"] in lines, rows):
+            row["line"] = dict(lines[row["index"]].variables)["K8R_LINE"]
         return list_failed(rows) if failed else rows
 
     def names(self) -> List[str]:
@@ -11206,7 +11213,7 @@ def cmd_ls(k8s: K8sRun, args: argparse.Namespace) -> int:
         raise UsageError("-w is for all jobs, --failed for the NAME of one", "leave one out")
     rows = k8s.list_pods(args.name, args.failed) if args.name else k8s.list_jobs()
     columns, more = (POD_COLUMNS, ["name"]) if args.name else (COLUMNS, ["image", "command"])
-    columns = columns + more * (args.output == "wide")
+    columns = columns + more * (args.output == "wide") + ["line"] * any("line" in it for it in rows)
     texts: Dict[str, Callable[[], str]] = {
         "json": lambda: json.dumps(rows, indent=2) + "\n",
         "yaml": lambda: "".join(format_yaml([rows])),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,6 +43,11 @@ def test_a_sweep_retried_with_more_memory(run: Cli, kubectl: Kubectl, workdir: P
     for index in range(30):
         text = (workdir / "out" / str(index) / "f").read_text()
         assert text == f"{index}/30|{'big' if index in big else 'small'}|it's {index}\n$(id) {{}}|"
+    rows = json.loads(run("ls", "sweep-retry", "-o", "json").text)
+    assert {row["index"]: row["line"] for row in rows} == {
+        index: f'big,"it\'s {index}\n$(id) {{}}"' for index in big
+    }
+    assert "LINE" in run("ls", "sweep").text.splitlines()[0]
     refused = run("retry", "sweep-retry")
     assert refused.code == 2 and "sweep-retry succeeded" in refused.err
     assert run("retry", "sweep", "--index", "30").code == 2
