@@ -170,13 +170,15 @@ def test_a_shell_on_a_terminal(run: Cli, job: str) -> None:
     child.setwinsize(40, 120)
     child.expect_exact("# ")
     until(lambda: child.sendline("stty size") and not child.expect(["40 120", "24 200"]), "resize")
-    child.sendline("echo beg$((1))n; sleep 100; echo slept$((1))")
+    # What prints is what gets the signal: between two commands that would be the shell alone.
+    waiting = "sh -c 'echo beg$((1))n; exec sleep 100'"
+    child.sendline(f"{waiting}; echo slept$((1))")
     child.expect("beg1n")
     child.sendcontrol("c")
     child.sendline("echo $((6 * 7))")
     assert child.expect([r"\n42", "slept1"]) == 0
     for key, said in (("z", "Stopped"), ("\\", "Quit")):
-        child.sendline("echo beg$((1))n; sleep 100")
+        child.sendline(waiting)
         child.expect("beg1n")
         child.sendcontrol(key)
         child.expect(said)

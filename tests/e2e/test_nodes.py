@@ -64,8 +64,9 @@ def test_the_first_failure_ends_all(run: Cli, kubectl: Kubectl) -> None:
     script = f"[ $NODE_RANK = 2 ] && sleep 1 && exec tail /dev/zero; {OTHERS}"
     ended = run(ALPINE, "--nodes", "4", "--mem", "32Mi", *shell(script), timeout=100)
     assert ended.code == 137, ended.err
-    last = ended.err.strip().splitlines()[-1]
-    assert "alpine: rank 2 failed first: exit code 137 (OOMKilled)" in last
+    verdict, hint = ended.err.strip().splitlines()[-2:]
+    assert "alpine: rank 2 failed first: exit code 137 (OOMKilled)" in verdict
+    assert hint.endswith("k8r retry alpine --mem 64Mi")
     until(lambda: len(kubectl.names("pods")) == 1 or None, "the end of the others")
     assert "Failed: exit code 137 (OOMKilled)" in run("ls").text
     assert run("ls", "alpine").text.splitlines()[1].startswith("2  ")

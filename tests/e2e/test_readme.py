@@ -124,7 +124,7 @@ def test_the_commands(reader: Tuple[Path, Dict[str, str]]) -> None:
         "trained\ntrained\n",
         "train.py\n",
         "0 of 1\n",
-        "[2] run 2 of 3\n",
+        "[2] run 2 of 4\n",
         "[1] rate 0.01\n",
         "42\n",
         "model 1\n",

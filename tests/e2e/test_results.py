@@ -240,7 +240,7 @@ def test_refused_before_anything_is_made(run: Cli, workdir: Path, kubectl: Kubec
     refused(run("./", "--out", "a", "--out", "a/b:x", *TRAIN), "two --out")
     refused(run("./", "--as-deployment", "--out", "a", *TRAIN), "k8r cp NAME:PATH")
     refused(run(ALPINE, "--out", "a", "--", "true"), "image")
-    refused(run(ALPINE, "--out", "/a"), "needs a command")
+    refused(run(ALPINE, "--out", "/a"), "need a command")
     for path in ("/", "/etc/x", "..", "../x", ".", "/workspace"):
         refused(run("./", "--out", path, *TRAIN), "--out")
     nothing_made(kubectl)

@@ -295,8 +295,9 @@ def test_failing_indexes(run: Cli, kubectl: Kubectl) -> None:
     ended = run(ALPINE, "--num", "4", *shell(script))
     assert ended.code == 9
     assert sorted(ended.text.splitlines()) == ["[0] finished", "[2] finished"]
-    last = ended.err.strip().splitlines()[-1]
-    assert "2 of 4 succeeded; exit code 9: index 1; exit code 4: index 3" in last
+    *_, verdict, hint = ended.err.strip().splitlines()
+    assert "2 of 4 succeeded; exit code 9: index 1; exit code 4: index 3" in verdict
+    assert hint.startswith("k8r: run what failed again: k8r retry alpine")
     table = ended.err.partition("k8r: these failed:\n")[2].splitlines()
     assert [line.split()[0] for line in table[:3]] == ["INDEX", "1", "3"]
     rows = json.loads(run("ls", "alpine", "-o", "json").text)
