@@ -35,7 +35,7 @@ def test_the_function_of_a_checkout(sandbox: Sandbox, text: str, project: Path, 
     script = f"""
 {text}
 cd '{here}'
-k8r ./ --show-yaml -- cat 'a  b' | grep -E '^  name: traum-suss$|a  b'
+k8r ./ --show-yaml -- cat 'a  b' | grep -E '^  name: traum-suss$|^ *- a  b$'
 k8r ./ --num 0 -- true 2> /dev/null; echo "code $?"
 k8r --local ./ -- sh -c 'exit 7' 2> /dev/null; echo "code $?"
 printf 'hidden' | k8r secret word - --show-yaml | grep -c word
