@@ -49,29 +49,26 @@ def test_references(picture: ElementTree.Element) -> None:
     assert re.findall(r"\w{1,9}://[^\s\"]+", PATH.read_text("utf-8")) == [SVG.strip("{}")]
 
 
-@pytest.mark.parametrize(
-    "command",
-    ["k8r ./ -- python3 train.py", "k8r ls", "k8r rm work"],
-)
-def test_commands(lines: List[str], command: str) -> None:
-    """The commands of README's first minute are typed to their end."""
+@pytest.mark.parametrize("word", ["./", "retry", "exec", "ls", "rm"])
+def test_commands(lines: List[str], word: str) -> None:
+    """Commands that README has are typed to their end."""
     readme = (ROOT / "README.md").read_text("utf-8")
-    first_minute = readme.split("## The first minute\n")[1].split("\n## ")[0]
-    assert re.search(rf"^{re.escape(command)}( |$)", first_minute, re.M)
-    assert f"$ {command}" in lines
+    assert re.search(rf"k8r {re.escape(word)}( |$)", readme, re.M)
+    assert [line for line in lines if re.match(rf"\$ k8r {re.escape(word)}( |$)", line)]
 
 
 def test_output(lines: List[str]) -> None:
-    """A line tells how the pods start, all of them print, and the Jobs end well."""
+    """A line tells how the pods start, a result is here, and what fails is run again."""
     for wanted in (
         r"k8r: work: 1 (pending|running), \d+s.*",
-        r"epoch 3/3  loss .*",
+        r"size 8  epoch 3/3  loss .*",
         r"k8r: work succeeded .*",
-        r"\[[012]\] ",
-        r"part 2 of 3",
-        r"k8r: work-1 succeeded .*",
-        r"work-1 .* Complete .*",
-        r"k8r: removed work-1",
+        r"a model of 8 MiB",
+        r"\[[01]\] ",
+        r"k8r: sweep: 2 of 3 succeeded; exit code 137 \(OOMKilled\): index 2 .*",
+        r"k8r: sweep-retry succeeded .*",
+        r"sweep-retry .* Complete .*",
+        r"k8r: removed dev",
     ):
         assert [line for line in lines if re.fullmatch(wanted, line)], wanted
 
@@ -94,7 +91,7 @@ def test_everybody_can_see_it(picture: ElementTree.Element) -> None:
     style = picture.findtext(SVG + "style") or ""
     assert "@media (prefers-reduced-motion:reduce){#film{animation:none}}" in style
     still = re.search(r"#film\{transform:(.*?);animation:play ([\d.]+)s", style)
-    assert still and float(still[2]) < 25
+    assert still and float(still[2]) < 60
     assert re.findall(r"[\d.]+%\{transform:(.*?)\}", style)[-1] == still[1]
 
 
