@@ -180,7 +180,7 @@ def test_through_a_shell(shell: Sequence[str], tmp_path: Path) -> None:
     options = k8r.RunOptions("", words, rows=tuple(mixed), num=len(mixed), env=odd)
     for table in k8r.build_tables(options):
         for name, text in table.items():
-            (tmp_path / name).write_text(text, encoding="utf-8", newline="")
+            (tmp_path / name).write_bytes(text.encode())
     script = (k8r.PICK_ROW + k8r.RUN).replace(k8r.ROWS_MOUNT, str(tmp_path))
     command = [*shell, "-c", script, "k8r", *k8r.build_words(options)]
     for at in (0, *range(45, 45 + len(rows)), len(mixed) - 1):
