@@ -5800,26 +5800,36 @@ BEFORE_OPENING = 0.02
 """Seconds in which a request that is ready takes an open connection."""
 
 
-def ask_beside(ask: Callable[[], Any]) -> Callable[[Optional[float]], Any]:
-    """Ask for something in a thread. What is returned waits for the answer, so many seconds
-    (None: without an end, else queue.Empty is raised), or raises what went wrong.
-    """
-    answers: queue.Queue[Tuple[Any, Optional[Exception]]] = queue.Queue()
+class Question(threading.Thread):
+    """Something that is asked for beside what else is done."""
 
-    def run() -> None:
+    def __init__(self, ask: Callable[[], Any]) -> None:
+        super().__init__(daemon=True)
+        self._ask = ask
+        self._answers: queue.Queue[Tuple[Any, Optional[Exception]]] = queue.Queue()
+
+    def run(self) -> None:
+        """What the thread does."""
         try:
-            answers.put((ask(), None))
+            self._answers.put((self._ask(), None))
         except Exception as error:
-            answers.put((None, error))
+            self._answers.put((None, error))
 
-    def wait(seconds: Optional[float] = None) -> Any:
-        answer, failure = answers.get(timeout=seconds)
+    def get_answer(self, seconds: Optional[float] = None) -> Any:
+        """Wait for the answer, so many seconds (None: without an end, else queue.Empty is
+        raised). Raises what went wrong.
+        """
+        answer, failure = self._answers.get(timeout=seconds)
         if failure:
             raise failure
         return answer
 
-    threading.Thread(target=run, daemon=True).start()
-    return wait
+
+def ask_beside(ask: Callable[[], Any]) -> Question:
+    """Begin to ask for something in a thread."""
+    question = Question(ask)
+    question.start()
+    return question
 
 
 class Cluster:
@@ -9056,13 +9066,14 @@ class Launcher(NamedTuple):
         """Ask for it in a thread: a signal must not leave a request under way that
         the server carries out later, when k8r is not there to undo it.
         """
-        wait = ask_beside(ask)
+        question = Question(ask)
         try:
-            return wait(None)
+            question.start()
+            return question.get_answer()
         except (KeyboardInterrupt, Interrupted):
             self.cluster.retry_time = HURRIED_RETRY_TIME
             with contextlib.suppress(queue.Empty, K8rError):
-                wait(HURRIED_RETRY_TIME)
+                question.get_answer(HURRIED_RETRY_TIME)
             raise
 
     def _create_children(self, plan: Plan, work: Workload, owner: Object, *also: Any) -> None:
@@ -9620,7 +9631,7 @@ class K8sRun:
             lambda: self.apps_v1.list("deployments", query, build_deployment_row)[0]
         )
         found, _ = self.batch_v1.list("jobs", query, build_row_and_job)
-        rows = [*(row for row, _ in found), *services(None)]
+        rows = [*(row for row, _ in found), *services.get_answer()]
         if not rows:
             self._check_namespace()
         self._correct([(row, job) for row, job in found if job])
@@ -10258,7 +10269,7 @@ class K8sRun:
         cleared = ask_beside(clear)
         with contextlib.suppress(Conflict):  # by now something else has its name
             subject.group.delete(subject.resource, subject.name, options)
-        cleared(None)
+        cleared.get_answer()
 
 
 # ==============================================================================

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Callable, Sequence, Tuple
 import pytest
 
 from apiserver import FakeCluster, Match, PodScript, Request, Stall, numbered
-from helpers import asked, gone, left
+from helpers import asked, gone, left, patched
 
 if TYPE_CHECKING:
     import subprocess
@@ -42,7 +42,8 @@ def interrupted(
             time.sleep(lag)
 
     cluster.hook(strike)
-    started.set_result(k8r.start(*args))
+    # Nothing that opens connections ahead is to come among these requests.
+    started.set_result(k8r.start(*args, prefix=patched(FAR_AWAY=1e9)))
     result = k8r.finish(started.result(), timeout=60)
     cluster.wait(lambda: cluster.open_connections == 0)  # all that was asked for is done
     return result, struck.is_set()
