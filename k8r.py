@@ -1239,9 +1239,9 @@ def parse_build_secret(text: str) -> str:
 
 MOST_ROWS = 10_000
 RESERVED = re.compile(
-    r"(K8R|LD)_\w*|(BASH|EPOCH)\w*|(SHELL|BASH)OPTS|E?UID|PPID|GROUPS|DIRSTACK|FUNCNAME|HISTCMD|"
-    r"PIPESTATUS|LINENO|S?RANDOM|SECONDS|OPT(ARG|IND|ERR)|PS4|IFS|ENV|PATH|PWD|OLDPWD|SHLVL|_|"
-    r"JOB_COMPLETION_INDEX|line"
+    r"(K8R|k8r|LD)_\w*|(BASH|EPOCH)\w*|(SHELL|BASH)OPTS|E?UID|PPID|GROUPS|DIRSTACK|FUNCNAME|"
+    r"HISTCMD|PIPESTATUS|LINENO|S?RANDOM|SECONDS|OPT(ARG|IND|ERR)|PS4|IFS|ENV|PATH|PWD|OLDPWD|"
+    r"SHLVL|_|JOB_COMPLETION_INDEX|line"
 )
 """Names that a column cannot have: those that are k8r's, and those that a shell or the loader of
 programs takes for its own."""
@@ -1437,26 +1437,26 @@ fi
 """
 
 SETUP = """\
-{begin}trap 'code=$?
-[ $code -ne 0 ] || code=125
-echo "k8r: setup failed with exit code $code"
-exit $code' EXIT
-here=$PWD
+{begin}trap 'k8r_code=$?
+[ $k8r_code -ne 0 ] || k8r_code=125
+echo "k8r: setup failed with exit code $k8r_code"
+exit $k8r_code' EXIT
+k8r_here=$PWD
 eval {text} < /dev/null 2>&1
-code=$?
-[ $code -eq 0 ] || exit $code
+k8r_code=$?
+[ $k8r_code -eq 0 ] || exit $k8r_code
 trap - EXIT
-cd "$here" || exit 125
+cd "$k8r_here" || exit 125
 {end}"""
 """Runs --setup in the command's own shell, so that what it exports counts. All that it says is
 of one stream with the marks before and after it, for streams get out of order."""
 
 AWAIT_TERMINAL = """\
-n=0
-while [ $n -lt 50 ] && command -v stty > /dev/null; do
+k8r_n=0
+while [ $k8r_n -lt 50 ] && command -v stty > /dev/null; do
   case $(stty size 2> /dev/null) in [1-9]*) break ;; esac
   sleep 0.1 2> /dev/null || sleep 1
-  n=$((n + 1))
+  k8r_n=$((k8r_n + 1))
 done
 """
 """A terminal has its size from the one who attaches to it, and what it shows before is lost."""
@@ -1465,20 +1465,20 @@ MOST_NODES = 1000
 """So many names are sure to fit into one variable."""
 AWAIT_NODES = """\
 ask() {
-  domain=$(sed -n "s/^search \\([^ ]*\\).*/.\\1/p" /etc/resolv.conf)
+  k8r_domain=$(sed -n "s/^search \\([^ ]*\\).*/.\\1/p" /etc/resolv.conf)
   if command -v getent; then getent hosts "$MASTER_ADDR"
-  elif command -v nslookup; then nslookup "$MASTER_ADDR$domain" || nslookup "$MASTER_ADDR"
+  elif command -v nslookup; then nslookup "$MASTER_ADDR$k8r_domain" || nslookup "$MASTER_ADDR"
   elif command -v python3; then python3 -c "import socket; socket.gethostbyname('$MASTER_ADDR')"
   fi
 }
-n=0 late=$(($(date +%s) + 600))
+k8r_n=0 k8r_late=$(($(date +%s) + 600))
 until ask > /dev/null 2>&1; do
-  if [ $(date +%s) -gt $late ]; then
+  if [ $(date +%s) -gt $k8r_late ]; then
     echo "k8r: rank 0 ($MASTER_ADDR) has had no address for 10 minutes; does its pod run?" >&2
     exit 125
   fi
-  n=$((n + 1))
-  [ $n -ne 10 ] || echo "k8r: waiting for the address of rank 0 ($MASTER_ADDR)" >&2
+  k8r_n=$((k8r_n + 1))
+  [ $k8r_n -ne 10 ] || echo "k8r: waiting for the address of rank 0 ($MASTER_ADDR)" >&2
   sleep 1
 done
 """

@@ -11,6 +11,7 @@ import copy
 import difflib
 import io
 import os
+import re
 import shutil
 import subprocess
 import tarfile
@@ -384,6 +385,42 @@ def test_waiting_for_rank_0(tmp_path: Path, tool: str, tries: int) -> None:
     told = done.stderr.count(b"waiting for the address of rank 0 (train-0.train)")
     assert told == (bool(tool) and tries > 10 + 10 * (tool == "nslookup"))
     assert not tool or "train-0.train" in asked.read_text()
+
+
+VARIABLES = ("code", "here", "n", "late", "domain")
+PREPARED = [
+    {"setup": "true", "env": tuple((name, "mine") for name in VARIABLES)},
+    {"setup": "code=1 here=2", "rows": (k8r.Row(0, (("K8R_LINE", "x"), ("late", "mine"))),)},
+    {"num": 2, "nodes": True, "setup": "true"},
+    {"tty": True, "out": (("/out", ""),), "setup": "true"},
+]
+
+
+@pytest.mark.parametrize("options", PREPARED, ids=lambda options: " ".join(options))
+@pytest.mark.parametrize("make", [work, directory])
+def test_shell_text_leaves_variables_alone(
+    make: Callable[..., k8r.Workload], options: Dict[str, Any]
+) -> None:
+    """The command's own shell sets no variable that a user, or a column, may have set."""
+    made = make(**{key: value for key, value in options.items() if key != "setup"})
+    prepared = made._replace(options=made.options._replace(setup=options["setup"]))
+    words, _ = k8r.build_command_line(prepared)
+    names = re.findall(r"(?:^|[\s;'(])([A-Za-z_]\w*)=", words[2], re.M)
+    own = {name for name in names if not name.startswith("k8r_")}
+    assert len(names) > 2 and own <= set(re.findall(r"\w+", options["setup"]))
+
+
+def test_setup_leaves_variables_alone() -> None:
+    """Those of the container are there after it as they were."""
+    made = work()
+    prepared = made._replace(options=made.options._replace(setup="true"))
+    (shell, flag, script, name), _ = k8r.build_command_line(prepared, str)
+    env = {**os.environ, **dict.fromkeys(VARIABLES, "mine")}
+    told = 'printf %s "' + "/".join(f"${name}" for name in VARIABLES) + '"'
+    done = subprocess.run(
+        [shell, flag, script, name, "sh", "-c", told], env=env, stdout=subprocess.PIPE, check=True
+    )
+    assert done.stdout.split(b"\n")[-1] == b"/".join([b"mine"] * len(VARIABLES))
 
 
 @pytest.mark.parametrize(
