@@ -9293,14 +9293,12 @@ def remove_parts(
                 core.delete(resource, item["metadata"]["name"])
 
 
-def clear_stuck_pods(core: ApiGroup, name: str, get_time: Callable[[], float]) -> None:
-    """Remove a run's pods that were to end long ago, without waiting for their node."""
+def list_stuck_pods(core: ApiGroup, name: str, get_time: Callable[[], float]) -> List[str]:
+    """A run's pods that were to end long ago, and wait for their node."""
     query = {"labelSelector": f"{SELECTOR},{LABEL_JOB}={name}"}
-    pods, _ = core.list("pods", query, lambda pod: pod)
-    for pod in pods:
-        deleted = pod["metadata"].get("deletionTimestamp")
-        if deleted and parse_timestamp(deleted) < get_time():
-            core.delete("pods", pod["metadata"]["name"], {"gracePeriodSeconds": 0})
+    pods, _ = core.list("pods", query, lambda pod: pod["metadata"])
+    ends = [(pod["name"], parse_timestamp(pod.get("deletionTimestamp") or "")) for pod in pods]
+    return [name for name, end in ends if 0 < end < get_time()]
 
 
 CHILD_RESOURCES = {"ConfigMap": "configmaps", "Secret": "secrets", "Service": "services"}
@@ -10261,15 +10259,12 @@ class K8sRun:
         """Delete it with all that it owns; by ``force`` also pods that do not end."""
         uid = {"uid": subject.root["metadata"]["uid"]}
         options = {"preconditions": uid, "propagationPolicy": policy}
-
-        def clear() -> None:
-            if force:
-                clear_stuck_pods(self.core_v1, subject.name, self._cluster.get_time)
-
-        cleared = ask_beside(clear)
+        ask = functools.partial(list_stuck_pods, self.core_v1, subject.name, self._cluster.get_time)
+        stuck = ask_beside(ask) if force else None
         with contextlib.suppress(Conflict):  # by now something else has its name
             subject.group.delete(subject.resource, subject.name, options)
-        cleared.get_answer()
+        for name in stuck.get_answer() if stuck else ():
+            self.core_v1.delete("pods", name, {"gracePeriodSeconds": 0})
 
 
 # ==============================================================================

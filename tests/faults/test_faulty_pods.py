@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import threading
+import time
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Tuple
 
 import pytest
@@ -239,8 +240,11 @@ def test_case_22_a_time_to_live_of_zero(k8r: Cli, serve: Serve, code: int) -> No
     assert gone(cluster), left(cluster)
 
 
-def test_a_pod_that_a_lost_node_keeps(k8r: Cli, serve: Serve) -> None:
-    """`rm -f` removes a pod that does not end, without waiting for its node."""
+@pytest.mark.parametrize("allowed", [True, False])
+def test_a_pod_that_a_lost_node_keeps(k8r: Cli, serve: Serve, allowed: bool) -> None:
+    """`rm -f` removes a pod that does not end, without waiting for its node; it removes nothing
+    of a Job that must not be removed.
+    """
     cluster = serve(PodScript(run=600, stuck=True))
     assert k8r("alpine", "-d", "--", "true").code == 0
     cluster.wait(lambda: cluster.objects("pods"))
@@ -249,8 +253,13 @@ def test_a_pod_that_a_lost_node_keeps(k8r: Cli, serve: Serve) -> None:
     cluster.delete("pods", pod)
     past = {"metadata": {"deletionTimestamp": "2020-01-01T00:00:00Z"}}
     cluster.patch("pods", pod, past)
-    assert k8r("rm", "-f", "alpine").code == 0
-    assert gone(cluster), left(cluster)
+    if not allowed:
+        refused = Match("DELETE", "/jobs/")
+        cluster.fault(refused, Respond(403), times=None)
+        cluster.hook(lambda request: time.sleep(0.5 * refused.accepts(request)))
+    assert k8r("rm", "-f", "alpine").code == (0 if allowed else 125)
+    assert gone(cluster) is allowed, left(cluster)
+    assert cluster.count("DELETE", "/pods/") == int(allowed)
 
 
 def test_a_pod_that_has_time_left(k8r: Cli, serve: Serve) -> None:
