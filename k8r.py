@@ -1403,8 +1403,6 @@ def check_secret_data(name: str, data: Mapping[str, bytes]) -> None:
 # Scripts
 # ==============================================================================
 
-# Shell text
-
 ARCHIVE_MOUNT = "/k8r/source"
 SECRET_MOUNT = "/k8r/secret"
 GIT_SECRET_MOUNT = "/k8r/git-secret"
@@ -1738,11 +1736,11 @@ def build_cloned_script(workspace: str = "", clone: str = "") -> str:
     return script.format(workspace=workspace, clone=clone, startup=STARTUP_SCRIPT)
 
 
-# Pods
-
 # ==============================================================================
 # Manifests
 # ==============================================================================
+
+# Pods
 
 RESTRICTED_UID = 65534
 STAY_ANNOTATIONS = {
@@ -7874,11 +7872,12 @@ class Run:
 
     def _list_failed(self, verdict: Verdict) -> None:
         """Say of some indexes that failed how their last attempts ended, the worst first."""
-        if verdict.status == "Stopped" or ANNOTATION_NODES in get_annotations(self._root):
+        alone = get_completions(self._root) == 1 or ANNOTATION_NODES in get_annotations(self._root)
+        if alone or not verdict.code or verdict.status == "Stopped":
             return
         failed = list_failed(number_attempts(map(build_pod_row, self._pods.values())))
         last = sorted({it["index"]: it for it in failed}.values(), key=lambda it: -it["exit_code"])
-        if last and get_completions(self._root) > 1:
+        if last:
             self._console.warn(f"these failed:\n{format_rows(last[:10], POD_COLUMNS)}")
 
     def _check_logs(self, verdict: Verdict) -> None:
@@ -9072,7 +9071,7 @@ class Launcher(NamedTuple):
             return question.get_answer()
         except (KeyboardInterrupt, Interrupted):
             self.cluster.retry_time = HURRIED_RETRY_TIME
-            with contextlib.suppress(queue.Empty, K8rError):
+            with contextlib.suppress(Exception):
                 question.get_answer(HURRIED_RETRY_TIME)
             raise
 
@@ -9480,7 +9479,7 @@ class K8sRun:
         """The objects of a run, in the order in which they can be created. Values
         of secrets are hidden.
         """
-        run = plan.archive.digest()[:8] if plan.archive else "0"
+        run = plan.work.digest[:8] or "0"
         work = plan.named(plan.work.name, run)
         for child in plan.children(work):
             yield mask_values(child) if child["kind"] == "Secret" else child
