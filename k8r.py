@@ -9179,23 +9179,35 @@ def pack_again(former: Optional[Former], path: str, own: List[str], console: Con
     return archive
 
 
-def fetch_archive(core: ApiGroup, names: Sequence[str]) -> Optional[Archive]:
-    """The archive in these ConfigMaps, None if one is gone."""
+def fetch_archive(core: ApiGroup, names: Sequence[str], digest: str) -> Optional[Archive]:
+    """The archive in these ConfigMaps, None if one is gone. Raises K8rError if it has not that
+    digest, or the disk is full.
+    """
     import tarfile
     import tempfile
 
-    file = tempfile.TemporaryFile()
-    for name in names:
-        part = core.get("configmaps", name)
-        if part is None:
-            file.close()
-            return None
-        file.write(base64.b64decode(part["binaryData"]["archive"]))
-    size = file.tell()
-    file.seek(0)
-    with tarfile.open(fileobj=file) as listed:
-        paths = [item.name for item in listed if not item.isdir()]
-    return Archive(file, size, Listing(paths, [], {}))
+    with contextlib.ExitStack() as stack:
+        file = tempfile.SpooledTemporaryFile(max_size=4 * MIB, prefix="k8r-")
+        stack.callback(file.close)
+        try:
+            for name in names:
+                part = core.get("configmaps", name)
+                if part is None:
+                    return None
+                file.write(base64.b64decode(part["binaryData"]["archive"]))
+            size = file.tell()
+            file.seek(0)
+            with tarfile.open(fileobj=file) as listed:
+                paths = [item.name for item in listed if not item.isdir()]
+            archive = Archive(file, size, Listing(paths, [], {}))
+            if archive.digest() != digest:
+                raise ValueError
+        except (OSError, EOFError, KeyError, ValueError, tarfile.TarError) as error:
+            text = getattr(error, "strerror", "") or "it is damaged"
+            hint = "free some space, or set TMPDIR; else run the directory anew"
+            raise K8rError(f"the archive of the run before cannot be had: {text}", hint) from error
+        stack.pop_all()
+        return archive
 
 
 class Retrial(NamedTuple):
@@ -9216,7 +9228,7 @@ class Retrial(NamedTuple):
         base, login = get_base_name(self.job), ("", "")
         source, archive = Source(kind, options.source, base), None
         if kind == DIRECTORY:
-            archive = self._fetch_archive(source.path)
+            archive = self._fetch_archive(source.path, digest)
         elif kind == GITHUB:
             login = self._fetch_login()
             commit = self._find_revision(options.git.ref or "HEAD")
@@ -9248,8 +9260,8 @@ class Retrial(NamedTuple):
             raise K8rError(f"the lines of {self.job['metadata']['name']} are gone", "run it anew")
         return found
 
-    def _fetch_archive(self, path: str) -> Optional[Archive]:
-        archive = fetch_archive(self.core, list_projected(self.job, "source"))
+    def _fetch_archive(self, path: str, digest: str) -> Optional[Archive]:
+        archive = fetch_archive(self.core, list_projected(self.job, "source"), digest)
         if archive is None and not os.path.isdir(path):
             what = f"the archive of {self.job['metadata']['name']} is gone"
             raise UsageError(f"{what}, and here is no directory {path}", "run it anew")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import errno
 import gzip
 import hashlib
 import io
@@ -14,7 +16,7 @@ import sys
 import tarfile
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Set
+from typing import Any, Dict, Iterator, List, NamedTuple, Set
 
 import pytest
 from hypothesis import given, settings
@@ -1185,3 +1187,69 @@ def test_any_tree_comes_back(files: Dict[str, Any]) -> None:
             modes = {name: member.mode for name, member in members(archive).items()}
             read = {name: (data, modes[name]) for name, data in contents(archive).items()}
             assert read == made
+
+
+class Kept(NamedTuple):
+    """A cluster that has ConfigMaps, each with such data."""
+
+    parts: Dict[str, Dict[str, str]]
+
+    def get(self, resource: str, name: str) -> Any:
+        """One of them, or None."""
+        return {"binaryData": self.parts[name]} if name in self.parts else None
+
+
+def keep(archive: bytes) -> Kept:
+    """An archive in two ConfigMaps."""
+    half = len(archive) // 2
+    parts = {"a": archive[:half], "b": archive[half:]}
+    return Kept(
+        {name: {"archive": base64.b64encode(part).decode()} for name, part in parts.items()}
+    )
+
+
+@pytest.fixture
+def sent(tmp_path: Path) -> bytes:
+    """The archive of a directory with two files."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "one").write_bytes(os.urandom(5000))
+    (folder / "two").write_text("2")
+    with contextlib.closing(k8r.pack_directory(str(folder))) as archive:
+        return archive.chunk(0)
+
+
+def test_an_archive_is_had_again(sent: bytes) -> None:
+    """Whole, by its ConfigMaps; if one is gone, not at all."""
+    archive = k8r.fetch_archive(keep(sent), ["a", "b"], hashlib.sha256(sent).hexdigest())
+    assert archive and archive.chunk(0) == sent and str(archive).startswith("2 files, ")
+    archive.close()
+    assert k8r.fetch_archive(keep(sent), ["a", "b", "c"], "") is None
+
+
+@pytest.mark.parametrize("damage", ["short", "bytes", "empty", "key", "base64"])
+def test_an_archive_that_is_damaged(sent: bytes, damage: str) -> None:
+    """It is said to be that."""
+    spoiled = {"short": sent[:-3000], "bytes": sent[:200] + bytes(300) + sent[500:]}
+    kept = keep(spoiled.get(damage, b"" if damage == "empty" else sent))
+    if damage == "key":
+        kept.parts["b"] = {}
+    elif damage == "base64":
+        kept.parts["b"] = {"archive": "x"}
+    with pytest.raises(k8r.K8rError, match="cannot be had: it is damaged"):
+        k8r.fetch_archive(kept, ["a", "b"], hashlib.sha256(sent).hexdigest())
+
+
+def test_an_archive_and_a_full_disk(sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system's own word, and what to do."""
+
+    class Full(io.BytesIO):
+        """A file on it."""
+
+        def write(self, data: Any) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "SpooledTemporaryFile", lambda *args, **options: Full())
+    with pytest.raises(k8r.K8rError, match="No space left on device") as told:
+        k8r.fetch_archive(keep(sent), ["a", "b"], hashlib.sha256(sent).hexdigest())
+    assert "TMPDIR" in told.value.hint
