@@ -1238,6 +1238,8 @@ def parse_build_secret(text: str) -> str:
 
 
 MOST_ROWS = 10_000
+ROWS_LIMIT = 32 * MIB
+"""Bytes of a file of --each, or of standard input."""
 RESERVED = re.compile(
     r"(K8R|k8r|LD)_\w*|(BASH|EPOCH)\w*|(SHELL|BASH)OPTS|E?UID|PPID|GROUPS|DIRSTACK|FUNCNAME|"
     r"HISTCMD|PIPESTATUS|LINENO|S?RANDOM|SECONDS|OPT(ARG|IND|ERR)|PS4|IFS|ENV|PATH|PWD|OLDPWD|"
@@ -4414,16 +4416,23 @@ def read_text(path: str, what: str, theirs: bool = False, limit: int = MIB) -> s
         with open(path, "rb", opener=lambda name, mode: os.open(name, mode | flags)) as file:
             if theirs and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise ValueError("it is not a regular file")
-            data = file.read(limit + 1)
-        if len(data) > limit:
-            raise ValueError(f"it has more than {format_size(limit)}")
-        if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            raise ValueError("it is UTF-16; save it as UTF-8")
-        return data.decode("utf-8-sig")
+            return read_stream(file, limit)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else reason
         raise UsageError(f"{what} {path} cannot be read: {reason}", "check the file") from error
+
+
+def read_stream(stream: BinaryIO, limit: int) -> str:
+    """Text of at most so many bytes. Raises ValueError in words."""
+    data = stream.read(limit + 1)
+    if len(data) > limit:
+        raise ValueError(f"it has more than {format_size(limit)}")
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise ValueError("it is UTF-16; save it as UTF-8")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError("it is not UTF-8 text") from error
 
 
 def load_yaml(text: Union[str, bytes], aliases: int = sys.maxsize) -> Any:
@@ -11109,12 +11118,14 @@ def read_rows(args: argparse.Namespace, env: Environment) -> Tuple[Row, ...]:
     if not args.command:
         raise UsageError("--each needs a command", "for instance -- echo {line}")
     if path != "-":
-        text = read_text(os.path.join(env.cwd, path), "the file of --each", limit=32 * MIB)
+        text = read_text(os.path.join(env.cwd, path), "the file of --each", limit=ROWS_LIMIT)
         return parse_rows(text, path)
     try:
-        return parse_rows(env.stdin.read().decode("utf-8-sig"), "standard input")
-    except UnicodeDecodeError as error:
-        raise UsageError("standard input is not UTF-8 text", "convert it: iconv") from error
+        text = read_stream(env.stdin, ROWS_LIMIT)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UsageError(f"standard input cannot be read: {reason}", "check its lines") from error
+    return parse_rows(text, "standard input")
 
 
 def check_run(args: argparse.Namespace) -> None:

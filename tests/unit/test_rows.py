@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import io
 import json
 import os
 import shutil
@@ -220,3 +222,22 @@ def test_show_yaml(k8r: Any, workdir: Path) -> None:
     assert job["spec"]["completions"] == 120
     main = job["spec"]["template"]["spec"]["containers"][0]
     assert main["args"] == ["echo", "{lr}", "{}"] and "v: 7" not in json.dumps(job)
+
+
+@pytest.mark.parametrize(
+    "data, words",
+    [
+        (b"a\n\xff\n", "it is not UTF-8 text"),
+        ("a\n".encode("utf-16"), "it is UTF-16"),
+        (b"x" * (k8r.ROWS_LIMIT + 2), "it has more than 32.0 MiB"),
+    ],
+    ids=["bytes", "UTF-16", "much"],
+)
+def test_standard_input_that_is_no_text(data: bytes, words: str) -> None:
+    """It is read as a file is: no more of it than is allowed, and refused in the same words."""
+    stdin = io.BytesIO(data)
+    env = k8r.Environment(stdin, io.BytesIO(), io.StringIO(), {}, "/")
+    args = argparse.Namespace(each="-", num=1, command=["true"])
+    with pytest.raises(k8r.UsageError, match=f"standard input cannot be read: {words}"):
+        k8r.read_rows(args, env)
+    assert stdin.tell() <= k8r.ROWS_LIMIT + 1
