@@ -92,7 +92,7 @@ def test_no_room(run: Cli, kubectl: Kubectl) -> None:
     ended = run(ALPINE, "--cpu", IMPOSSIBLE_CPU, "--timeout", "5", "--", "true", timeout=60)
     assert ended.code == 124
     assert "no node has enough cpu" in ended.err and "requested: cpu 5000" in ended.err
-    assert re.search(r"the largest node: cpu [0-9.]+\)", ended.err)
+    assert re.search(r"the largest node: cpu [0-9.]+[;)]", ended.err)
     assert "DeadlineExceeded" in ended.err
     [row] = [line for line in run("ls").text.splitlines() if line.startswith("alpine")]
     assert "DeadlineExceeded" in row
