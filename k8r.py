@@ -9686,6 +9686,12 @@ class K8sRun:
         answer = self._cluster.request("GET", "/api/v1/namespaces")
         return [item["metadata"]["name"] for item in answer.get("items") or []]
 
+    def list_files(self, name: str, folder: str) -> List[str]:
+        """What is in a directory of a run that goes on; a directory's name ends with a slash."""
+        words = ("sh", "-c", 'cd "$1" && ls -Ap', "k8r", folder)
+        text = b"".join(read_output(self._open_copy(name, folder, None, *words), lambda _: None))
+        return text.decode("utf-8", "replace").splitlines()
+
     def watch_jobs(self, known: Iterable[Object] = ()) -> Iterator[Object]:
         """Rows as in `list_jobs`, each when it is new or has changed since ``known``;
         without end.
@@ -10353,7 +10359,11 @@ DASH_HINT = "a VALUE with blanks is quoted, one that begins with '-' stands afte
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that raises UsageError. ``text`` is its help, if not argparse's."""
+    """An argument parser that raises UsageError. ``text`` is its help, if not argparse's;
+    ``examples`` are command lines that stand below that.
+    """
+
+    examples: Tuple[str, ...] = ()
 
     def __init__(self, text: str = "", **kwargs: Any) -> None:
         super().__init__(allow_abbrev=False, **kwargs)
@@ -10361,7 +10371,8 @@ class Parser(argparse.ArgumentParser):
         self._words: List[str] = []
 
     def format_help(self) -> str:
-        return self._text or super().format_help()
+        told = "\n  ".join(("\nexamples:", *self.examples)) + "\n" if self.examples else ""
+        return self._text or super().format_help() + told
 
     def parse_known_args(  # type: ignore[override]
         self, args: Any = None, namespace: Any = None
@@ -10469,7 +10480,6 @@ def add_run(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "run",
         usage="k8r [run] SOURCE [OPTIONS] [-- COMMAND [ARG ...]]",
-        help="run a directory or an image",
         description="Run COMMAND in the cluster, show its output, end with its exit code.",
     )
     parser.add_argument(
@@ -10586,7 +10596,7 @@ def add_kind_options(parser: argparse.ArgumentParser) -> None:
 def add_ls(subparsers: Any) -> None:
     """`k8r ls`."""
     parser = subparsers.add_parser(
-        "ls", help="list what k8r runs", description="List the Jobs and Deployments made by k8r."
+        "ls", description="List the Jobs and Deployments made by k8r, or the pods of one."
     )
     parser.add_argument("name", metavar="NAME", nargs="?", help="the pods of this one instead")
     add = open_group(parser)
@@ -10601,7 +10611,6 @@ def add_logs(subparsers: Any) -> None:
     """`k8r logs`."""
     parser = subparsers.add_parser(
         "logs",
-        help="show a job's output",
         description="Show the output of a Job's pods. With -f also the rest of it, and end with "
         "the Job's exit code.",
     )
@@ -10620,7 +10629,6 @@ def add_exec(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "exec",
         usage="k8r exec NAME [OPTIONS] [-- COMMAND [ARG ...]]",
-        help="run a command in a job's container",
         description="Run COMMAND, or a shell, in a container of a Job that runs, and end with "
         "its exit code. On a terminal it has that.",
     )
@@ -10635,7 +10643,6 @@ def add_forward(subparsers: Any) -> None:
     """`k8r forward`."""
     parser = subparsers.add_parser(
         "forward",
-        help="reach ports of a job's pod",
         description="Listen on 127.0.0.1, and pass connections on to a pod that runs.",
     )
     parser.add_argument("name", metavar="NAME", help="the Job or Deployment")
@@ -10648,7 +10655,6 @@ def add_cp(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "cp",
         usage="k8r cp NAME [DIR] | NAME:PATH LOCAL | LOCAL NAME:PATH [OPTIONS]",
-        help="copy files from and to a job",
         description="Bring here what --out named, when a Job has ended, or copy from or to a "
         "run that goes on. As LOCAL a - is standard input or output.",
     )
@@ -10662,7 +10668,6 @@ def add_stop(subparsers: Any) -> None:
     """`k8r stop`."""
     parser = subparsers.add_parser(
         "stop",
-        help="end jobs, and keep their logs",
         description="End the commands of Jobs by SIGTERM, and keep the Jobs and their logs.",
     )
     parser.add_argument("names", metavar="NAME", nargs="+", help="Jobs")
@@ -10672,7 +10677,6 @@ def add_retry(subparsers: Any) -> None:
     """`k8r retry`. What is not given is as it was."""
     parser = subparsers.add_parser(
         "retry",
-        help="run the failed indexes of a job again",
         description="Run the indexes of a Job that failed again, with its code, lines and "
         "options but for those given here.",
     )
@@ -10690,7 +10694,6 @@ def add_delete(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "delete",
         aliases=["rm"],
-        help="remove jobs",
         description="Remove Jobs with their pods, logs and ConfigMaps.",
     )
     parser.add_argument("names", metavar="NAME", nargs="*", help="Jobs")
@@ -10706,7 +10709,6 @@ def add_secret(subparsers: Any) -> None:
     """`k8r secret`."""
     parser = subparsers.add_parser(
         "secret",
-        help="keep a secret for jobs",
         usage="k8r secret NAME [VALUE] [OPTIONS]",
         description="Keep a secret for all Jobs of a directory. They find it in the file "
         "/k8r/secret/NAME/KEY and in the variable NAME_KEY.",
@@ -10730,7 +10732,6 @@ def add_config(subparsers: Any) -> None:
     """`k8r config`."""
     parser = subparsers.add_parser(
         "config",
-        help="show the defaults",
         description=f"Show the defaults of options: the user's ($XDG_CONFIG_HOME/{USER_CONFIG}), "
         f"this directory's ({DIRECTORY_CONFIG}), and those of variables such as K8R_BASE_IMAGE.",
     )
@@ -10741,7 +10742,6 @@ def add_env(subparsers: Any) -> None:
     """`k8r env`."""
     subparsers.add_parser(
         "env",
-        help="print a shell function and completion",
         description="Print text for bash, zsh or sh: the function k8r, and its completion. "
         'In your rc file: eval "$(k8r env)"',
     )
@@ -10751,11 +10751,31 @@ def add_update(subparsers: Any) -> None:
     """`k8r update`."""
     parser = subparsers.add_parser(
         "update",
-        help="bring k8r up to date",
         description="Bring a k8r that install.sh has installed up to date. The present version "
         "stays if the new one does not start.",
     )
     parser.add_argument("branch", metavar="BRANCH", nargs="?", help="from this branch on")
+
+
+EXAMPLES = {
+    "run": (
+        "k8r ./ --setup 'pip install .' --out model -- python train.py",
+        "k8r https://github.com/org/repo --ref v2 --mem 2gb --cpu 2 -- make test",
+    ),
+    "ls": ("k8r ls -o json", "k8r ls sweep --failed"),
+    "logs": ("k8r logs -f train", "k8r logs sweep --index 3 --tail 20"),
+    "exec": ("k8r exec train", "k8r exec sweep --index 3 -- df -h"),
+    "forward": ("k8r forward notebook 8888", "k8r forward web 8080:80 9090"),
+    "cp": ("k8r cp train", "k8r cp train:logs/loss.csv ./", "k8r cp data.csv train:/workspace"),
+    "stop": ("k8r stop train", "k8r stop sweep-1 sweep-2"),
+    "retry": ("k8r retry sweep --mem 16gb", "k8r retry sweep --index 3,7-9"),
+    "delete": ("k8r rm train", "k8r rm --done"),
+    "secret": ("k8r secret token - < token.txt", "k8r secret --list"),
+    "config": ("k8r config", "K8R_MEM=2gb k8r config --show"),
+    "env": ('eval "$(k8r env)"', "k8r env > ~/.k8r-env"),
+    "update": ("k8r update", "k8r update main"),
+}
+"""For each subcommand what it is used for most, as one types it."""
 
 
 def build_parser() -> Parser:
@@ -10769,8 +10789,10 @@ def build_parser() -> Parser:
         add(subparsers)
     for add in (add_retry, add_delete, add_secret, add_config, add_env, add_update):
         add(subparsers)
-    for subparser in set(subparsers.choices.values()):
-        add_global_options(subparser)
+    for name, subparser in subparsers.choices.items():
+        if name in EXAMPLES:
+            add_global_options(subparser)
+            subparser.examples = EXAMPLES[name]
     return parser
 
 
@@ -11441,6 +11463,7 @@ BASH_COMPLETION = """
 _k8r() {
   local IFS=$'\\n'
   COMPREPLY=($(k8r __complete "${COMP_WORDS[@]:1:COMP_CWORD}" < /dev/null 2> /dev/null))
+  [[ ${COMPREPLY[0]-} != */ ]] || compopt -o nospace 2> /dev/null
 }
 complete -o bashdefault -o default -F _k8r k8r
 """
@@ -11449,7 +11472,8 @@ ZSH_COMPLETION = """
 _k8r() {
   local -a found
   found=(${(f)"$(k8r __complete "${(@Q)words[2,CURRENT]}" < /dev/null 2> /dev/null)"})
-  if (( $#found )); then compadd -a found; else _files; fi
+  if [[ ${found[1]-} = */ ]]; then compadd -S "" -a found
+  elif (( $#found )); then compadd -a found; else _files; fi
 }
 if [[ -o interactive ]] && (( ! $+functions[compdef] )); then
   autoload -Uz compinit && compinit -i
@@ -11498,8 +11522,12 @@ COMPLETION_TIMEOUT = 2
 
 
 def complete_words(words: Sequence[str], env: Environment) -> List[str]:
-    """What the last of the words after `k8r` may become; none for file names."""
-    *before, word = [text for text in words if text != "="] or [""]
+    """What the last of the words after `k8r` may become; none for file names. bash splits
+    them at `=` and `:`, and of the last one wants what comes behind the colon.
+    """
+    joined = re.sub("\0:(\0|$)", ":", "\0".join(text for text in words if text != "="))
+    *before, word = joined.split("\0")
+    kept = 0 if word in words else word.rfind(":") + 1
     if "--" in before:
         return []
     parser = build_parser()
@@ -11510,26 +11538,36 @@ def complete_words(words: Sequence[str], env: Environment) -> List[str]:
     elif before and before[-1] in list_options(parser, valued=True):
         found = complete_option(parser, before[-1], before[:-1], env)
     else:
-        found = complete_argument(parser, word.startswith("-"), before, env)
-    return sorted({text for text in found if text.startswith(word)})
+        found = complete_argument(parser, word, before, env)
+    return sorted({text[kept:] for text in found if text.startswith(word)})
 
 
 def complete_argument(
-    parser: Parser, option: bool, before: Sequence[str], env: Environment
+    parser: Parser, word: str, before: Sequence[str], env: Environment
 ) -> Iterable[str]:
     """The options or arguments of a subcommand, or the subcommands where none is named."""
     at = find_first_word(before, list_options(parser, valued=True))
     name = "run" if at is None or before[at] not in SUBCOMMANDS else before[at]
-    if option:
+    if word.startswith("-"):
         version = {"--version"} if at is None else set()
         return list_options(list_subcommands(parser)[name]) | version
     if at is None:
         return SUBCOMMANDS
+    if name == "cp" and ":" in word:
+        return complete_remote_path(word, make_lookup(before, env))
     if name in ("ls", "logs", "exec", "forward", "cp", "stop", "retry", "delete", "rm"):
         return make_lookup(before, env).names()
     if name == "secret":
         return [row["name"] for row in make_lookup(before, env).list_secrets()]
     return []
+
+
+def complete_remote_path(word: str, k8s: K8sRun) -> List[str]:
+    """What NAME:PATH may become, but for names that a shell would take for more than that."""
+    job, _, path = word.partition(":")
+    folder = path[: path.rfind("/") + 1]
+    files = k8s.list_files(job, folder or ".")
+    return [f"{job}:{folder}{file}" for file in files if re.fullmatch(r"[\w.,+@%=/-]+", file)]
 
 
 def complete_option(
@@ -11540,6 +11578,12 @@ def complete_option(
         return make_lookup(before, env).contexts()
     if option in ("-n", "--namespace"):
         return make_lookup(before, env).namespaces()
+    if option == "--index":
+        valued = list_options(parser, valued=True)
+        words = before[(find_first_word(before, valued) or 0) + 1 :]
+        at = find_first_word(words, valued)
+        rows = [] if at is None else make_lookup(before, env).list_pods(words[at].split(":")[0])
+        return [str(row["index"]) for row in rows if row["index"] is not None]
     for action in walk_actions(parser):
         if option in action.option_strings and action.choices:
             return [str(choice) for choice in action.choices]

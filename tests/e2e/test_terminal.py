@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Dict, Optional, Tuple
+from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
 
 import pytest
 
+from common import until
 from support import ALPINE, GATE, Kubectl, read_until
 
 pexpect = pytest.importorskip("pexpect")
@@ -122,3 +123,22 @@ def test_names_for_the_shell(run: Cli) -> None:
     assert run("__complete", "logs", "f").text == ""
     (run.cwd / ".k8r.yaml").unlink()
     assert run("__complete", "logs", "f", env={"K8R_NAMESPACE": "default"}).text == ""
+
+
+def test_indexes_and_files_for_the_shell(run: Cli, kubectl: Kubectl) -> None:
+    """The pods of a run complete --index, its files PATH of `cp`, as bash or zsh splits words;
+    a name that a shell would take for more than that is left out.
+    """
+    script = "mkdir -p data/more && touch data/mine.csv 'data/m$(id)' && echo made && sleep 600"
+    assert run(ALPINE, "-d", "--num", "2", "--", "sh", "-c", script).code == 0
+    until(lambda: run("logs", "alpine").text.count("made") == 2, "both to run")
+
+    def complete(*words: str) -> List[str]:  # a loaded machine may need more than the Tab key has
+        return until(lambda: run("__complete", *words).text.splitlines(), " ".join(words))
+
+    assert complete("logs", "alpine", "--index", "") == ["0", "1"]
+    assert complete("cp", "alpine:x", "--index", "") == ["0", "1"]
+    assert complete("cp", "alpine:data/m") == ["alpine:data/mine.csv", "alpine:data/more/"]
+    assert complete("cp", "alpine", ":", "data/m") == ["data/mine.csv", "data/more/"]
+    assert "data/" in complete("cp", "./", "alpine", ":")
+    assert run("rm", "-f", "alpine").code == 0

@@ -601,8 +601,12 @@ def test_examples_of_the_help_are_understood(monkeypatch: pytest.MonkeyPatch) ->
     """Whoever copies a line of --help gets no error."""
     examples = re.findall(r"^  (k8r .*?)(?:   .*)?$", module.__doc__ or "", re.M)
     assert len(examples) >= 8
+    for name in set(module.SUBCOMMANDS) - {"rm"}:
+        assert len(module.EXAMPLES[name]) >= 2
+        examples += module.EXAMPLES[name]
     for example in examples:
-        words = example.split()[1:]
+        words = shlex.split(re.sub(" [<>] .*", "", example))
+        words = words[words.index("k8r") + 1 :] if "k8r" in words else ["env"]
         if "run" not in words and parse(*words).subcommand == "run":
             options(*words)
 

@@ -41,6 +41,9 @@ def complete(k8r: Cli, *words: str) -> List[str]:
         (["logs", ""], []),
         (["--context", ""], []),
         (["--zzz", "--zz"], []),
+        (["./", "--port", "8080", ":"], []),
+        (["logs", "--index", ""], []),
+        (["cp", "work", ":", "a"], []),
     ],
     ids=" ".join,
 )
