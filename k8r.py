@@ -71,7 +71,7 @@ from typing import (
     Union,
 )
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # The rooms, from top to bottom. Each calls only those above it (tests/unit/test_floor_plan.py).
 #
