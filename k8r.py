@@ -477,6 +477,7 @@ class RunOptions(NamedTuple):
     setup: Optional[str] = None
     show_files: bool = False
     rows: Tuple[Row, ...] = ()
+    prefix: bool = False
     total: Optional[int] = None
     former: Optional[Former] = None
 
@@ -1312,6 +1313,15 @@ def check_columns(names: List[str], where: str) -> List[str]:
         if names.count(column) > 1:
             raise UsageError(f"{where}: two columns are called {column}", "rename one")
     return names
+
+
+def label_rows(rows: Iterable[Row]) -> Dict[str, str]:
+    """What stands before the lines of each index by --prefix: its first column, or its line."""
+    return {
+        str(row.number): escape_unprintable(row.variables[:2][-1][1])
+        for row in rows
+        if row.variables
+    }
 
 
 def expand(word: str, row: Row) -> str:
@@ -3685,13 +3695,18 @@ class Console:
 
 
 class LogPrinter:
-    """Prints the logs of several pods, each line with its index in front."""
+    """Prints the logs of several pods, each line with its index in front, or what ``labels``
+    has for that.
+    """
 
     COLORS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
 
-    def __init__(self, console: Console, prefixed: bool, mark: str = "") -> None:
+    def __init__(
+        self, console: Console, prefixed: bool, mark: str = "", labels: Mapping[str, str] = {}
+    ) -> None:
         self._console = console
         self._prefixed = prefixed
+        self._labels = labels
         self._out = console.data
         self._rest: Dict[Any, bytes] = {}
         self._torn: Any = None
@@ -3699,7 +3714,7 @@ class LogPrinter:
         self._mark = mark and rf"(?:\d{{4}}-\S+Z )?{mark} (begin|end)\n"
         self._stages: Dict[Any, bytes] = {}
         self._held: Dict[Any, bytes] = {}
-        self._setup = LogPrinter(console, prefixed) if mark else self
+        self._setup = LogPrinter(console, prefixed, labels=labels) if mark else self
         if mark:
             self._setup._out = console.errors
 
@@ -3750,6 +3765,7 @@ class LogPrinter:
 
     def _print(self, key: Any, label: str, data: bytes) -> None:
         """Print lines. The last may lack its end, and gets one if another log is next."""
+        label = self._labels.get(label, label)
         prefix = f"[{label}] ".encode()
         if self._console.colored:
             color = self.COLORS[sum(label.encode()) % len(self.COLORS)]
@@ -6840,7 +6856,9 @@ def watch_rows(
 
 
 class LogQuery(NamedTuple):
-    """Which part of the logs is asked for; with ``quiet`` none of it."""
+    """Which part of the logs is asked for, with ``quiet`` none of it, and what stands before the
+    lines of an index in its place.
+    """
 
     follow: bool = True
     tail: Optional[int] = None
@@ -6849,6 +6867,7 @@ class LogQuery(NamedTuple):
     only_index: Optional[int] = None
     previous: bool = False
     quiet: bool = False
+    labels: Mapping[str, str] = {}
 
     def parameters(self) -> Dict[str, Any]:
         """The API's query parameters."""
@@ -7828,7 +7847,8 @@ class Run:
         self._ended: Dict[str, Optional[int]] = {}
         self._tails = Tails(make_tail, self._pods, results)
         prefixed = subject.prefixed and logs.only_index is None
-        self._printer = LogPrinter(console, prefixed, find_setup_mark(subject.root))
+        mark = find_setup_mark(subject.root)
+        self._printer = LogPrinter(console, prefixed, mark, logs.labels)
         self._listed = False
         self._caught_up = ""
         self._gone = False
@@ -8101,7 +8121,7 @@ def print_logs(
     if not wanted:
         console.warn(f"{subject.name} has no logs (yet): no pod has started")
     prefixed = subject.prefixed and logs.only_index is None
-    printer = LogPrinter(console, prefixed, find_setup_mark(subject.root))
+    printer = LogPrinter(console, prefixed, find_setup_mark(subject.root), logs.labels)
     for pod in sorted(wanted, key=get_pod_index):
         print_log(core, pod, subject.label(pod), logs, printer)
     verdict = subject.judge(subject.root, mine)
@@ -8716,7 +8736,8 @@ class LocalRun:
         self._scratch = ""
         self._messages: queue.Queue[Message] = queue.Queue(maxsize=64)
         mark = make_setup_mark(self._work.run_id) if work.options.setup else ""
-        self._printer = LogPrinter(console, work.options.num > 1, mark)
+        labels = label_rows(work.options.rows) if work.options.prefix else {}
+        self._printer = LogPrinter(console, work.options.num > 1, mark, labels)
         self._waiting = [AttemptKey(index, CONTAINER_NAME) for index in list_indexes(work.options)]
         self._running: Dict[AttemptKey, Attempt] = {}
         self._decided: Dict[int, Outcome] = {}
@@ -9589,7 +9610,8 @@ class K8sRun:
     def _follow_attached(self, root: Object, follow: FollowOptions, options: RunOptions) -> int:
         """Follow a Job whose command may have standard input or a terminal."""
         if not options.stdin and not options.tty:
-            code = self._follow_job(root, follow, LogQuery())
+            labels = label_rows(options.rows) if options.prefix else {}
+            code = self._follow_job(root, follow, LogQuery(labels=labels))
             if has_input(self.env.stdin):
                 self.console.say("nothing of standard input was sent; k8r -i does that")
             return code
@@ -9663,13 +9685,18 @@ class K8sRun:
             "pods", subject.pods_query, lambda pod: subject.owns(pod) and build_pod_row(pod)
         )
         rows = number_attempts(filter(None, pods))
-        tables = (
-            self.core_v1.get("configmaps", table) for table in list_projected(subject.root, EACH)
-        )
-        lines = read_rows_of(filter(None, tables))
+        lines = self._read_rows(subject.root)
         for row in filter(lambda row: row["index"] in lines, rows):
             row["line"] = dict(lines[row["index"]].variables)["K8R_LINE"]
         return list_failed(rows) if failed else rows
+
+    def read_rows(self, name: str) -> Dict[int, Row]:
+        """What --each gave the pods of a Job, by their index."""
+        return self._read_rows(self._subject(name).root)
+
+    def _read_rows(self, root: Object) -> Dict[int, Row]:
+        tables = (self.core_v1.get("configmaps", name) for name in list_projected(root, EACH))
+        return read_rows_of(filter(None, tables))
 
     def names(self) -> List[str]:
         """The names of all Jobs and Deployments that k8r has made."""
@@ -10500,6 +10527,7 @@ def add_many_options(parser: argparse.ArgumentParser) -> None:
         "run a pod for each line, its K8R_LINE and {line}; .csv, .tsv: {COLUMN}, too; - for stdin"
     )
     add("--each", "FILE", each)
+    add("--prefix", "", "with --each: lines of output begin with the first column, not the index")
 
 
 def add_job_options(parser: argparse.ArgumentParser) -> None:
@@ -10622,6 +10650,7 @@ def add_logs(subparsers: Any) -> None:
     add("--timestamps", "", "the time before each line")
     add("--index", "I", "only the pods with this index, and no prefix", parse_number)
     add("--previous", "", "the container's run before it was restarted")
+    add("--prefix", "", "of --each: the first column before each line, not the index")
 
 
 def add_exec(subparsers: Any) -> None:
@@ -11161,6 +11190,8 @@ def check_run(args: argparse.Namespace) -> None:
         raise UsageError(f"--num {args.num} is more than a Job may have", f"at most {MOST_PODS}")
     if args.num > 1 and (args.stdin or args.tty):
         raise UsageError("-i and -t are for one pod", "leave out --num")
+    if args.prefix and not args.each:
+        raise UsageError("--prefix is for --each", "leave it out")
     if args.as_deployment and args.out:
         hint = "copy from it while it runs: k8r cp NAME:PATH DIR"
         raise UsageError("a Deployment does not end, and so takes no --out", hint)
@@ -11229,11 +11260,16 @@ RENAMED = {
 }
 
 
+ADDED = set("env label node_selector out port pull_secrets toleration volume".split())
+"""Options that may be given several times: what a retry is given comes to what there was."""
+
+
 def override(old: RunOptions, new: RunOptions, given: Set[str]) -> RunOptions:
     """The options of a run with those that are ``given`` anew; repeatable ones are added."""
     changes = {name: getattr(new, name) for name in given & set(RunOptions._fields)}
-    for name in {"env", "out", "volume", "pull_secrets"} & given:
-        changes[name] = getattr(old, name) + getattr(new, name)
+    for name in ADDED & given:
+        fresh = getattr(new, name)
+        changes[name] = (*(item for item in getattr(old, name) if item not in fresh), *fresh)
     if "resources" in given:
         pairs = zip(old.resources, new.resources)
         both = [tuple({**dict(one), **dict(other)}.items()) for one, other in pairs]
@@ -11303,6 +11339,8 @@ def cmd_logs(k8s: K8sRun, args: argparse.Namespace) -> int:
     wanted = LogQuery(
         args.follow, args.tail, args.since, args.timestamps, args.index, args.previous
     )
+    if args.prefix:
+        wanted = wanted._replace(labels=label_rows(k8s.read_rows(args.name).values()))
     return k8s.get_job_logs(args.name, wanted)
 
 

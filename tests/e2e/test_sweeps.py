@@ -53,6 +53,22 @@ def test_a_sweep_retried_with_more_memory(run: Cli, kubectl: Kubectl, workdir: P
     assert run("retry", "sweep", "--index", "30").code == 2
 
 
+def test_the_first_column_before_each_line(run: Cli, workdir: Path) -> None:
+    """By --prefix, of a run, of its logs, of a retry and of a run on this machine."""
+    (workdir / "p.csv").write_text('name,rate\nbig run,1\n"two\nlines",2\n')
+    words = ("--each", "p.csv", "--prefix", "--job-name", "x", "--", "sh", "-c")
+    done = run("./", *words, 'echo rate "$0" && [ $0 = 1 ]', "{rate}")
+    shown = ["[big run] rate 1", "[two\\nlines] rate 2"]
+    assert done.code == 1 and sorted(done.text.splitlines()) == shown, done.err
+    assert run("logs", "x", "--prefix").text.splitlines() == shown
+    assert run("logs", "x").text == "[0] rate 1\n[1] rate 2\n"
+    again = run("retry", "x", "--index", "0-1")
+    assert again.code == 1 and sorted(again.text.splitlines()) == shown, again.err
+    here = run("--local", "./", *words, "echo rate $0", "{rate}")
+    assert here.code == 0 and sorted(here.text.splitlines()) == shown, here.err
+    assert run("./", "--num", "2", "--prefix", "--", "true").code == 2
+
+
 def test_an_archive_that_is_gone(run: Cli, kubectl: Kubectl, workdir: Path) -> None:
     """The directory is packed anew, and said to differ; one index alone keeps its number, and
     a retry of a retry finds its lines.

@@ -961,3 +961,23 @@ def test_hints_are_safe_to_paste(tmp_path: Path) -> None:
     (tmp_path / ".k8r.yaml").write_text("namespace: theirs")
     k8s = module.K8sRun(kubeconfig="config", env=env)
     assert k8s.command_hint("ls") == "k8r ls -n here --kubeconfig config"
+
+
+@pytest.mark.parametrize(
+    "field, first, second, both",
+    [
+        ("env", ["--env", "A=1", "--env", "A=2"], ["--env", "A=1"], (("A", "2"), ("A", "1"))),
+        ("label", ["--label", "a=1"], ["--label", "b=2"], (("a", "1"), ("b", "2"))),
+        ("port", ["--port", "80"], ["--port", "80", "--port", "1:2"], ((80, 80), (1, 2))),
+        ("retry", ["--retry", "1"], ["--retry", "2"], 2),
+    ],
+)
+def test_what_a_retry_is_given(field: str, first: List[str], second: List[str], both: Any) -> None:
+    """Options that may be given several times are added, each once and the later ones last;
+    any other replaces what there was.
+    """
+    old, new = options("alpine", *first), options("alpine", *second)
+    changed = module.override(old, new, {field})
+    assert getattr(changed, field) == both and changed._replace(**{field: None}) == old._replace(
+        **{field: None}
+    )
