@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Sequence
 
 import channels
+import distance
 import logs
 import packing
 import scale
@@ -31,6 +32,7 @@ GROUPS: Dict[str, Sequence[Case]] = {
     "logs": logs.CASES,
     "packing": packing.CASES,
     "channels": channels.CASES,
+    "distance": distance.CASES,
     "scale": scale.CASES,
 }
 USUAL = ["short", "logs", "packing"]

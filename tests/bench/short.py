@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import subprocess
 import threading
 import time
@@ -89,6 +90,42 @@ def echo(setting: Setting) -> Iterator[Row]:
     yield Row(case, "s", *samples, NO_TARGET)
 
 
+def sweep(setting: Setting) -> Iterator[Row]:
+    """Ten pods with a parameter each, their output, and what became of them."""
+    lines = setting.scratch / "lines"
+    lines.write_text("".join(f"{number}\n" for number in range(10)))
+    manifest = setting.scratch / "sweep.json"
+    main = {"name": "main", "image": "alpine:latest", "imagePullPolicy": "IfNotPresent"}
+    main["command"] = ["sh", "-c", "echo rate $JOB_COMPLETION_INDEX"]  # type: ignore[assignment]
+    spec = {
+        "completions": 10,
+        "parallelism": 10,
+        "completionMode": "Indexed",
+        "template": {"spec": {"restartPolicy": "Never", "containers": [main]}},
+    }
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "sweep"}, "spec": spec}
+    manifest.write_text(json.dumps(job))
+    kubectl = " ".join(setting.kubectl())
+    steps = (
+        f"{kubectl} create -f {manifest} && "
+        f"{kubectl} wait --for=condition=complete --timeout=60s job/sweep && "
+        f"{kubectl} logs -l job-name=sweep --prefix --max-log-requests 10"
+    )
+    ours = setting.k8r("alpine", "--each", str(lines), "--", "echo", "rate", "{line}")
+
+    def measure(command: List[str]) -> Callable[[], Sample]:
+        def clean() -> Sample:
+            sample = run(command)
+            setting.remove_jobs()
+            return sample
+
+        return clean
+
+    samples = in_turn(setting.runs, measure(ours), measure(["sh", "-c", steps]))
+    case = "`k8r --each`, 10 lines : `kubectl create`, `wait`, `logs` of an Indexed Job"
+    yield Row(case, "s", *samples, NO_TARGET)
+
+
 class Witness(threading.Thread):
     """Notes when a plain watch says that a pod's container has ended: nobody who asks
     the API server can know it sooner.
@@ -163,4 +200,4 @@ def wait_for_job(setting: Setting, name: str, script: str) -> Sample:
     return Sample(ended - stamped(setting.kubectl("logs", f"job/{name}")))
 
 
-CASES = [help_text, show_yaml, ls, logs, echo, end_to_end]
+CASES = [help_text, show_yaml, ls, logs, echo, sweep, end_to_end]
