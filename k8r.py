@@ -6231,6 +6231,8 @@ class Channel:
         """Set, from any thread, to end it soon."""
         self.warn: Callable[[str], None] = lambda text: None
         """Told, once, that input is not taken."""
+        self.advance: Callable[[int], None] = lambda size: None
+        """Told how many bytes each piece of input has."""
         self.can_end_input = response.headers["Sec-WebSocket-Protocol"].startswith("v5")
         self._sock.settimeout(0)
         self._received = bytearray()
@@ -6374,6 +6376,7 @@ class Channel:
             self._quiet_since = time.monotonic()
         if data:
             self.sent += len(data)
+            self.advance(len(data))
             self.send(STDIN, data)
         else:
             self._source = None
@@ -9843,6 +9846,8 @@ class K8sRun:
         channel = open_channel(self.core_v1, pod["metadata"]["name"], "exec", source, **part)
         if source is not None and not channel.can_end_input:
             raise K8rError("this cluster cannot tell the end of a file", "Kubernetes 1.30 can")
+        if source is not None:
+            channel.advance = self.console.meter("sending", os.fstat(source).st_size, sized=True)
         return channel
 
     def stop_job(self, name: str) -> Iterator[None]:

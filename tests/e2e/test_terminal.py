@@ -112,6 +112,21 @@ def test_no_status_line_in_a_pipe(run: Cli) -> None:
     assert [line.split()[1] for line in ended.err.splitlines()] == ["alpine", "alpine"], ended.err
 
 
+def test_a_file_that_is_sent_has_a_bar(run: Cli, kubectl: Kubectl) -> None:
+    """Where that takes more than a second, with its size and pace."""
+    assert run(ALPINE, "-d", "--", "sleep", "600").code == 0
+    until(lambda: run("exec", "alpine", "--", "true").code == 0, "a running pod")
+    with open(run.cwd / "large", "wb") as file:
+        file.truncate(400 << 20)
+    child = on_terminal(run, "cp", "large", "alpine:/tmp/")
+    child.expect(rb"sending \[#*\.*\] +\d+% [0-9.]+ MiB, [0-9.]+ MiB/s")
+    output(child)
+    assert child.exitstatus == 0
+    size = run("exec", "alpine", "--", "sh", "-c", "wc -c < /tmp/large")
+    assert size.text.strip() == str(400 << 20)
+    assert run("rm", "-f", "alpine").code == 0
+
+
 def test_names_for_the_shell(run: Cli) -> None:
     """Jobs and namespaces of the cluster complete a command line."""
     assert run(ALPINE, "-d", "--job-name", "first", "--", "true").code == 0
