@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -346,6 +347,7 @@ def test_random_faults(run: Cli, workdir: Path, faulty: StartFaultProxy) -> None
         if ended.code == 0:
             data = (workdir / str(seed) / "big").read_bytes()
             assert ended.text.split()[0] == hashlib.sha256(data).hexdigest()
+        shutil.rmtree(workdir / str(seed), ignore_errors=True)  # lest the next run sends it
 
 
 # k8r cp
