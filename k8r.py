@@ -3331,6 +3331,15 @@ def shorten_grace(grace: float, reason: str) -> float:
     return min(grace, NOT_FOUND_GRACE) if missing and grace < float("inf") else grace
 
 
+def explain_platform(wanted: str, nodes: Iterable[Object]) -> str:
+    """What is said of an image for a platform, or several, that no node has, "" for nothing."""
+    kinds = {get_labels(node).get("kubernetes.io/arch", "") for node in nodes} - {""}
+    asked = re.split("[/,]", wanted.replace("x86_64", "amd64").replace("aarch64", "arm64"))
+    if not kinds or kinds.intersection(asked) or asked == ["linux"]:
+        return ""
+    return f"the image will be for {wanted}, but all nodes are {' or '.join(sorted(kinds))}"
+
+
 def explain_restarts(ended: Object, what: str) -> str:
     """Why a container of a Deployment is restarted again and again."""
     if ended.get("reason") == START_ERROR:
@@ -3429,7 +3438,8 @@ def explain_last_words(last: bytes) -> str:
         name = module.group(1).decode()
         return f"to install it first: --setup 'pip install {name}'; --show-files has what was sent"
     if b"exec format error" in last.lower():
-        return "the image is for another kind of CPU than the node's: --platform builds for it"
+        cpu = "it is for another kind of CPU than the node's, for which --platform builds an image"
+        return f"{cpu}; or it is a script without a first line like #!/bin/sh"
     return ""
 
 
@@ -4695,6 +4705,11 @@ def can_answer(question: str, environ: Mapping[str, str]) -> bool:
     return False
 
 
+SECRET_NAME = re.compile("(?i)(key|token|secret|password|passwd|credentials?|auth)$")
+"""Build arguments that the builder gets by its environment, so that no command line shows them.
+Others could be settings of its own there: a directory may name any."""
+
+
 def run_builder(
     builder: str, dockerfile: str, options: BuildOptions, environ: Mapping[str, str], output: Any
 ) -> str:
@@ -4705,7 +4720,10 @@ def run_builder(
 
     folder, name = os.path.split(dockerfile)
     words = [*BUILDERS[builder][0].split(), "--file", dockerfile]
-    words += [f"--build-arg={key}={value}" for key, value in options.args]
+    args = dict(options.args)
+    environ = {**environ, **{key: args[key] for key in args if SECRET_NAME.search(key)}}
+    for key, value in args.items():
+        words.append(f"--build-arg={key}" + f"={value}" * (environ.get(key) != value))
     words += [f"--secret={secret}" for secret in options.secrets]
     words += [f"--target={options.target}"] * bool(options.target)
     words += [f"--platform={options.platform}"] * bool(options.platform)
@@ -4758,6 +4776,24 @@ class ImageStore(NamedTuple):
         if not found:
             raise K8rError(f"{self.program} named no digest of {reference}")
         return f"{repository}@{found.group(1)}"
+
+
+def check_ignore_files(builder: str, dockerfile: str) -> None:
+    """Raise UsageError for an ignore file that a builder does not read, or not as BuildKit does
+    today: by `!**/NAME` docker's older one and podman find nothing in what is left out.
+    """
+    bases = (dockerfile, os.path.join(os.path.dirname(dockerfile), ""))
+    names = [f"{base}.{kind}ignore" for base in bases for kind in ("container", "docker")]
+    found = [name for name in names if os.path.lexists(name)]
+    read = [name for name in found if builder == "podman" or name.endswith(".dockerignore")]
+    if found and not read:
+        what = f"{os.path.basename(found[0])} is read by podman, not by {builder}"
+        raise UsageError(what, "call it .dockerignore, which all builders read")
+    text = read_text(read[0], "the file") if read and builder in ("docker", "podman") else ""
+    rule = re.search(r"(?m)^!.*\*\*.*", text)
+    if rule:
+        what = f"'{escape_unprintable(rule[0])}' in {os.path.basename(read[0])} needs buildx"
+        raise UsageError(what, "name the directories in it, or install docker's plugin buildx")
 
 
 NEEDS_BUILDKIT = re.compile(r"""(?ix) ^\#\s*(?P<syntax>syntax)\s*=
@@ -5065,6 +5101,7 @@ def build_image(
 ) -> Tuple[Union[Docker, ImageStore], str]:
     """Build an image; where it is then, and its id. Raises K8rError."""
     console.debug(f"the image is built by {builder}")
+    check_ignore_files(builder, dockerfile)
     if builder in STORES:
         image = run_builder(builder, dockerfile, options, environ, console.lend())
         return ImageStore(builder, environ), image
@@ -9486,6 +9523,8 @@ class K8sRun:
         if options.show_yaml:
             return f"{repository}:latest"
         builder = find_builder(environ, options.local)
+        if options.build.platform and not options.local:
+            self._hint(explain_platform(options.build.platform, self.core_v1.nodes()))
         store, image = build_image(builder, source.path, options.build, environ, self.console)
         reference = store.tag(image, repository)
         if options.local:

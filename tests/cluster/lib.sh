@@ -189,17 +189,17 @@ go_in() {
   (cd "$HERE/$module" && CGO_ENABLED=0 GOFLAGS="-modfile=$(modfile "$module").mod" GOWORK=off "$go" "$@")
 }
 
-# go_build MODULE PACKAGE FLAGS HOW-LONG: build the program MODULE, once. FLAGS
-# are for the linker.
+# go_build MODULE PACKAGE FLAGS HOW-LONG [NAME]: build a program of MODULE, once,
+# that is called NAME, or as the module. FLAGS are for the linker.
 go_build() {
-  local dir started=$SECONDS
+  local dir name=${5:-$1} started=$SECONDS
   dir=$(go_dir "$1")
-  [ ! -x "$dir/$1" ] || return 0
-  say "building $1 ($4 on two cores, once)"
+  [ ! -x "$dir/$name" ] || return 0
+  say "building $name ($4 on two cores, once)"
   mkdir -p "$dir"
-  go_in "$1" build -mod=readonly -buildvcs=false -trimpath -ldflags "-s -w $3" -o "$dir/$1.new" "$2" ||
-    die "the build of $1 failed; $ELSEWHERE"
-  mv "$dir/$1.new" "$dir/$1"
+  go_in "$1" build -mod=readonly -buildvcs=false -trimpath -ldflags "-s -w $3" -o "$dir/$name.new" "$2" ||
+    die "the build of $name failed; $ELSEWHERE"
+  mv "$dir/$name.new" "$dir/$name"
   say "built in $((SECONDS - started)) s"
 }
 

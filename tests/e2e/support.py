@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -9,7 +10,8 @@ import socket
 import subprocess
 import threading
 import time
-from typing import IO, Any, Callable, Dict, Iterable, List, Optional, Set
+from pathlib import Path
+from typing import IO, Any, Callable, Dict, Iterable, Iterator, List, Optional, Set
 
 from common import until
 
@@ -194,3 +196,22 @@ class Proxy:
             target.shutdown(socket.SHUT_WR)
         except OSError:
             pass
+
+
+@contextlib.contextmanager
+def bound_claim(kubectl: Kubectl, claim: str, path: Path) -> Iterator[None]:
+    """A PersistentVolumeClaim of that name for a directory of this machine."""
+    common = {"accessModes": ["ReadWriteOnce"], "storageClassName": ""}
+    size, name = {"storage": "1Mi"}, kubectl.namespace
+    volume = {**common, "capacity": size, "hostPath": {"path": str(path)}}
+    wanted = {**common, "resources": {"requests": size}, "volumeName": name}
+    try:
+        for kind, called, spec in (
+            ("PersistentVolume", name, volume),
+            ("PersistentVolumeClaim", claim, wanted),
+        ):
+            made = {"apiVersion": "v1", "kind": kind, "metadata": {"name": called}, "spec": spec}
+            kubectl("create", "-f", "-", stdin=json.dumps(made).encode())
+        yield
+    finally:
+        kubectl("delete", "persistentvolume", name, "--wait=false")

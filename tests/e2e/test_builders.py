@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import struct
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Dict, NamedTuple, Tuple
@@ -23,13 +24,18 @@ KEPT = "FROM alpine\nCOPY . /c\nRUN cd /c && find . -type f | sort > /out\n"
 
 
 class Construct(NamedTuple):
-    """A Dockerfile, what is in /out of its image, and the builders that must succeed."""
+    """A Dockerfile, what is in /out of its image, and the builders that must succeed; of the
+    others, those that k8r does not give it to, and how it says that.
+    """
 
     text: str
     out: str
     builders: Tuple[str, ...] = ALL_BUT_CLASSIC
     files: Dict[str, str] = {}
     options: Tuple[str, ...] = ()
+    refused: Tuple[str, ...] = ("classic",)
+    words: str = "needs BuildKit"
+    name: str = "Dockerfile"
 
 
 CONSTRUCTS = {
@@ -37,7 +43,11 @@ CONSTRUCTS = {
     "copy-heredoc": Construct("FROM alpine\nCOPY <<EOF /out\na\nEOF\n", "a\n", ()),
     "link": Construct("FROM alpine\nCOPY --link file /out\n", "a\n", (), {"file": "a\n"}),
     "syntax": Construct(
-        "# syntax=docker/dockerfile:1\nFROM alpine\nRUN echo a > /out\n", "a\n", ()
+        "# syntax=docker/dockerfile:1\nFROM alpine\nRUN <<EOF\necho a > /out\nEOF\n"
+        "COPY <<EOF /b\nb\nEOF\nCOPY --link file /c\nRUN cat /b /c >> /out\n",
+        "a\nb\nc\n",
+        ("buildx", "docker"),
+        {"file": "c\n"},
     ),
     "cache": Construct(
         "FROM alpine\nRUN --mount=type=cache,target=/c echo a > /c/x && cp /c/x /out\n", "a\n"
@@ -57,6 +67,7 @@ CONSTRUCTS = {
         "FROM alpine AS no\nRUN exit 3\nFROM alpine\nRUN echo a > /out\n",
         "a\n",
         ("buildx", "docker"),
+        refused=(),
     ),
     "secret": Construct(
         "FROM alpine\nRUN --mount=type=secret,id=a cat /run/secrets/a | wc -c > /out\n"
@@ -67,15 +78,36 @@ CONSTRUCTS = {
         files={"token": "value-1", "Dockerfile.dockerignore": "*"},
     ),
     "options": Construct(
-        "FROM alpine AS a\nARG WORD=x\nRUN echo $WORD > /out\nFROM a AS b\nRUN echo b > /out\n",
-        "y z\n",
+        "FROM alpine AS a\nARG WORD=x\nARG K8R_TOKEN\nARG API_KEY\n"
+        "RUN echo $WORD ${#K8R_TOKEN} ${#API_KEY} > /out\nFROM a AS b\nRUN echo b > /out\n",
+        "y z 9 7\n",
         BUILDERS,
-        options=("--build-arg", "WORD=y z", "--target", "a", "--platform", f"linux/{ARCH}"),
+        options=("--build-arg", "WORD=y z", "--target", "a", "--platform", f"linux/{ARCH}")
+        + ("--build-arg", "K8R_TOKEN", "--build-arg", "API_KEY=value-1"),
     ),
     "own-ignore-file": Construct(
         KEPT,
         "./file\n",
         files={"file": "", "secret": "", "Dockerfile.dockerignore": "secret\nDocker*\n"},
+    ),
+    "named-ignore-file": Construct(  # which counts alone
+        KEPT,
+        "./file\n",
+        files={
+            "file": "",
+            "secret": "",
+            ".dockerignore": "file",
+            "a.Dockerfile.dockerignore": "secret\n.d*\na.D*\n",
+        },
+        name="a.Dockerfile",
+    ),
+    "podman-ignore-file": Construct(
+        KEPT,
+        "./file\n",
+        ("podman",),
+        files={"file": "", "secret": "", ".containerignore": "secret\n.cont*\nDocker*\n"},
+        refused=("buildx", "docker", "classic"),
+        words=".containerignore is read by podman, not by ",
     ),
     "ignore-file": Construct(
         KEPT,
@@ -83,11 +115,13 @@ CONSTRUCTS = {
         BUILDERS,
         {"d/file": "", "d/secret": "", "secret": "", ".dockerignore": "*\n!d\nd/sec*\n"},
     ),
-    "deep-ignore-file": Construct(  # Debian's docker and podman read `**` otherwise
+    "deep-ignore-file": Construct(  # of which Debian's docker and podman make nothing
         KEPT,
         "./d/e/file\n",
         ("buildx",),
         files={"d/e/file": "", "d/secret": "", ".dockerignore": "*\n!**/file\n"},
+        refused=("docker", "podman", "classic"),
+        words="'!**/file' in .dockerignore needs ",
     ),
 }
 
@@ -101,33 +135,64 @@ def tools(cluster: str) -> Path:
     return Path(made.stdout.decode().strip())
 
 
+@pytest.fixture
+def seen(tools: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with docker and podman, and a file of the words that they have been given."""
+    made = tmp_path_factory.mktemp("bin")
+    for real in ("/usr/bin/docker", f"{tools}/bin/podman"):  # Debian's docker
+        program = made / os.path.basename(real)
+        program.write_text(f'#!/bin/sh\necho "$0" "$@" >> {made}/words\nexec {real} "$@"\n')
+        program.chmod(0o755)
+    return made / "words"
+
+
 @pytest.fixture(params=BUILDERS)
-def builder(request: pytest.FixtureRequest, tools: Path, run: Cli, daemon: Dict[str, str]) -> str:
+def builder(
+    request: pytest.FixtureRequest, tools: Path, run: Cli, daemon: Dict[str, str], seen: Path
+) -> str:
     """The name of a builder, which k8r is to use."""
     name = str(request.param)
-    path = f"{tools}/bin:/usr/bin:{os.environ['PATH']}"  # Debian's docker
+    path = f"{seen.parent}:{os.environ['PATH']}"
     run.env.update(daemon, PATH=path, DOCKER_CONFIG=str(tools / "config"), K8R_BUILDER=name)
     return name
 
 
 @pytest.mark.parametrize("name", CONSTRUCTS)
-def test_a_construct(run: Cli, builder: str, workdir: Path, name: str) -> None:
-    """It is in the image as it is meant, or the builder fails, or k8r refuses it."""
+def test_a_construct(run: Cli, builder: str, workdir: Path, seen: Path, name: str) -> None:
+    """It is in the image as it is meant, or the builder fails, or k8r refuses it. No file that is
+    to stay out is in the image, and no secret in the words of a program.
+    """
     case = CONSTRUCTS[name]
-    for path, content in {"Dockerfile": case.text, **case.files}.items():
+    for path, content in {case.name: case.text, **case.files}.items():
         (workdir / path).parent.mkdir(parents=True, exist_ok=True)
         (workdir / path).write_text(content)
     environ = {"K8R_TOKEN": "value-two"}
-    ended = run("Dockerfile", "-v", *case.options, "--", "cat", "/out", env=environ)
+    ended = run(case.name, "-v", *case.options, "--", "cat", "/out", env=environ)
     assert f"k8r: the image is built by {builder}\n" in ended.err
     if builder in case.builders:
         assert (ended.code, ended.text) == (0, case.out), ended.err
-    elif builder == "classic" and name != "skipped":
-        assert ended.code == 2 and "needs BuildKit" in ended.err, ended.err
-    elif name != "deep-ignore-file":
+    elif builder in case.refused:
+        assert ended.code == 2 and case.words in ended.err, ended.err
+    else:
         assert (ended.code, ended.text) in ((0, case.out), (125, "")), ended.err
     assert "secret" not in ended.text
-    assert "value-" not in ended.err
+    words = seen.read_text() if builder != "classic" else ""
+    assert "value-" not in ended.err + words and (builder in case.refused or "--file" in words)
+
+
+@pytest.mark.parametrize("builder", ["buildx"], indirect=True)
+def test_another_kind_of_processor(run: Cli, builder: str, workdir: Path) -> None:
+    """That no node has such a one is said before the build; what comes of it is explained."""
+    other, machine = ("arm64", 183) if ARCH == "amd64" else ("amd64", 62)
+    program = struct.pack("<4s12BHHI", b"\x7fELF", 2, 1, 1, *[0] * 9, 2, machine, 1)
+    (workdir / "program").write_bytes(program.ljust(128, b"\0"))
+    (workdir / "program").chmod(0o755)
+    (workdir / "Dockerfile").write_text('FROM scratch\nCOPY program /\nCMD ["/program"]\n')
+    ended = run("Dockerfile", "--platform", f"linux/{other}")
+    told = f"k8r: the image will be for linux/{other}, but all nodes are {ARCH}\n"
+    assert ended.code and told in ended.err and ended.err.index(told) < ended.err.index("pushing")
+    assert "exec format error" in ended.text and "for which --platform builds" in ended.err
+    assert "all nodes" not in run("Dockerfile", "--platform", f"linux/{ARCH}").err
 
 
 def test_a_step_that_fails(run: Cli, builder: str, workdir: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from common import refused, until
 from faultproxy import DOWN, UP, Fault, random_faults
-from support import ALPINE, MIB, Kubectl, nothing_made, read_until
+from support import ALPINE, MIB, Kubectl, bound_claim, nothing_made, read_until
 from test_bystanders import evict
 from test_proxy import FEW, FIRST
 from test_rbac import bind, role
@@ -468,27 +468,8 @@ def test_a_claim_that_is_not_there(run: Cli, kubectl: Kubectl) -> None:
 
 def test_a_claim(run: Cli, kubectl: Kubectl, tmp_path: Path) -> None:
     """Where it is bound, the run has it, for reading alone if that was said."""
-    name = kubectl.namespace
-    size = {"storage": "1Mi"}
-    common = {"accessModes": ["ReadWriteOnce"], "storageClassName": ""}
-    volume = {
-        "apiVersion": "v1",
-        "kind": "PersistentVolume",
-        "metadata": {"name": name},
-        "spec": {**common, "capacity": size, "hostPath": {"path": str(tmp_path)}},
-    }
-    claim = {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {"name": "data"},
-        "spec": {**common, "resources": {"requests": size}, "volumeName": name},
-    }
-    kubectl("create", "-f", "-", stdin=json.dumps(volume).encode())
-    try:
-        kubectl("create", "-f", "-", stdin=json.dumps(claim).encode())
+    with bound_claim(kubectl, "data", tmp_path):
         ended = run(ALPINE, "-V", "data:/d", "--", "sh", "-c", "echo 1 > /d/f")
         assert ended.code == 0 and (tmp_path / "f").read_text() == "1\n", ended.err
         ended = run(ALPINE, "-V", "data:/d:ro", "--", "sh", "-c", "cat /d/f; echo 2 > /d/f")
         assert "1\n" in ended.text and ended.code == 1, ended.err
-    finally:
-        kubectl("delete", "persistentvolume", name, "--wait=false")

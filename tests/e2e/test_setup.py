@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Dict, List, Tuple
 
+import pytest
 import yaml
 
 from common import refused
-from support import ALPINE
+from dockerhost import machine
+from support import ALPINE, Kubectl, bound_claim
 
 if TYPE_CHECKING:
     from tests.conftest import Cli
 
+WHEEL = "tool-1-py3-none-any.whl"
 SETUP = "export TOLD=yes; cd /; echo out of $# words; echo err >&2; cat; printf unended"
 COMMAND = ("--", "sh", "-c", 'echo "$TOLD $PWD $1"; echo err; exit 4', "sh", "a  b")
 
@@ -75,6 +82,84 @@ def test_the_image_is_that_of_its_first_word(k8r: Cli, workdir: Path) -> None:
     refused(k8r(ALPINE, "--setup", "true", "--show-yaml"), "--setup", "command")
 
 
+class Index(ThreadingHTTPServer):
+    """A package index on this machine with one package, and what has been fetched of it."""
+
+    def __init__(self, host: str, wheel: bytes) -> None:
+        self.wheel = wheel
+        self.fetched: List[str] = []
+        super().__init__((host, 0), IndexHandler)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+
+class IndexHandler(BaseHTTPRequestHandler):
+    """Answers as PyPI does: a file of it may be kept."""
+
+    server: Index
+
+    def do_GET(self) -> None:
+        """A page of links, or the wheel."""
+        self.server.fetched.append(f"{self.command} {self.path}")
+        page, name = f'<a href="/{WHEEL}">{WHEEL}</a>'.encode(), self.path.rpartition("/")[2]
+        body = self.server.wheel if name == WHEEL else page
+        self.send_response(200)
+        self.send_header("Content-Type", "application/zip" if name else "text/html")
+        self.send_header("Cache-Control", "max-age=365000000, immutable" if name else "no-cache")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_HEAD = do_GET
+
+    def log_message(self, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--setup", "pip install -r requirements.txt", "--", "python", "main.py"),
+        ("--setup", "uv sync", "--", "uv", "run", "main.py"),
+    ],
+    ids=["pip", "uv"],
+)
+def test_packages_from_an_index(
+    run: Cli, kubectl: Kubectl, cluster: str, workdir: Path, tmp_path: Path, words: Tuple[str, ...]
+) -> None:
+    """One line installs them; where the cache is on a claim they are fetched once."""
+    network = ipaddress.ip_network(machine(cluster)["pods_cidr"])
+    backend: Dict[str, Any] = {}
+    exec(BACKEND, backend)
+    backend["build_wheel"](tmp_path)
+    index = Index(str(network[1]), (tmp_path / WHEEL).read_bytes())
+    url = f"http://{network[1]}:{index.server_port}/simple/"
+    (workdir / "main.py").write_text("import tool; print(tool.WORD)")
+    (workdir / "requirements.txt").write_text("tool\n")
+    (workdir / "pyproject.toml").write_text(
+        '[project]\nname = "app"\nversion = "1"\ndependencies = ["tool"]\n'
+        'requires-python = ">=3.8"\n'
+    )
+    variables = [
+        f"PIP_INDEX_URL={url}",
+        f"PIP_TRUSTED_HOST={network[1]}",
+        f"UV_DEFAULT_INDEX={url}",
+    ]
+    variables += ["PIP_CACHE_DIR=/cache/pip", "UV_CACHE_DIR=/cache/uv"]
+    variables += ["PIP_BREAK_SYSTEM_PACKAGES=1"]  # which the public image does not need
+    options = [f"--env={variable}" for variable in variables]
+    (tmp_path / "cache").mkdir()
+    with contextlib.closing(index.socket), bound_claim(kubectl, "cache", tmp_path / "cache"):
+        ended = run("./", "--volume", "cache:/cache", *options, *words)
+        assert (ended.code, ended.text) == (0, "installed\n"), ended.err
+        assert f"GET /{WHEEL}" in index.fetched
+        index.fetched.clear()
+        ended = run("./", "--volume", "cache:/cache", *options, *words)
+        assert (ended.code, ended.text) == (0, "installed\n"), ended.err
+        assert set(index.fetched) == {"GET /simple/tool/"}
+        index.shutdown()
+
+
 def test_a_package_of_ones_own(run: Cli, workdir: Path) -> None:
     """An environment that setup makes and activates is the command's; k8r picks the image."""
     (workdir / "tool").mkdir()
@@ -103,14 +188,14 @@ import zipfile
 
 METADATA = "Metadata-Version: 2.1\\nName: tool\\nVersion: 1\\n"
 WHEEL = "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n"
+NAME = "tool-1-py3-none-any.whl"
 
 
 def build_wheel(directory, config_settings=None, metadata_directory=None):
-    name = "tool-1-py3-none-any.whl"
-    with zipfile.ZipFile(f"{directory}/{name}", "w") as wheel:
+    with zipfile.ZipFile(f"{directory}/{NAME}", "w") as wheel:
         wheel.writestr("tool.py", "WORD = 'installed'\\n")
         wheel.writestr("tool-1.dist-info/METADATA", METADATA)
         wheel.writestr("tool-1.dist-info/WHEEL", WHEEL)
         wheel.writestr("tool-1.dist-info/RECORD", "")
-    return name
+    return NAME
 '''

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Dict
+from typing import Dict, List
 
 import pytest
 
@@ -64,6 +64,52 @@ def test_what_else_is_refused(tmp_path: Path) -> None:
     assert "Dockerfile.dockerignore" in error.message
 
 
+@pytest.mark.parametrize(
+    "builder, files, words",
+    [
+        ("buildx", {".containerignore": "a"}, ".containerignore is read by podman, not by buildx"),
+        ("classic", {"Dockerfile.containerignore": "a"}, "Dockerfile.containerignore is read by"),
+        ("podman", {".containerignore": "a"}, ""),
+        ("docker", {".containerignore": "!**/a", ".dockerignore": "a\n!b"}, ""),
+        ("docker", {".dockerignore": "*\n!**/a\n"}, "'!**/a' in .dockerignore needs buildx"),
+        ("buildx", {".dockerignore": "*\n!**/a\n"}, ""),
+        (
+            "podman",
+            {".containerignore": "!a/**", ".dockerignore": "a"},
+            "in .containerignore needs",
+        ),
+        ("podman", {"Dockerfile.dockerignore": "**/a\n!a", ".dockerignore": "!**/a"}, ""),
+        ("docker", {}, ""),
+    ],
+)
+def test_an_ignore_file(tmp_path: Path, builder: str, files: Dict[str, str], words: str) -> None:
+    """One that the builder does not read, or not as it is meant, is refused."""
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    path = str(tmp_path / "Dockerfile")
+    if words:
+        assert words in usage_error(k8r.check_ignore_files, builder, path).message
+    else:
+        k8r.check_ignore_files(builder, path)
+
+
+def test_what_a_builder_is_given(tmp_path: Path) -> None:
+    """A value that is in the environment already, or whose name is a secret's, by that alone."""
+    docker = tmp_path / "docker"
+    script = 'echo "$*"; echo "$A-$B-$C_TOKEN-$LD_X"; while [ "$1" != --iidfile ]; do shift; done'
+    docker.write_text(f'#!/bin/sh\n{script}\necho sha256:1 > "$2"\n')
+    docker.chmod(0o755)
+    environ = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "A": "1", "B": "2"}
+    args = (("A", "1"), ("B", "0"), ("B", "3"), ("C_TOKEN", "4"), ("LD_X", "5"))
+    with open(tmp_path / "out", "w+b") as output:
+        k8r.run_builder("docker", "/x/Dockerfile", k8r.BuildOptions(args), environ, output)
+        output.seek(0)
+        words, values = output.read().decode().splitlines()
+    given = [word for word in words.split() if word.startswith("--build-arg")]
+    assert given == [f"--build-arg={word}" for word in ("A", "B=3", "C_TOKEN", "LD_X=5")]
+    assert values == "1-2-4-"
+
+
 @pytest.fixture
 def programs(tmp_path: Path) -> Dict[str, str]:
     """An environment whose PATH has a docker and a podman that say of themselves what files do."""
@@ -100,6 +146,27 @@ def test_a_builder_that_is_wanted(programs: Dict[str, str]) -> None:
     assert k8r.find_builder(dict(programs, K8R_BUILDER="classic"), True) == "classic"
     error = usage_error(k8r.find_builder, dict(programs, K8R_BUILDER="kaniko"), False)
     assert "kaniko" in error.message and "nerdctl" in error.hint
+
+
+@pytest.mark.parametrize(
+    "wanted, kinds, told",
+    [
+        ("linux/arm64", ["amd64", "amd64"], "for linux/arm64, but all nodes are amd64"),
+        ("linux/arm/v7", ["arm64", "amd64"], "but all nodes are amd64 or arm64"),
+        ("linux/arm64/v8", ["amd64", "arm64"], ""),
+        ("linux/s390x,linux/aarch64", ["arm64"], ""),
+        ("x86_64", ["amd64"], ""),
+        ("linux", ["amd64"], ""),
+        ("linux/arm64", [], ""),
+        ("linux/arm64", [""], ""),
+    ],
+)
+def test_a_platform_of_no_node(wanted: str, kinds: List[str], told: str) -> None:
+    """It is named; nothing is said where the nodes may not be listed."""
+    labels = [{"kubernetes.io/arch": kind} if kind else {} for kind in kinds]
+    nodes = [{"metadata": {"labels": label}} for label in labels]
+    said = k8r.explain_platform(wanted, nodes)
+    assert told in said and bool(told) == bool(said)
 
 
 def test_an_image_for_another_processor() -> None:
