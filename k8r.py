@@ -334,7 +334,7 @@ class Environment(NamedTuple):
         """
         cwd = os.environ.get("K8R_ORIGINAL_PWD") or os.curdir
         with contextlib.suppress(OSError):  # it may have been removed
-            cwd = os.path.join(os.getcwd(), cwd)
+            cwd = os.path.normpath(os.path.join(os.getcwd(), cwd))
         stdin = sys.stdin.buffer if sys.stdin else open(os.devnull, "rb")
         stdout = sys.stdout.buffer if sys.stdout else io.BytesIO()
         return cls(stdin, stdout, sys.stderr or io.StringIO(), os.environ, cwd)
@@ -1452,14 +1452,16 @@ SETUP = """\
 echo "k8r: setup failed with exit code $k8r_code"
 exit $k8r_code' EXIT
 k8r_here=$PWD
-eval {text} < /dev/null 2>&1
+k8r_setup() {{ eval {text}; }}
+k8r_setup "$@" < /dev/null 2>&1
 k8r_code=$?
 [ $k8r_code -eq 0 ] || exit $k8r_code
 trap - EXIT
 cd "$k8r_here" || exit 125
 {end}"""
-"""Runs --setup in the command's own shell, so that what it exports counts. All that it says is
-of one stream with the marks before and after it, for streams get out of order."""
+"""Runs --setup in the command's own shell, so that what it exports counts, as a function, since
+`set --` would put another command in place of the run's. All that it says is of one stream with
+the marks before and after it, for streams get out of order."""
 
 AWAIT_TERMINAL = """\
 k8r_n=0
@@ -3013,11 +3015,14 @@ def list_failed_indexes(job: Object, pods: Sequence[Object]) -> List[int]:
     return [index for index in every if decided.get(index, Outcome(index not in done)).code]
 
 
-def choose_indexes(job: Object, pods: Sequence[Object], wanted: Sequence[int]) -> Sequence[int]:
+def choose_indexes(
+    job: Object, pods: Sequence[Object], wanted: Sequence[int], hint: Callable[[str, str], str]
+) -> Sequence[int]:
     """The indexes to run again: those wanted, or those without success. Raises UsageError."""
     name, every = job["metadata"]["name"], list_job_indexes(job)
     if judge_job(job, pods) is None:
-        raise UsageError(f"{name} still runs", f"wait for its end, or end it: k8r stop {name}")
+        how = f"wait for its end, or end it: {hint('stop', name)}"
+        raise UsageError(f"{name} still runs", how)
     unknown = sorted(set(wanted) - set(every))
     if unknown:
         hint = f"it has {format_indexes(every)}"
@@ -7265,7 +7270,8 @@ def check_places(outs: Outs, cwd: str, many: bool) -> None:
             tempfile.TemporaryFile(dir=find_folder(where)).close()
         except OSError as error:
             text = f"results cannot be written to {where}: {error.strerror}"
-            raise UsageError(text, "choose a directory: --out PATH:DIR") from error
+            hint = "choose another DIR: --out PATH:DIR, or k8r cp NAME DIR"
+            raise UsageError(text, hint) from error
 
 
 def find_folder(path: str) -> str:
@@ -7379,7 +7385,7 @@ class Unpacker:
             self._note(name, f"cannot be written: {error.strerror}")
 
     def _note(self, name: str, what: str) -> None:
-        self.notes.append(f"{escape_unprintable(name)} {what}; it is left away")
+        self.notes.append(f"{escape_unprintable(posixpath.normpath(name))} {what}; it is left away")
 
     def _write(self, tar: Any, member: Any, path: str, linked: str) -> None:
         if member.isdir():
@@ -9300,12 +9306,15 @@ class Retrial(NamedTuple):
     console: Console
     job: Object
     pods: Sequence[Object]
+    hint: Callable[[str, str], str]
 
     def prepare(self, wanted: Sequence[int]) -> RunOptions:
         """Options for the indexes wanted, or those that failed. Raises K8rError."""
         name, (options, digest) = self.job["metadata"]["name"], read_options(self.job)
-        indexes = choose_indexes(self.job, self.pods, wanted)
-        indexes = list_job_indexes(self.job) if options.nodes else indexes
+        indexes = choose_indexes(self.job, self.pods, wanted, self.hint)
+        if options.nodes:
+            indexes = list_job_indexes(self.job)
+            self.console.say(f"all {len(indexes)} nodes run again, since they are one program")
         kind = get_labels(self.job).get(LABEL_SOURCE_TYPE, "")
         image = build_container_row(self.job)["image"]
         base, login = get_base_name(self.job), ("", "")
@@ -9688,7 +9697,7 @@ class K8sRun:
         if subject is None:
             raise self.no_such_job_error(name)
         (pods,) = list_pods_of(self.core_v1, [subject.root]).values()
-        retrial = Retrial(self.core_v1, self.console, subject.root, pods)
+        retrial = Retrial(self.core_v1, self.console, subject.root, pods, self.command_hint)
         return self.run_job_with_options(change(retrial.prepare(indexes)))
 
     def run_locally(self, options: RunOptions) -> int:
@@ -9958,10 +9967,11 @@ class K8sRun:
         if subject:
             follow_removal(subject, self.core_v1, self.console, self.env.clock, timeout)
 
-    def list_finished_jobs(self) -> List[str]:
-        """The names of all Jobs of k8r that have ended."""
+    def sort_jobs(self) -> Tuple[List[str], List[str]]:
+        """The names of all Jobs of k8r that have ended, and of those that go on."""
         roots, _ = self.batch_v1.list("jobs", {"labelSelector": SELECTOR}, lambda item: item)
-        return self._ended_jobs(roots)
+        ended, names = self._ended_jobs(roots), [root["metadata"]["name"] for root in roots]
+        return ended, [name for name in names if name not in ended]
 
     # Secrets
 
@@ -10946,9 +10956,9 @@ def has_options_of_subcommands(words: Iterable[str], parser: Parser) -> bool:
 def unknown_word_error(word: str, subcommand: Optional[str], parser: Parser) -> UsageError:
     """The error for a word that the subcommand does not know."""
     if not word.startswith("-"):
-        return UsageError(
-            f"'{word}' is one word too many", "the command goes after --: SOURCE -- COMMAND"
-        )
+        first = {"run": "SOURCE", "exec": "NAME"}.get(subcommand or "run")
+        hint = f"the command goes after --: {first} -- COMMAND" if first else ""
+        return UsageError(f"'{word}' is one word too many", hint or f"see k8r {subcommand} --help")
     option, parsers = word.partition("=")[0], list_subcommands(parser)
     owners = [f"k8r {name}" for name in parsers if option in list_options(parsers[name])]
     if owners and subcommand:
@@ -11356,7 +11366,8 @@ def cmd_retry(k8s: K8sRun, args: argparse.Namespace) -> int:
 def cmd_ls(k8s: K8sRun, args: argparse.Namespace) -> int:
     """List Jobs and Deployments, or the pods of one."""
     if args.watch if args.name else args.failed:
-        raise UsageError("-w is for all jobs, --failed for the NAME of one", "leave one out")
+        what = ["--failed is for the NAME of one job", "-w is for all jobs"][bool(args.name)]
+        raise UsageError(what, "leave it out, or see k8r ls --help")
     rows = k8s.list_pods(args.name, args.failed) if args.name else k8s.list_jobs()
     columns, more = (POD_COLUMNS, ["name"]) if args.name else (COLUMNS, ["image", "command"])
     columns = columns + more * (args.output == "wide") + ["line"] * any("line" in it for it in rows)
@@ -11372,7 +11383,8 @@ def cmd_ls(k8s: K8sRun, args: argparse.Namespace) -> int:
     elif rows:
         k8s.console.text(format_rows(rows, columns, k8s.env.now()))
     else:
-        what = f"no such pod of {args.name} is" if args.name else "nothing runs"
+        failed = " that failed" * args.failed
+        what = f"no pod of {args.name}{failed} is" if args.name else "nothing runs"
         k8s.console.say(f"{what} in namespace {k8s.namespace}")
     return ExitCode.OK
 
@@ -11456,9 +11468,10 @@ def cmd_stop(k8s: K8sRun, args: argparse.Namespace) -> int:
 
 def sort_out_going(k8s: K8sRun, force: bool) -> Tuple[List[str], List[str]]:
     """What there is to remove, and what is not removed without ``force`` since it goes on."""
-    every = [row["name"] for row in k8s.list_jobs()]
-    ended = every if force else k8s.list_finished_jobs()
-    return [name for name in every if name in ended], [name for name in every if name not in ended]
+    ended, going = k8s.sort_jobs()
+    services = k8s.apps_v1.metadata("deployments", {"labelSelector": SELECTOR})
+    going += [item["metadata"]["name"] for item in services]
+    return (ended + going, []) if force else (ended, going)
 
 
 def cmd_delete(k8s: K8sRun, args: argparse.Namespace) -> int:
@@ -11466,7 +11479,7 @@ def cmd_delete(k8s: K8sRun, args: argparse.Namespace) -> int:
     if bool(args.names) + args.all + args.done != 1:
         raise UsageError("nothing says what to remove", "give names, or --done, or --all")
     going: List[str] = []
-    names = args.names or (k8s.list_finished_jobs() if args.done else [])
+    names = args.names or (k8s.sort_jobs()[0] if args.done else [])
     if args.all:
         names, going = sort_out_going(k8s, args.force)
 
@@ -11783,7 +11796,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     console = Console(env, quiet, verbose, "never")
     try:
         set_stop_handler(raise_signal)
-        return dispatch(words, env, console)
+        try:
+            return dispatch(words, env, console)
+        finally:
+            set_stop_handler(signal.SIG_DFL)  # the end has no ladder of excepts
     except K8rError as error:
         console.trace()
         console.error(error)

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -272,6 +273,8 @@ BAD = [
     (["logs"], "NAME", "k8r logs --help"),
     (["alpine", "echo", "hello"], "'echo' is one word too many", "SOURCE -- COMMAND"),
     (["./", "make", "--", "x"], "'make' is one word too many", "SOURCE -- COMMAND"),
+    (["exec", "a", "ls"], "'ls' is one word too many", "NAME -- COMMAND"),
+    (["retry", "a", "b"], "'b' is one word too many", "see k8r retry --help"),
     (["alpine", "--"], "there is no command after --", "-- env"),
     (["ls", "--", "x"], "ls takes no command", "leave out"),
     (["lgos", "x"], "there is no command 'lgos'", "did you mean logs?"),
@@ -981,3 +984,14 @@ def test_what_a_retry_is_given(field: str, first: List[str], second: List[str], 
     assert getattr(changed, field) == both and changed._replace(**{field: None}) == old._replace(
         **{field: None}
     )
+
+
+def test_a_signal_after_the_end() -> None:
+    """It ends the process by the system's own means: nothing is left that could tell it."""
+    script = (
+        "import atexit, os, signal, sys; from k8r import run_and_exit; sys.argv = ['k8r', 'env'];"
+        "atexit.register(os.kill, os.getpid(), signal.SIGINT); run_and_exit()"
+    )
+    words = [sys.executable, "-c", script]
+    ended = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
+    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, b"")
