@@ -2970,7 +2970,10 @@ def read_rows_of(tables: Iterable[Object]) -> Dict[int, Row]:
     """The rows by their numbers, from the ConfigMaps that `build_tables` has filled."""
     rows = {}
     for record in (
-        match[1] for it in tables for text in it["data"].values() for match in RECORD.finditer(text)
+        match[1]
+        for table in tables
+        for text in (table.get("data") or {}).values()
+        for match in RECORD.finditer(text)
     ):
         found = re.findall(r"(\w+)='([^']*(?:'\\''[^']*)*)'", record)
         (_, number), _, *others = [(key, value.replace("'\\''", "'")) for key, value in found]
@@ -2998,11 +3001,15 @@ def read_options(job: Object) -> Tuple[RunOptions, str]:
     if not text:
         problem = f"{job['metadata']['name']} has no note of its options"
         raise K8rError(f"{problem}: they were too long, or an older k8r made it", "run it anew")
-    note = json.loads(text)
-    fields = {key: freeze(note[key]) for key in RunOptions._fields if key in note}
-    for key, kind in (("resources", Resources), ("git", GitOptions)):
-        fields.update({key: kind(*fields[key])} if key in fields else {})
-    return RunOptions(**{"source": "", **fields}), note.get("digest", "")
+    try:
+        note = json.loads(text)
+        fields = {key: freeze(note[key]) for key in RunOptions._fields if key in note}
+        for key, kind in (("resources", Resources), ("git", GitOptions)):
+            fields.update({key: kind(*fields[key])} if key in fields else {})
+        return RunOptions(**{"source": "", **fields}), note.get("digest", "")
+    except (ValueError, TypeError, AttributeError) as error:
+        problem = f"the note of the options of {job['metadata']['name']} is damaged"
+        raise K8rError(problem, "run it anew") from error
 
 
 def list_failed_indexes(job: Object, pods: Sequence[Object]) -> List[int]:
@@ -9291,7 +9298,7 @@ def fetch_archive(core: ApiGroup, names: Sequence[str], digest: str) -> Optional
             archive = Archive(file, size, Listing(paths, [], {}))
             if archive.digest() != digest:
                 raise ValueError
-        except (OSError, EOFError, KeyError, ValueError, tarfile.TarError) as error:
+        except (OSError, EOFError, LookupError, TypeError, ValueError, tarfile.TarError) as error:
             text = getattr(error, "strerror", "") or "it is damaged"
             hint = "free some space, or set TMPDIR; else run the directory anew"
             raise K8rError(f"the archive of the run before cannot be had: {text}", hint) from error
@@ -9336,7 +9343,10 @@ class Retrial(NamedTuple):
 
     def _add_rows(self, options: RunOptions, indexes: Sequence[int]) -> RunOptions:
         """With their lines, and the former number of pods."""
-        lines = read_rows_of(map(self._fetch, list_projected(self.job, EACH)))
+        tables = list_projected(self.job, EACH)
+        lines = read_rows_of(self.core.get("configmaps", name) or {} for name in tables)
+        if tables and not lines.keys() >= set(indexes):
+            raise K8rError(f"the lines of {self.job['metadata']['name']} are gone", "run it anew")
         count = int(get_annotations(self.job).get(ANNOTATION_COUNT) or get_completions(self.job))
         rows = tuple(lines.get(index, Row(index)) for index in indexes)
         if not lines and list(indexes) == list(range(count)):
@@ -9345,12 +9355,6 @@ class Retrial(NamedTuple):
         if len(rows) > 1 and not options.command and kind not in (DIRECTORY, GITHUB):
             raise UsageError("the image's own command cannot be told its index", "add --index I")
         return options._replace(num=len(rows), rows=rows, total=count)
-
-    def _fetch(self, name: str) -> Object:
-        found = self.core.get("configmaps", name)
-        if found is None:
-            raise K8rError(f"the lines of {self.job['metadata']['name']} are gone", "run it anew")
-        return found
 
     def _fetch_archive(self, path: str, digest: str) -> Optional[Archive]:
         archive = fetch_archive(self.core, list_projected(self.job, "source"), digest)

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from tests.conftest import Cli
 
 WHEEL = "tool-1-py3-none-any.whl"
-SETUP = "export TOLD=yes; cd /; echo out of $# words; echo err >&2; cat; printf unended"
+SETUP = (
+    "export TOLD=yes; cd /; echo out of $# words; echo err >&2; cat; set -- other; printf unended"
+)
 COMMAND = ("--", "sh", "-c", 'echo "$TOLD $PWD $1"; echo err; exit 4', "sh", "a  b")
 
 
