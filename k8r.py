@@ -1762,7 +1762,7 @@ STAY_ANNOTATIONS = {
 DISRUPTIONS_IGNORED = {
     "rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]}]
 }
-"""A pod that the cluster takes away costs no retry (Kubernetes 1.31 or newer)."""
+"""A pod that the cluster takes away costs no retry (Kubernetes 1.26 or newer)."""
 STABLE_AFTER = 5
 """Seconds that a Deployment's pod must run to count as available: without a
 probe Kubernetes would call one that crashes at once available, too. The
@@ -5940,6 +5940,19 @@ class Cluster:
         options = {"preload_content": False}
         return self._patiently(lambda: self._send("GET", path, query, headers, **options), False)
 
+    @contextlib.contextmanager
+    def requiring(self, minor: int, what: str) -> Iterator[None]:
+        """Raise K8rError at its end where this is not Kubernetes 1.``minor`` or newer, which
+        ``what`` needs. That is asked beside what is done in it; 0 asks nothing.
+        """
+        asked = minor and ask_beside(lambda: self._send("GET", "/version", None, {}).data)
+        yield
+        with contextlib.suppress(ApiError, ConnectionTrouble):  # who may not ask goes on
+            found = re.search(rb'"minor": *"(\d+)', asked.get_answer()) if asked else None
+            if found and int(found[1]) < minor:
+                text = f"{what} needs Kubernetes 1.{minor}, and this cluster has 1.%d"
+                raise K8rError(text % int(found[1]))
+
     def open_ahead(self) -> None:
         """Open the connections that a run will need, each of which costs two round trips. The
         one that is there is left to the request that follows.
@@ -9506,7 +9519,10 @@ class K8sRun:
         if not options.offline:
             # First of all, since a cluster out of reach should not cost a build.
             asked, started = options.secret_job, self.env.clock()
-            uses = self.get_job_secrets(asked or source.name, bool(asked))
+            many = options.num > 1 and not options.as_deployment
+            need = (30, "-i") if options.stdin and not options.tty else (29 * many, "a run of many pods")
+            with self._cluster.requiring(*need):
+                uses = self.get_job_secrets(asked or source.name, bool(asked))
             if self.env.clock() - started > FAR_AWAY:
                 self._cluster.open_ahead()
             if source.kind != DIRECTORY and not (asked or options.job_name):
@@ -9757,7 +9773,8 @@ class K8sRun:
         """`k8r exec`: run a command, or a shell, where a Job's own runs; its exit code."""
         tty = self._has_terminal(tty) and (tty or not stdin)
         source = self.env.stdin.fileno() if stdin or tty else None
-        pod = self._find_running_pod(name, index, held=True)
+        with self._cluster.requiring(30 * (stdin and not tty), "-i"):
+            pod = self._find_running_pod(name, index, held=True)
         part: Object = {"tty": tty, "command": list(command or SHELL)}
         if "running" not in get_main_state(pod):
             self.console.say("the command has ended; this is where its results are kept")
@@ -9838,14 +9855,13 @@ class K8sRun:
         self, name: str, path: str, index: Optional[int], *words: str, source: Optional[int] = None
     ) -> Channel:
         """A channel to a command where a path is: to the results container, if that has it."""
-        pod = self._find_running_pod(name, index, held=True)
+        with self._cluster.requiring(30 * (source is not None), "cp into a run"):
+            pod = self._find_running_pod(name, index, held=True)
         mounts = find_container(pod, RESULTS_NAME).get("volumeMounts") or []
         tops = [item["mountPath"] for item in mounts]
         container = RESULTS_NAME if is_below(locate(path), tops) else CONTAINER_NAME
         part = {"container": container, "command": list(words)}
         channel = open_channel(self.core_v1, pod["metadata"]["name"], "exec", source, **part)
-        if source is not None and not channel.can_end_input:
-            raise K8rError("this cluster cannot tell the end of a file", "Kubernetes 1.30 can")
         if source is not None:
             channel.advance = self.console.meter("sending", os.fstat(source).st_size, sized=True)
         return channel

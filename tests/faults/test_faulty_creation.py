@@ -54,6 +54,58 @@ def test_a_step_goes_wrong(
     assert len({part["name"] for part in sent(cluster)}) == 3
 
 
+LACKS = {
+    "27": (["--num", "2"], "a run of many pods needs Kubernetes 1.29, and this cluster has 1.27"),
+    "28+": (["--nodes", "2"], "a run of many pods needs Kubernetes 1.29, and this cluster has"),
+    "29": (["-i"], "-i needs Kubernetes 1.30, and this cluster has 1.29"),
+}
+
+
+@pytest.mark.parametrize("minor", list(LACKS))
+def test_what_an_older_cluster_lacks(k8r: Cli, cluster: FakeCluster, minor: str) -> None:
+    """It is said before anything is made."""
+    cluster.minor, (options, told) = minor, LACKS[minor]
+    result = k8r("alpine", *options, "--", "true")
+    assert result.code == 125 and f"k8r: {told}" in result.err, result.err
+    assert not cluster.matching("POST", "")
+
+
+def test_what_commands_need_of_a_cluster(k8r: Cli, cluster: FakeCluster, project: Path) -> None:
+    """What needs to tell the end of its input says so before it is begun."""
+    cluster.play(PodScript(run=60))
+    assert k8r("alpine", "-d", "--", "true").code == 0
+    cluster.minor = "29"
+    for words in (["exec", "-i", "alpine", "--", "cat"], ["cp", "file.txt", "alpine:/tmp/"]):
+        result = k8r(*words)
+        assert result.code == 125 and "needs Kubernetes 1.30" in result.err, result.err
+    assert not cluster.matching("GET", "/exec")
+
+
+@pytest.mark.parametrize(
+    "minor, options",
+    [("29", ["--num", "2"]), ("", ["--num", "2"]), ("27", ["--num", "2", "--as-deployment", "-d"])],
+)
+def test_an_older_cluster_that_will_do(
+    k8r: Cli, cluster: FakeCluster, minor: str, options: List[str]
+) -> None:
+    """One that has what the options need, or whose version is not a number."""
+    cluster.minor = minor
+    result = k8r("alpine", *options, "--", "true")
+    assert result.code == 0, result.err
+
+
+def test_nobody_waits_for_a_version_without_need(k8r: Cli, cluster: FakeCluster) -> None:
+    """Only options that need a newer cluster have it asked."""
+    cluster.fault(Match("GET", "/version$"), Stall(60), times=None)
+    assert k8r("alpine", "--", "true").code == 0
+
+
+def test_a_version_that_may_not_be_asked(k8r: Cli, cluster: FakeCluster) -> None:
+    """It counts as new enough."""
+    cluster.fault(Match("GET", "/version$"), Respond(403), times=None)
+    assert k8r("alpine", "--num", "2", "--", "true").code == 0
+
+
 FULL = "etcdserver: mvcc: database space exceeded"
 
 

@@ -52,7 +52,8 @@ class Api:
         if path in ("/readyz", "/livez", "/healthz"):
             return Answer(200, stream=iter([b"ok"]), content_type="text/plain; charset=utf-8")
         if path == "/version":
-            version = {"major": "1", "minor": "36", "gitVersion": "v1.36.0"}
+            minor = self.cluster.minor
+            version = {"major": "1", "minor": minor, "gitVersion": f"v1.{minor}.0"}
             return Answer(200, {**version, "platform": "linux/amd64"})
         route = parse_route(path)
         if route is None:

@@ -39,6 +39,7 @@ class FakeCluster(Server):
         self.timing = timing or Timing()
         self.tokens = tokens  # the valid bearer tokens; None: nobody has to show one
         self.stamp_partials = stamp_partials  # timestamps in mid-line, as old kubelets do
+        self.minor = "37"  # what /version says, such as "28+"
         self.denied: Set[str] = set()  # such as "create jobs" or "get pods/log"
         self.store = Store()
         self.scheduler = Scheduler(self.store, self.crashes)
