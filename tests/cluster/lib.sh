@@ -6,6 +6,9 @@ HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 STATE=${K8R_CLUSTER_STATE:-/var/lib/k8r-test-cluster}
 CACHE=${K8R_CLUSTER_CACHE:-/var/cache/k8r-test-cluster}
 API_PORT=${K8R_CLUSTER_API_PORT:-6443}
+# The newest where none is named: a link says which.
+KUBE_VERSION=$(readlink "$HERE/kube/go.mod")
+KUBE_VERSION=${K8R_CLUSTER_VERSION:-${KUBE_VERSION%.mod}}
 
 # Used by the scripts that source this file.
 # shellcheck disable=SC2034
@@ -155,13 +158,18 @@ wait_for() {
   done
 }
 
+# modfile MODULE: the name, less its ending, of the files that say of what that
+# folder's Go module is built. Kubernetes has such for each of its versions.
+modfile() { if [ "$1" = kube ]; then echo "$KUBE_VERSION"; else echo go; fi; }
+
 # go_dir MODULE: where the build of that folder's Go module is kept, by its
 # sources and nothing that differs by machine.
 go_dir() {
-  local sources
+  local sources mod
+  mod=$(modfile "$1")
   sources=$(find "$HERE/$1" -maxdepth 1 -name '*.go' | LC_ALL=C sort)
   # shellcheck disable=SC2086
-  echo "$CACHE/$1-$(cd "$HERE/$1" && cat go.mod go.sum $sources | sha256sum | cut -c1-16)"
+  echo "$CACHE/$1-$(cd "$HERE/$1" && cat "$mod.mod" "$mod.sum" $sources | sha256sum | cut -c1-16)"
 }
 
 kube_dir() { go_dir kube; }
@@ -178,7 +186,7 @@ go_in() {
   if [ -z "${HOME:-}" ] || [ ! -w "$HOME" ]; then
     export HOME=$CACHE GOPATH=${GOPATH:-$CACHE/go} GOCACHE=${GOCACHE:-$CACHE/go-build}
   fi
-  (cd "$HERE/$module" && CGO_ENABLED=0 GOFLAGS='' GOWORK=off "$go" "$@")
+  (cd "$HERE/$module" && CGO_ENABLED=0 GOFLAGS="-modfile=$(modfile "$module").mod" GOWORK=off "$go" "$@")
 }
 
 # go_build MODULE PACKAGE FLAGS HOW-LONG: build the program MODULE, once. FLAGS

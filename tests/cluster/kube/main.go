@@ -37,9 +37,17 @@ var programs = map[string]func() *cobra.Command{
 	"kube-apiserver":          apiserver.NewAPIServerCommand,
 	"kube-controller-manager": controllermanager.NewControllerManagerCommand,
 	"kube-scheduler":          func() *cobra.Command { return scheduler.NewSchedulerCommand() },
-	"kubelet":                 func() *cobra.Command { return kubelet.NewKubeletCommand(context.Background()) },
+	"kubelet":                 func() *cobra.Command { return newKubeletCommand(kubelet.NewKubeletCommand) },
 	"kubectl":                 kubectl.NewDefaultKubectlCommand,
 	"forward":                 newForwardCommand,
+}
+
+// newKubeletCommand calls a function that takes a context, but in old versions.
+func newKubeletCommand(function any) *cobra.Command {
+	if old, ok := function.(func() *cobra.Command); ok {
+		return old()
+	}
+	return function.(func(context.Context) *cobra.Command)(context.Background())
 }
 
 func newForwardCommand() *cobra.Command {
