@@ -5943,14 +5943,14 @@ class Cluster:
     @contextlib.contextmanager
     def requiring(self, minor: int, what: str) -> Iterator[None]:
         """Raise K8rError at its end where this is not Kubernetes 1.``minor`` or newer, which
-        ``what`` needs. That is asked beside what is done in it; 0 asks nothing.
+        ``what`` needs. It is asked beside what is done in it; 0 asks nothing.
         """
         asked = minor and ask_beside(lambda: self._send("GET", "/version", None, {}).data)
         yield
         with contextlib.suppress(ApiError, ConnectionTrouble):  # who may not ask goes on
             found = re.search(rb'"minor": *"(\d+)', asked.get_answer()) if asked else None
             if found and int(found[1]) < minor:
-                text = f"{what} needs Kubernetes 1.{minor}, and this cluster has 1.%d"
+                text = f"Kubernetes 1.{minor} is needed for {what}, and the cluster has 1.%d"
                 raise K8rError(text % int(found[1]))
 
     def open_ahead(self) -> None:
@@ -9520,7 +9520,7 @@ class K8sRun:
             # First of all, since a cluster out of reach should not cost a build.
             asked, started = options.secret_job, self.env.clock()
             many = options.num > 1 and not options.as_deployment
-            need = (30, "-i") if options.stdin and not options.tty else (29 * many, "a run of many pods")
+            need = (30, "-i") if options.stdin and not options.tty else (29 * many, "several pods")
             with self._cluster.requiring(*need):
                 uses = self.get_job_secrets(asked or source.name, bool(asked))
             if self.env.clock() - started > FAR_AWAY:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import os
+import subprocess
 import time
 from typing import Any, Callable, Dict, Iterator, List, Optional, Set
 
-from measuring import NO_TARGET, Row, Sample, Samples, Target, cpu, in_turn, kubectl, run
+from measuring import NO_TARGET, Row, Sample, Samples, Target, built, cpu, in_turn
+from measuring import kubectl, run
 from setting import Setting
 
 LINE = 128
@@ -25,6 +28,8 @@ for start in range(0, size // {LINE}, {LINES}):
 """
 """Waits for a time, then writes numbered lines as fast as it can."""
 STAMP = len("2026-01-01T00:00:00.000000000Z ")
+PODS = 4
+"""Whose logs are followed at once."""
 READY = 5.0
 """Seconds for a pod to start and for somebody to begin to follow it."""
 
@@ -81,15 +86,16 @@ def start_writer(setting: Setting, name: str, at: float) -> None:
     run(setting.k8r(*words, "python3", "-c", WRITER, size, str(at)))
 
 
+def running(setting: Setting, name: str) -> List[Dict[str, Any]]:
+    """The pods of a Job that have started."""
+    words = ["-n", setting.namespace, "get", "pods", "-l", f"job-name={name}", "-o", "json"]
+    found: List[Dict[str, Any]] = json.loads(kubectl(*words))["items"]
+    return [pod for pod in found if pod["status"]["phase"] != "Pending"]
+
+
 def pod_of(setting: Setting, name: str) -> Dict[str, Any]:
     """The pod of a Job."""
-
-    def probe() -> List[Dict[str, Any]]:
-        words = ["-n", setting.namespace, "get", "pods", "-l", f"job-name={name}", "-o", "json"]
-        found: List[Dict[str, Any]] = json.loads(kubectl(*words))["items"]
-        return [pod for pod in found if pod["status"]["phase"] != "Pending"]
-
-    return setting.until(probe, f"the pod of {name}")[0]
+    return setting.until(lambda: running(setting, name), f"the pod of {name}")[0]
 
 
 By = Callable[[str, str, Optional[float]], Sample]
@@ -166,6 +172,55 @@ def fetch(setting: Setting) -> Iterator[Row]:
     run(setting.kubectl("wait", "--for=condition=complete", "--timeout=300s", "job/fetch"))
     yield from Logs(setting, follow=False).rows(lambda by: by("fetch", pod, None))
     setting.remove_jobs()
+
+
+def until_whole(setting: Setting, command: List[str], lines: int, begin: float) -> Sample:
+    """MiB/s, from a time on, until so many lines have come; then the command is stopped, since
+    stern goes on for ever. Prefixes do not count.
+    """
+    path, count = setting.scratch / "lines", 0
+    with open(path, "wb") as written, open(path, "rb") as file:
+        process = subprocess.Popen(command, stdout=written, stderr=subprocess.DEVNULL)
+        while count < lines and time.time() < begin + 600:
+            piece = file.read(1 << 20)
+            count += piece.count(b"\n")
+            if not piece:
+                time.sleep(0.02)
+    seconds = time.time() - begin
+    process.terminate()
+    _, _, usage = os.wait4(process.pid, 0)
+    process.returncode = 0
+    if count != lines:
+        raise SystemExit(f"{' '.join(command)}: {count} lines of {lines}")
+    speed = lines * LINE / seconds / (1 << 20)
+    return Sample(speed, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+
+
+def follow_many(setting: Setting) -> Iterator[Row]:
+    """Four pods of a Job write at once; whoever follows them shows which line is whose."""
+    names = iter(f"many-{number}" for number in range(10_000))
+    stern = [str(built("stern", "github.com/stern/stern")), "-n", setting.namespace]
+    size = (setting.log_size << 20) // PODS // (LINE * LINES) * (LINE * LINES)
+
+    def measure(command: Callable[[str], List[str]]) -> Sample:
+        name, at = next(names), time.time() + READY
+        words = ["-d", "--job-name", name, "--num", str(PODS), "python:3-slim", "--"]
+        run(setting.k8r(*words, "python3", "-c", WRITER, str(size), str(at)))
+        setting.until(lambda: len(running(setting, name)) == PODS, f"the pods of {name}")
+        if time.time() > at - 1:
+            raise SystemExit("the machine is too busy: the pods have not started in time")
+        sample = until_whole(setting, command(name), size // LINE * PODS, at)
+        setting.remove_jobs()
+        return sample
+
+    samples = in_turn(
+        setting.runs,
+        lambda: measure(lambda name: setting.k8r("logs", "-f", name)),
+        lambda: measure(lambda name: [*stern, "--color=never", "-l", f"job-name={name}"]),
+        warm=setting.runs > 1,
+    )
+    case = f"`k8r logs -f` : `stern`, {PODS} pods, {size * PODS >> 20} MiB"
+    yield Row(case, "MiB/s", *samples, NO_TARGET)
 
 
 CASES = [follow, fetch]

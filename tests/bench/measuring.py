@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -17,6 +18,7 @@ from typing import IO, Any, Callable, Dict, Iterable, List, NamedTuple, Optional
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = Path(__file__).resolve().parent / "results"
 K8R = [str(Path(sys.executable).with_name("k8r"))]
+CACHE = Path(os.environ.get("K8R_CLUSTER_CACHE", "/var/cache/k8r-test-cluster"))
 OWN_KUBECTL = ROOT / "tests/cluster/kubectl"
 KUBECTL = [
     os.environ.get("K8R_BENCH_KUBECTL")
@@ -141,6 +143,28 @@ def kubectl(*args: str, stdin: str = "") -> str:
     if done.returncode:
         raise SystemExit(f"kubectl {' '.join(args)}: exit code {done.returncode}")
     return done.stdout
+
+
+def built(name: str, package: str) -> Path:
+    """The program of the Go module in the folder of that name, built once for each go.sum."""
+    folder = ROOT / "tests/bench" / name
+    key = hashlib.sha256((folder / "go.mod").read_bytes() + (folder / "go.sum").read_bytes())
+    program = CACHE / f"{name}-{key.hexdigest()[:16]}"
+    if not program.exists():
+        go = shutil.which("go", path=f"{os.environ['PATH']}:/usr/local/go/bin:/usr/lib/go/bin")
+        if not go:
+            raise SystemExit(f"Go is needed to build {name}")
+        CACHE.mkdir(parents=True, exist_ok=True)
+        words = ["-mod=readonly", "-buildvcs=false", "-trimpath", "-ldflags=-s -w"]
+        made = program.with_suffix(".new")
+        subprocess.run(
+            ["nice", "-n", "19", go, "build", *words, "-o", made, package],
+            cwd=folder,
+            check=True,
+            env={**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off"},
+        )
+        made.rename(program)
+    return program
 
 
 def in_turn(

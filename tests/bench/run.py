@@ -30,6 +30,7 @@ Case = Callable[[Setting], Iterator[Row]]
 GROUPS: Dict[str, Sequence[Case]] = {
     "short": short.CASES,
     "logs": logs.CASES,
+    "stern": [logs.follow_many],
     "packing": packing.CASES,
     "channels": channels.CASES,
     "distance": distance.CASES,

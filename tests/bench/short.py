@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import json
 import subprocess
+import sys
 import threading
 import time
 from typing import Callable, Dict, Iterator, List
 
-from measuring import BARE, K8R, NO_TARGET, Row, Sample, Samples
+from measuring import BARE, K8R, NO_TARGET, ROOT, Row, Sample, Samples
 from measuring import at_most, at_most_over, at_most_times, in_turn, run
 from setting import Api, Setting, api_of
 
@@ -88,6 +90,12 @@ def echo(setting: Setting) -> Iterator[Row]:
     samples = in_turn(setting.runs, measure(ours), measure(["sh", "-c", steps]))
     case = "`k8r alpine` : `kubectl create job`, `wait`, `logs`"
     yield Row(case, "s", *samples, NO_TARGET)
+    if importlib.util.find_spec("kr8s"):
+        script = [sys.executable, str(ROOT / "tests/bench/by_kr8s.py"), setting.namespace]
+        samples = in_turn(setting.runs, measure(ours), measure([*script, "alpine", "echo", "hi"]))
+        yield Row("`k8r alpine` : a script with kr8s", "s", *samples, NO_TARGET)
+    else:
+        print("not measured beside kr8s: uv sync --group bench", file=sys.stderr)
 
 
 def sweep(setting: Setting) -> Iterator[Row]:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import os
-import shutil
 import socket
 import subprocess
 import threading
@@ -13,11 +10,9 @@ import time
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional
 
-from measuring import ROOT, kubectl
+from measuring import built, kubectl
 from setting import Api, Setting
 
-HERE = ROOT / "tests/bench/kwok"
-CACHE = Path(os.environ.get("K8R_CLUSTER_CACHE", "/var/cache/k8r-test-cluster"))
 MARK = "k8r-bench"
 """The label and taint of simulated nodes."""
 STAYS = "k8r-bench-stays"
@@ -146,27 +141,6 @@ contexts: [{name: bench, context: {cluster: bench, user: ""}}]
 """
 
 
-def kwok() -> Path:
-    """The program, built once for each go.sum."""
-    key = hashlib.sha256((HERE / "go.mod").read_bytes() + (HERE / "go.sum").read_bytes())
-    program = CACHE / f"kwok-{key.hexdigest()[:16]}"
-    if not program.exists():
-        go = shutil.which("go", path=f"{os.environ['PATH']}:/usr/local/go/bin:/usr/lib/go/bin")
-        if not go:
-            raise SystemExit("Go is needed to build kwok")
-        CACHE.mkdir(parents=True, exist_ok=True)
-        words = ["-mod=readonly", "-buildvcs=false", "-trimpath", "-ldflags=-s -w"]
-        made = program.with_suffix(".new")
-        subprocess.run(
-            ["nice", "-n", "19", go, "build", *words, "-o", made, "sigs.k8s.io/kwok/cmd/kwok"],
-            cwd=HERE,
-            check=True,
-            env={**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off"},
-        )
-        made.rename(program)
-    return program
-
-
 def log_lines() -> List[str]:
     """What each simulated container has written."""
     return [f"line {number} of {LOG_LINES}" for number in range(LOG_LINES)]
@@ -253,7 +227,9 @@ def simulated_nodes(setting: Setting, api: Api, count: int) -> Iterator[None]:
             api.send("POST", "/api/v1/nodes", node(number))
         with open(setting.scratch / "kwok.err", "wb") as err:
             words = ["--config", str(config), "--kubeconfig", str(access)]
-            process = subprocess.Popen([str(kwok()), *words], stdout=err, stderr=err)
+            process = subprocess.Popen(
+                [str(built("kwok", "sigs.k8s.io/kwok/cmd/kwok")), *words], stdout=err, stderr=err
+            )
         time.sleep(1)
         if process.poll() is not None:
             raise SystemExit((setting.scratch / "kwok.err").read_text()[-2000:])

@@ -55,9 +55,12 @@ def test_a_step_goes_wrong(
 
 
 LACKS = {
-    "27": (["--num", "2"], "a run of many pods needs Kubernetes 1.29, and this cluster has 1.27"),
-    "28+": (["--nodes", "2"], "a run of many pods needs Kubernetes 1.29, and this cluster has"),
-    "29": (["-i"], "-i needs Kubernetes 1.30, and this cluster has 1.29"),
+    "27": (["--num", "2"], "Kubernetes 1.29 is needed for several pods, and the cluster has 1.27"),
+    "28+": (
+        ["--nodes", "2"],
+        "Kubernetes 1.29 is needed for several pods, and the cluster has 1.28",
+    ),
+    "29": (["-i"], "Kubernetes 1.30 is needed for -i, and the cluster has 1.29"),
 }
 
 
@@ -77,7 +80,7 @@ def test_what_commands_need_of_a_cluster(k8r: Cli, cluster: FakeCluster, project
     cluster.minor = "29"
     for words in (["exec", "-i", "alpine", "--", "cat"], ["cp", "file.txt", "alpine:/tmp/"]):
         result = k8r(*words)
-        assert result.code == 125 and "needs Kubernetes 1.30" in result.err, result.err
+        assert result.code == 125 and "Kubernetes 1.30 is needed for" in result.err, result.err
     assert not cluster.matching("GET", "/exec")
 
 
