@@ -5675,6 +5675,8 @@ LONGEST_PAUSE = 30.0
 RENEW_EVERY = 5.0
 """Seconds between two looks for new credentials while those at hand are refused."""
 LIST_PAGE = 500
+FEW = 100
+"""Objects that are asked for beside others, in case they are needed."""
 GATHER_TIME = 0.005
 """Seconds in which a busy stream may gather what comes next. API servers send logs in
 chunks of 2 KiB, and to be woken for each costs as much as the rest of the work."""
@@ -5861,8 +5863,6 @@ class ByteStream:
 
 CONNECTIONS_AHEAD = 4
 """For a watch of the Job, one of its pods, a log, and what comes after these."""
-BEFORE_OPENING = 0.02
-"""Seconds in which a request that is ready takes an open connection."""
 
 
 class Question(threading.Thread):
@@ -5885,6 +5885,7 @@ class Question(threading.Thread):
         raised). Raises what went wrong.
         """
         answer, failure = self._answers.get(timeout=seconds)
+        self._answers.put((answer, failure))
         if failure:
             raise failure
         return answer
@@ -5995,17 +5996,13 @@ class Cluster:
                 text = f"Kubernetes 1.{minor} is needed for {what}, and the cluster has 1.%d"
                 raise K8rError(text % int(found[1]))
 
-    def open_ahead(self) -> None:
-        """Open the connections that a run will need, each of which costs two round trips. The
-        one that is there is left to the request that follows.
+    def open_ahead(self, count: int) -> None:
+        """Open connections, each of which costs two round trips, beside the first request.
+        Raises K8rError if there is no way to the API server.
         """
-
-        def open_one() -> None:
-            self._pause(BEFORE_OPENING)
-            self._send("GET", "/version", None, {})
-
-        for _ in range(CONNECTIONS_AHEAD):
-            ask_beside(open_one)
+        self.connect()  # a credential plugin is run once, and its failure told
+        for _ in range(count):
+            ask_beside(lambda: self._send("GET", "/version", None, {}))
 
     def _patiently(self, once: Callable[[], Any], patient: bool) -> Any:
         """Retry what another try can mend, for a bounded time.
@@ -6191,6 +6188,15 @@ class ApiGroup:
                 return items, str(meta.get("resourceVersion") or "")
             page = dict(query, limit=LIST_PAGE)
             page["continue"] = meta["continue"]
+
+    def list_few(self, resource: str, query: Mapping[str, str]) -> Optional[List[Object]]:
+        """All objects, None if they are more than FEW or cannot be had now."""
+        with contextlib.suppress(K8rError):
+            page = dict(query, limit=FEW)
+            answer = self._cluster.request("GET", self.path(resource), page, patient=False)
+            if not answer["metadata"].get("continue"):
+                return list(answer.get("items") or [])
+        return None
 
     def nodes(self) -> List[Object]:
         """The cluster's nodes, for messages: none if they may not be listed."""
@@ -6565,7 +6571,7 @@ class LogCursor:
         """
         before, _, line = end[:-1].rpartition(b"\n")
         stamp = STAMP.match(line)
-        if not stamp or before.startswith(stamp.group()):
+        if not stamp or before.startswith(stamp.group()) or (self._lines > 1 and not before):
             return False
         return line + b"\n" == self._tail
 
@@ -6716,6 +6722,10 @@ HELD_AT_MOST = 1 << 18
 COSTLY_READ_TIME = 0.2
 """Seconds that a read of a busy stream takes at most where the log is costly to resume, since
 the server may be busy, too."""
+
+
+END_TIMEOUT = 5.0
+"""Seconds for the end of a log, if that is to tell whether all of it was read."""
 
 
 class Message(NamedTuple):
@@ -7104,19 +7114,23 @@ class Tail(Reader):
         foreign = self._restarts and self.ended.is_set() and not self.replaced.is_set()
         return Step.FINISH if foreign else Step.ASK_AGAIN
 
-    def _is_at_end(self) -> bool:
-        """Whether the log's last line was read before. To ask for the end alone saves what
-        was written within its second, and the kubelet a search from the start.
+    def _read_end(self) -> Optional[bytes]:
+        """The log's last two lines, None if they cannot be had. To ask for these alone saves
+        what was written within their second, and the kubelet a search from the start.
         """
-        if not self.buffer.cursor.is_costly or self.replaced.is_set():
-            return False
-        query = dict(self._query, tailLines=2)
+        query, name = dict(self._query, tailLines=2), self._pod["metadata"]["name"]
         query.pop("sinceSeconds", None)
-        try:
-            with contextlib.closing(self._open(query, patient=False)) as stream:
-                return self.buffer.cursor.is_at(b"".join(stream))
-        except (ApiError, ConnectionTrouble):
-            return False
+        with contextlib.suppress(ApiError, ConnectionTrouble):
+            with contextlib.closing(self._core.log(name, query, False)) as stream:
+                return b"".join(stream)
+        return None
+
+    def _is_at_end(self, end: Question) -> bool:
+        """Whether `_read_end` has found the last line that was read, or no line either."""
+        with contextlib.suppress(queue.Empty):
+            lines = end.get_answer(END_TIMEOUT)
+            return lines == b"" if not self.buffer.count else self.buffer.cursor.is_at(lines or b"")
+        return False
 
     def conclude(self, replaced: bool) -> None:
         """The container has ended, and maybe another has ``replaced`` it.
@@ -7170,8 +7184,11 @@ class Tail(Reader):
 
     def _read_answer(self, last: bool) -> Step:
         """Ask for the log, and keep what comes. Raises ApiError if no more of it can be had."""
-        if last and self._is_at_end():
-            return Step.FINISH
+        costly, end = self.buffer.cursor.is_costly, None
+        if last and not self.replaced.is_set() and (costly or not self.buffer.count):
+            end = ask_beside(self._read_end)
+            if costly and self._is_at_end(end):
+                return Step.FINISH
         try:
             stream = self._open(self._next_query(last))
         except ApiError as error:
@@ -7191,7 +7208,7 @@ class Tail(Reader):
         finally:
             stream.close()
             self.buffer.digest()
-        return Step.GO_ON
+        return Step.FINISH if end and self._is_at_end(end) else Step.GO_ON
 
 
 def read_log(core: ApiGroup, pod: Object, container: str, logs: LogQuery) -> Iterator[bytes]:
@@ -8253,15 +8270,19 @@ JOBS_LOOKED_INTO = 20
 """Jobs whose pods `ls` looks at one by one."""
 
 
-def list_pods_of(core: ApiGroup, jobs: Sequence[Object]) -> Dict[str, List[Object]]:
-    """The pods of Jobs, by the Job's uid."""
+def list_pods_of(
+    core: ApiGroup, jobs: Sequence[Object], few: Optional[Question] = None
+) -> Dict[str, List[Object]]:
+    """The pods of Jobs, by the Job's uid: out of ``few`` pods, if that has an answer."""
     found: Dict[str, List[Object]] = {job["metadata"]["uid"]: [] for job in jobs}
     if not jobs:
         return found
     selector = f"{SELECTOR},{LABEL_JOB}"
     if len(jobs) <= JOBS_LOOKED_INTO:
         selector = f"{UID_LABEL} in ({','.join(found)})"
-    pods, _ = core.list("pods", {"labelSelector": selector}, lambda pod: pod)
+    pods = few.get_answer() if few else None
+    if pods is None:
+        pods, _ = core.list("pods", {"labelSelector": selector}, lambda pod: pod)
     for pod in pods:
         for uid in found:
             if belongs_to(pod, uid):
@@ -9415,8 +9436,6 @@ SMALL_ARCHIVE = 8
 STORAGE_LIMIT = 512 * MIB
 """Bytes of archives in a namespace above which k8r warns, before it sends more than
 SMALL_ARCHIVE parts: etcd, where they are kept, holds 2 to 8 GiB."""
-FAR_AWAY = 0.25
-"""Seconds for the first answer, above which connections are opened before they are needed."""
 DEADLINE_SLACK = 30.0
 """Seconds that the cluster may take to report a deadline of its own."""
 TTL_AFTER_RM = 600
@@ -9562,17 +9581,20 @@ class K8sRun:
 
     def plan(self, options: RunOptions) -> Plan:
         """Do all that comes before the first object. Raises UsageError."""
-        source = self.find_source(options)
+        source, asked, packed = self.find_source(options), options.secret_job, None
         uses: List[SecretUse] = []
         if not options.offline:
-            # First of all, since a cluster out of reach should not cost a build.
-            asked, started = options.secret_job, self.env.clock()
+            self._cluster.open_ahead(0 if options.detach else CONNECTIONS_AHEAD)
             many = options.num > 1 and not options.as_deployment
             need = (30, "-i") if options.stdin and not options.tty else (29 * many, "several pods")
             with self._cluster.requiring(*need):
-                uses = self.get_job_secrets(asked or source.name, bool(asked))
-            if self.env.clock() - started > FAR_AWAY:
-                self._cluster.open_ahead()
+                secrets = ask_beside(
+                    lambda: self.get_job_secrets(asked or source.name, bool(asked))
+                )
+                if source.kind == DIRECTORY:
+                    packed = self.create_directory_container(options, source)
+                # Before all else, since a cluster out of reach should not cost a build.
+                uses = secrets.get_answer()
             if source.kind != DIRECTORY and not (asked or options.job_name):
                 uses = [use for use in uses if use.given]  # not a directory's of that name
             check_collisions(uses, self.command_hint("secret --delete"))
@@ -9580,7 +9602,7 @@ class K8sRun:
             DIRECTORY: self.create_directory_container,
             GITHUB: self.create_github_container,
         }.get(source.kind, self.create_container_container)
-        plan = create(options, source)
+        plan = packed or create(options, source)
         origin = find_origin(source) if options.as_deployment else ""
         return plan._replace(work=plan.work._replace(secrets=tuple(uses), origin=origin))
 
@@ -9722,6 +9744,7 @@ class K8sRun:
 
     def monitor_job(self, name: str, logs: LogQuery = LogQuery()) -> int:
         """Follow a Job or Deployment, print its logs, return its exit code."""
+        self._cluster.open_ahead(CONNECTIONS_AHEAD)
         subject = self._subject(name)
         if subject.resource == "jobs":
             return self._follow_job(subject.root, FollowOptions(), logs)
@@ -9733,15 +9756,18 @@ class K8sRun:
 
     def list_jobs(self) -> List[Object]:
         """What `k8r ls` shows, as plain data, oldest first."""
-        query = {"labelSelector": SELECTOR}
+        query, started = {"labelSelector": SELECTOR}, self.env.clock()
+        self._cluster.connect()  # lest several threads run a credential plugin that fails
         services = ask_beside(
             lambda: self.apps_v1.list("deployments", query, build_deployment_row)[0]
         )
+        pods = ask_beside(lambda: self.core_v1.list_few("pods", {"labelSelector": UID_LABEL}))
         found, _ = self.batch_v1.list("jobs", query, build_row_and_job)
         rows = [*(row for row, _ in found), *services.get_answer()]
         if not rows:
             self._check_namespace()
-        self._correct([(row, job) for row, job in found if job])
+        late = self.env.clock() - started > 2 * LOOK_EVERY  # then the pods are from before
+        self._correct([(row, job) for row, job in found if job], None if late else pods)
         self._explain_pending(rows)
         return sorted(rows, key=lambda row: (row["created"], row["name"]))
 
@@ -9783,7 +9809,8 @@ class K8sRun:
     def list_files(self, name: str, folder: str) -> List[str]:
         """What is in a directory of a run that goes on; a directory's name ends with a slash."""
         words = ("sh", "-c", 'cd "$1" && ls -Ap', "k8r", folder)
-        text = b"".join(read_output(self._open_copy(name, folder, None, *words), lambda _: None))
+        pod = self._find_running_pod(name, None, held=True)
+        text = b"".join(read_output(self._open_copy(pod, folder, *words), lambda _: None))
         return text.decode("utf-8", "replace").splitlines()
 
     def watch_jobs(self, known: Iterable[Object] = ()) -> Iterator[Object]:
@@ -9861,14 +9888,15 @@ class K8sRun:
         top, base = posixpath.split(posixpath.normpath(path))
         target = os.path.normpath(os.path.join(self.env.cwd, local))
         target = os.path.join(target, base) if os.path.isdir(target) else target
+        pod = self._find_running_pod(name, index, held=True)
         if local == "-":
             size = f'printf %{SIZE_WIDTH}s "$([ ! -f "$1" ] || wc -c < "$1")"'
             script = f'cat "$1" && {size}'
-            channel = self._open_copy(name, path, index, "sh", "-c", script, "k8r", path)
+            channel = self._open_copy(pod, path, "sh", "-c", script, "k8r", path)
             copy_out(channel, self.console)
             return ExitCode.OK
         words = ("tar", "-cf", "-", "-C", top or ".", f"./{base}")
-        packed = self._open_copy(name, path, index, *words)
+        packed = self._open_copy(pod, path, *words)
         copy_here(packed, locate(posixpath.normpath(path))[1:], target, self.console)
         return ExitCode.OK
 
@@ -9881,7 +9909,10 @@ class K8sRun:
             raise UsageError(f"there is no {local}", "check the path")
         if path.endswith("/"):
             path += os.path.basename(os.path.realpath(here))
-        open_command = functools.partial(self._open_copy, name, path, index)
+        # The connection that this opens is for the command that names what was written.
+        with self._cluster.requiring(30, "cp into a run"):
+            pod = self._find_running_pod(name, index, held=True)
+        open_command = functools.partial(self._open_copy, pod, path)
         if local == "-":
             send_file(open_command, self.env.stdin.fileno(), path, "u+r")
         elif os.path.isfile(here):
@@ -9900,11 +9931,9 @@ class K8sRun:
         return ExitCode.OK
 
     def _open_copy(
-        self, name: str, path: str, index: Optional[int], *words: str, source: Optional[int] = None
+        self, pod: Object, path: str, *words: str, source: Optional[int] = None
     ) -> Channel:
         """A channel to a command where a path is: to the results container, if that has it."""
-        with self._cluster.requiring(30 * (source is not None), "cp into a run"):
-            pod = self._find_running_pod(name, index, held=True)
         mounts = find_container(pod, RESULTS_NAME).get("volumeMounts") or []
         tops = [item["mountPath"] for item in mounts]
         container = RESULTS_NAME if is_below(locate(path), tops) else CONTAINER_NAME
@@ -9940,6 +9969,7 @@ class K8sRun:
         see `wait_for_removal`. Raises K8rError if it has not finished, unless ``force``; that
         also removes pods which a lost node keeps from ending.
         """
+        self._cluster.open_ahead(int(force))  # what is deleted has pods that are looked at beside
         subject = self._find(name)
         if subject is None:
             return False
@@ -10347,7 +10377,7 @@ class K8sRun:
         ended = [job for job in jobs if judge_job(job, pods.get(job["metadata"]["uid"], []))]
         return [job["metadata"]["name"] for job in ended]
 
-    def _correct(self, found: Sequence[Tuple[Object, Object]]) -> None:
+    def _correct(self, found: Sequence[Tuple[Object, Object]], few: Optional[Question]) -> None:
         """Put into rows what the pods of some Jobs say: of those that go on, then of the latest
         that have failed, as far as they are not too many.
         """
@@ -10355,7 +10385,7 @@ class K8sRun:
         going = going if len(going) <= JOBS_LOOKED_INTO else []
         ended = [job for _, job in found if find_end(job)]
         ended.sort(key=get_creation, reverse=True)
-        pods = list_pods_of(self.core_v1, going + ended[: JOBS_LOOKED_INTO - len(going)])
+        pods = list_pods_of(self.core_v1, going + ended[: JOBS_LOOKED_INTO - len(going)], few)
         for row, job in found:
             if job["metadata"]["uid"] in pods:
                 row.update(correct_by_pods(row, job, pods[job["metadata"]["uid"]]))
