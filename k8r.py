@@ -3944,6 +3944,7 @@ class Listing(NamedTuple):
     paths: List[str]
     notes: List[str]
     left: Dict[str, str]
+    size: int = 0
 
 
 class GitError(K8rError):
@@ -4110,6 +4111,7 @@ def list_directory(folder: str, without: Iterable[str] = ()) -> Listing:
     paths = walk_directory(folder) if prefix is None else list_with_git(folder)
     notes: List[str] = []
     kept: List[str] = []
+    size = 0
     if prefix is not None:
         links = {path for path in list_parents(paths) if os.path.islink(os.path.join(folder, path))}
         # What git knows below a directory that is a link by now is gone.
@@ -4121,12 +4123,17 @@ def list_directory(folder: str, without: Iterable[str] = ()) -> Listing:
         ask = ("ls-files", "-z", "-o", "-i", "--exclude-standard", "--directory")
         left.update(dict.fromkeys(run_git(folder, *ask), ".gitignore"))
     for path in sorted(set(paths) - unwanted, key=os.fsencode):
-        note = explain_refusal(folder, path)
-        if note is None:
-            kept.append(path)
-        elif note:
+        try:
+            status = os.lstat(os.path.join(folder, path))
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # tracked by git, but deleted here
+        note = explain_refusal(folder, path, status.st_mode)
+        if note:
             notes.append(note)
-    return Listing(kept, notes, left)
+        else:
+            kept.append(path)
+            size += status.st_size
+    return Listing(kept, notes, left, size)
 
 
 def find_untracked(
@@ -4152,26 +4159,20 @@ def find_special_files(folder: str, paths: Sequence[str]) -> List[str]:
     for parent in {posixpath.dirname(path) for path in paths}:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             for entry in os.scandir(os.path.join(folder, parent)):
-                mode = entry.stat(follow_symlinks=False).st_mode
-                if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)):
+                if not (entry.is_symlink() or entry.is_dir() or entry.is_file()):
                     found.append(posixpath.join(parent, entry.name))
     return found
 
 
-def explain_refusal(folder: str, path: str) -> Optional[str]:
-    """Why a path is not packed; None if it is, "" if there is nothing to say."""
-    full = os.path.join(folder, path)
-    try:
-        mode = os.lstat(full).st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        return ""  # tracked by git, but deleted here
+def explain_refusal(folder: str, path: str, mode: int) -> str:
+    """Why a path is not packed; "" if it is."""
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        return ""
     if stat.S_ISLNK(mode):
-        target = os.readlink(full)
+        target = os.readlink(os.path.join(folder, path))
         if resolve_link(folder, path, target) is None:
             return f"left out {path}: the link leads out of the directory, to {target}"
-        return None
-    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
-        return None
+        return ""
     kinds = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
     return f"left out {path}: it is {kinds.get(stat.S_IFMT(mode), 'a device')}"
 
@@ -4190,20 +4191,6 @@ def resolve_link(folder: str, path: str, target: str) -> Optional[str]:
         return None
     inside = os.path.normpath(os.path.join(parent, target))
     return target if f"{inside}/".startswith(top) else None
-
-
-class Metered:
-    """A file that tells how many bytes were read from it."""
-
-    def __init__(self, file: IO[bytes], tell: Callable[[int], None]) -> None:
-        self._file = file
-        self._tell = tell
-
-    def read(self, size: int = -1) -> bytes:
-        """Read, and tell the number of bytes."""
-        data = self._file.read(size)
-        self._tell(len(data))
-        return data
 
 
 Meter = Callable[[str, int], Callable[[int], None]]
@@ -4225,7 +4212,6 @@ def pack_directory(
     every tar, that of busybox too, reads its long names in any encoding.
     """
     import gzip
-    import tarfile
     import tempfile
 
     try:
@@ -4245,14 +4231,13 @@ def pack_directory(
             raise too_large_error(folder, listing.paths)
 
     try:
-        paths = [os.path.join(folder, path) for path in listing.paths]
-        show = meter("packing", sum(os.lstat(path).st_size for path in paths))
-        with gzip.GzipFile("", "wb", 6, file, mtime=0) as packed:
-            with tarfile.open(
-                fileobj=packed, mode="w|", format=tarfile.GNU_FORMAT, errors="surrogateescape"
-            ) as tar, contextlib.closing(Packer(tar, folder, advance)) as packer:
+        show = meter("packing", listing.size)
+        packed: Any = gzip.GzipFile("", "wb", 6, file, mtime=0)
+        with io.BufferedWriter(packed, STREAM_CHUNK) as out:
+            with contextlib.closing(Packer(out, folder, advance)) as packer:
                 for path in listing.paths:
                     packer.add(path)
+            out.write(bytes(1024))  # the end of the archive
         advance(0)
     except UsageError:
         file.close()
@@ -4270,14 +4255,39 @@ def pack_directory(
     return Archive(file, file.tell(), listing)
 
 
+def build_tar_header(
+    path: str, kind: bytes, mode: int = 0o755, size: int = 0, target: str = ""
+) -> bytes:
+    """What stands before a file in a tar archive of GNU format: for a link or a name of more
+    than 100 bytes that as well. Three times as fast as tarfile, and alike in all its versions.
+    """
+    name, link = os.fsencode(path), os.fsencode(target)
+    parts = []
+    for text, long_kind in ((link, b"K"), (name, b"L")):
+        if len(text) > 100:
+            parts.append(build_tar_header("././@LongLink", long_kind, 0, len(text) + 1))
+            parts.append(text + bytes(512 - len(text) % 512))
+    count = b"%011o\0" % size if size < 8**11 else b"\x80" + size.to_bytes(11, "big")
+    head = b"%s%07o\0%s%s%011o\0" % (
+        name[:100].ljust(100, b"\0"),
+        mode,
+        b"0000000\0" * 2,
+        count,
+        TAR_MTIME,
+    )
+    tail = b"%s%sustar  %s" % (kind, link[:100].ljust(100, b"\0"), bytes(248))
+    checksum = sum(head) + 8 * ord(" ") + sum(tail)
+    return b"".join([*parts, head, b"%06o\0 " % checksum, tail])
+
+
 class Packer:
     """Adds the files of a directory to an archive. Each is opened from the directory that
     it is in, and no link is followed: what is swapped for one meanwhile sends nothing from
     elsewhere.
     """
 
-    def __init__(self, tar: Any, folder: str, read: Callable[[int], None]) -> None:
-        self._tar = tar
+    def __init__(self, out: Any, folder: str, read: Callable[[int], None]) -> None:
+        self._out = out
         self._folder = os.path.realpath(folder)
         self._read = read
         self._parent = "."
@@ -4302,27 +4312,21 @@ class Packer:
 
     def add(self, path: str) -> None:
         """Add a file, link or empty directory. Raises OSError."""
-        import tarfile
-
         parent, name = posixpath.split(path)
         try:
             self._enter(parent)
             status = os.lstat(name, dir_fd=self._opened)
-            info = self._tar.tarinfo(path)
-            info.mtime, info.mode = TAR_MTIME, 0o755
             if stat.S_ISLNK(status.st_mode):
                 target = os.readlink(name, dir_fd=self._opened)
-                info.type = tarfile.SYMTYPE
-                info.linkname = resolve_link(self._folder, path, target) or target
-                self._tar.addfile(info)
+                target = resolve_link(self._folder, path, target) or target
+                self._out.write(build_tar_header(path, b"2", target=target))
             elif stat.S_ISDIR(status.st_mode):
-                info.type = tarfile.DIRTYPE
-                self._tar.addfile(info)
+                self._out.write(build_tar_header(f"{path}/", b"5"))
             else:
                 # O_NONBLOCK: should a FIFO have taken the file's place, do not hang.
                 flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-                with open(os.open(name, flags, dir_fd=self._opened), "rb") as content:
-                    self._add_file(info, content)
+                with open(os.open(name, flags, dir_fd=self._opened), "rb", 0) as content:
+                    self._add_file(path, content)
         except OSError as error:
             if error.filename:
                 error.filename = os.path.join(self._folder, path)
@@ -4330,17 +4334,14 @@ class Packer:
                 error.strerror = "it, or a directory above it, was replaced meanwhile"
             raise
 
-    def _add_file(self, info: Any, content: io.BufferedReader) -> None:
+    def _add_file(self, path: str, content: io.FileIO) -> None:
         """Add a regular file; a further name of one as a link to the first."""
-        import tarfile
-
         status = os.fstat(content.fileno())
         if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "it is not a file any more", info.name)
-        first = self._first.setdefault((status.st_dev, status.st_ino), info.name)
-        if first != info.name:
-            info.type, info.linkname = tarfile.LNKTYPE, first
-            self._tar.addfile(info)
+            raise OSError(errno.EINVAL, "it is not a file any more", path)
+        first = self._first.setdefault((status.st_dev, status.st_ino), path)
+        if first != path:
+            self._out.write(build_tar_header(path, b"1", target=first))
             return
         unkept = status.st_size - status.st_blocks * 512
         # A file that its file system compresses takes less room as well, but has no hole.
@@ -4350,11 +4351,19 @@ class Packer:
         if self._holes > ARCHIVE_LIMIT:
             size = format_size(status.st_size)
             what = f"it is sparse, and would arrive with all of {size}"
-            raise OSError(errno.EFBIG, what, info.name)
-        if status.st_size < 1024 and content.peek().startswith(b"version https://git-lfs."):
-            self.pointers.append(info.name)  # git-lfs, docs/spec.md
-        info.size, info.mode = status.st_size, 0o755 if status.st_mode & 0o100 else 0o644
-        self._tar.addfile(info, Metered(content, self._read))
+            raise OSError(errno.EFBIG, what, path)
+        mode, left = 0o755 if status.st_mode & 0o100 else 0o644, status.st_size
+        self._out.write(build_tar_header(path, b"0", mode, left))
+        while left:
+            data = content.read(min(left, STREAM_CHUNK))
+            if not data:
+                raise OSError("unexpected end of data")
+            if status.st_size < 1024 and data.startswith(b"version https://git-lfs."):
+                self.pointers.append(path)  # git-lfs, docs/spec.md
+            self._out.write(data)
+            self._read(len(data))
+            left -= len(data)
+        self._out.write(bytes(-status.st_size % 512))
 
 
 def unreadable_error(error: OSError) -> UsageError:
