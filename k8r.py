@@ -3951,6 +3951,7 @@ class Listing(NamedTuple):
     paths: List[str]
     notes: List[str]
     left: Dict[str, str]
+    size: int = 0
 
 
 class GitError(K8rError):
@@ -4117,6 +4118,7 @@ def list_directory(folder: str, without: Iterable[str] = ()) -> Listing:
     paths = walk_directory(folder) if prefix is None else list_with_git(folder)
     notes: List[str] = []
     kept: List[str] = []
+    size = 0
     if prefix is not None:
         links = {path for path in list_parents(paths) if os.path.islink(os.path.join(folder, path))}
         # What git knows below a directory that is a link by now is gone.
@@ -4128,12 +4130,17 @@ def list_directory(folder: str, without: Iterable[str] = ()) -> Listing:
         ask = ("ls-files", "-z", "-o", "-i", "--exclude-standard", "--directory")
         left.update(dict.fromkeys(run_git(folder, *ask), ".gitignore"))
     for path in sorted(set(paths) - unwanted, key=os.fsencode):
-        note = explain_refusal(folder, path)
-        if note is None:
-            kept.append(path)
-        elif note:
+        try:
+            status = os.lstat(os.path.join(folder, path))
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # tracked by git, but deleted here
+        note = explain_refusal(folder, path, status.st_mode)
+        if note:
             notes.append(note)
-    return Listing(kept, notes, left)
+        else:
+            kept.append(path)
+            size += status.st_size
+    return Listing(kept, notes, left, size)
 
 
 def find_untracked(
@@ -4159,26 +4166,20 @@ def find_special_files(folder: str, paths: Sequence[str]) -> List[str]:
     for parent in {posixpath.dirname(path) for path in paths}:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             for entry in os.scandir(os.path.join(folder, parent)):
-                mode = entry.stat(follow_symlinks=False).st_mode
-                if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)):
+                if not (entry.is_symlink() or entry.is_dir() or entry.is_file()):
                     found.append(posixpath.join(parent, entry.name))
     return found
 
 
-def explain_refusal(folder: str, path: str) -> Optional[str]:
-    """Why a path is not packed; None if it is, "" if there is nothing to say."""
-    full = os.path.join(folder, path)
-    try:
-        mode = os.lstat(full).st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        return ""  # tracked by git, but deleted here
+def explain_refusal(folder: str, path: str, mode: int) -> str:
+    """Why a path is not packed; "" if it is."""
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        return ""
     if stat.S_ISLNK(mode):
-        target = os.readlink(full)
+        target = os.readlink(os.path.join(folder, path))
         if resolve_link(folder, path, target) is None:
             return f"left out {path}: the link leads out of the directory, to {target}"
-        return None
-    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
-        return None
+        return ""
     kinds = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
     return f"left out {path}: it is {kinds.get(stat.S_IFMT(mode), 'a device')}"
 
@@ -4197,20 +4198,6 @@ def resolve_link(folder: str, path: str, target: str) -> Optional[str]:
         return None
     inside = os.path.normpath(os.path.join(parent, target))
     return target if f"{inside}/".startswith(top) else None
-
-
-class Metered:
-    """A file that tells how many bytes were read from it."""
-
-    def __init__(self, file: IO[bytes], tell: Callable[[int], None]) -> None:
-        self._file = file
-        self._tell = tell
-
-    def read(self, size: int = -1) -> bytes:
-        """Read, and tell the number of bytes."""
-        data = self._file.read(size)
-        self._tell(len(data))
-        return data
 
 
 Meter = Callable[[str, int], Callable[[int], None]]
@@ -4232,7 +4219,6 @@ def pack_directory(
     every tar, that of busybox too, reads its long names in any encoding.
     """
     import gzip
-    import tarfile
     import tempfile
 
     try:
@@ -4252,14 +4238,13 @@ def pack_directory(
             raise too_large_error(folder, listing.paths)
 
     try:
-        paths = [os.path.join(folder, path) for path in listing.paths]
-        show = meter("packing", sum(os.lstat(path).st_size for path in paths))
-        with gzip.GzipFile("", "wb", 6, file, mtime=0) as packed:
-            with tarfile.open(
-                fileobj=packed, mode="w|", format=tarfile.GNU_FORMAT, errors="surrogateescape"
-            ) as tar, contextlib.closing(Packer(tar, folder, advance)) as packer:
+        show = meter("packing", listing.size)
+        packed: Any = gzip.GzipFile("", "wb", 6, file, mtime=0)
+        with io.BufferedWriter(packed, STREAM_CHUNK) as out:
+            with contextlib.closing(Packer(out, folder, advance)) as packer:
                 for path in listing.paths:
                     packer.add(path)
+            out.write(bytes(1024))  # the end of the archive
         advance(0)
     except UsageError:
         file.close()
@@ -4277,14 +4262,39 @@ def pack_directory(
     return Archive(file, file.tell(), listing)
 
 
+def build_tar_header(
+    path: str, kind: bytes, mode: int = 0o755, size: int = 0, target: str = ""
+) -> bytes:
+    """What stands before a file in a tar archive of GNU format: for a link or a name of more
+    than 100 bytes that as well. Three times as fast as tarfile, and alike in all its versions.
+    """
+    name, link = os.fsencode(path), os.fsencode(target)
+    parts = []
+    for text, long_kind in ((link, b"K"), (name, b"L")):
+        if len(text) > 100:
+            parts.append(build_tar_header("././@LongLink", long_kind, 0, len(text) + 1))
+            parts.append(text + bytes(512 - len(text) % 512))
+    count = b"%011o\0" % size if size < 8**11 else b"\x80" + size.to_bytes(11, "big")
+    head = b"%s%07o\0%s%s%011o\0" % (
+        name[:100].ljust(100, b"\0"),
+        mode,
+        b"0000000\0" * 2,
+        count,
+        TAR_MTIME,
+    )
+    tail = b"%s%sustar  %s" % (kind, link[:100].ljust(100, b"\0"), bytes(248))
+    checksum = sum(head) + 8 * ord(" ") + sum(tail)
+    return b"".join([*parts, head, b"%06o\0 " % checksum, tail])
+
+
 class Packer:
     """Adds the files of a directory to an archive. Each is opened from the directory that
     it is in, and no link is followed: what is swapped for one meanwhile sends nothing from
     elsewhere.
     """
 
-    def __init__(self, tar: Any, folder: str, read: Callable[[int], None]) -> None:
-        self._tar = tar
+    def __init__(self, out: Any, folder: str, read: Callable[[int], None]) -> None:
+        self._out = out
         self._folder = os.path.realpath(folder)
         self._read = read
         self._parent = "."
@@ -4309,27 +4319,21 @@ class Packer:
 
     def add(self, path: str) -> None:
         """Add a file, link or empty directory. Raises OSError."""
-        import tarfile
-
         parent, name = posixpath.split(path)
         try:
             self._enter(parent)
             status = os.lstat(name, dir_fd=self._opened)
-            info = self._tar.tarinfo(path)
-            info.mtime, info.mode = TAR_MTIME, 0o755
             if stat.S_ISLNK(status.st_mode):
                 target = os.readlink(name, dir_fd=self._opened)
-                info.type = tarfile.SYMTYPE
-                info.linkname = resolve_link(self._folder, path, target) or target
-                self._tar.addfile(info)
+                target = resolve_link(self._folder, path, target) or target
+                self._out.write(build_tar_header(path, b"2", target=target))
             elif stat.S_ISDIR(status.st_mode):
-                info.type = tarfile.DIRTYPE
-                self._tar.addfile(info)
+                self._out.write(build_tar_header(f"{path}/", b"5"))
             else:
                 # O_NONBLOCK: should a FIFO have taken the file's place, do not hang.
                 flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-                with open(os.open(name, flags, dir_fd=self._opened), "rb") as content:
-                    self._add_file(info, content)
+                with open(os.open(name, flags, dir_fd=self._opened), "rb", 0) as content:
+                    self._add_file(path, content)
         except OSError as error:
             if error.filename:
                 error.filename = os.path.join(self._folder, path)
@@ -4337,17 +4341,14 @@ class Packer:
                 error.strerror = "it, or a directory above it, was replaced meanwhile"
             raise
 
-    def _add_file(self, info: Any, content: io.BufferedReader) -> None:
+    def _add_file(self, path: str, content: io.FileIO) -> None:
         """Add a regular file; a further name of one as a link to the first."""
-        import tarfile
-
         status = os.fstat(content.fileno())
         if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "it is not a file any more", info.name)
-        first = self._first.setdefault((status.st_dev, status.st_ino), info.name)
-        if first != info.name:
-            info.type, info.linkname = tarfile.LNKTYPE, first
-            self._tar.addfile(info)
+            raise OSError(errno.EINVAL, "it is not a file any more", path)
+        first = self._first.setdefault((status.st_dev, status.st_ino), path)
+        if first != path:
+            self._out.write(build_tar_header(path, b"1", target=first))
             return
         unkept = status.st_size - status.st_blocks * 512
         # A file that its file system compresses takes less room as well, but has no hole.
@@ -4357,11 +4358,19 @@ class Packer:
         if self._holes > ARCHIVE_LIMIT:
             size = format_size(status.st_size)
             what = f"it is sparse, and would arrive with all of {size}"
-            raise OSError(errno.EFBIG, what, info.name)
-        if status.st_size < 1024 and content.peek().startswith(b"version https://git-lfs."):
-            self.pointers.append(info.name)  # git-lfs, docs/spec.md
-        info.size, info.mode = status.st_size, 0o755 if status.st_mode & 0o100 else 0o644
-        self._tar.addfile(info, Metered(content, self._read))
+            raise OSError(errno.EFBIG, what, path)
+        mode, left = 0o755 if status.st_mode & 0o100 else 0o644, status.st_size
+        self._out.write(build_tar_header(path, b"0", mode, left))
+        while left:
+            data = content.read(min(left, STREAM_CHUNK))
+            if not data:
+                raise OSError("unexpected end of data")
+            if status.st_size < 1024 and data.startswith(b"version https://git-lfs."):
+                self.pointers.append(path)  # git-lfs, docs/spec.md
+            self._out.write(data)
+            self._read(len(data))
+            left -= len(data)
+        self._out.write(bytes(-status.st_size % 512))
 
 
 def unreadable_error(error: OSError) -> UsageError:
@@ -5682,6 +5691,8 @@ LONGEST_PAUSE = 30.0
 RENEW_EVERY = 5.0
 """Seconds between two looks for new credentials while those at hand are refused."""
 LIST_PAGE = 500
+FEW = 100
+"""Objects that are asked for beside others, in case they are needed."""
 GATHER_TIME = 0.005
 """Seconds in which a busy stream may gather what comes next. API servers send logs in
 chunks of 2 KiB, and to be woken for each costs as much as the rest of the work."""
@@ -5868,8 +5879,6 @@ class ByteStream:
 
 CONNECTIONS_AHEAD = 4
 """For a watch of the Job, one of its pods, a log, and what comes after these."""
-BEFORE_OPENING = 0.02
-"""Seconds in which a request that is ready takes an open connection."""
 
 
 class Question(threading.Thread):
@@ -5892,6 +5901,7 @@ class Question(threading.Thread):
         raised). Raises what went wrong.
         """
         answer, failure = self._answers.get(timeout=seconds)
+        self._answers.put((answer, failure))
         if failure:
             raise failure
         return answer
@@ -6002,17 +6012,13 @@ class Cluster:
                 text = f"Kubernetes 1.{minor} is needed for {what}, and the cluster has 1.%d"
                 raise K8rError(text % int(found[1]))
 
-    def open_ahead(self) -> None:
-        """Open the connections that a run will need, each of which costs two round trips. The
-        one that is there is left to the request that follows.
+    def open_ahead(self, count: int) -> None:
+        """Open connections, each of which costs two round trips, beside the first request.
+        Raises K8rError if there is no way to the API server.
         """
-
-        def open_one() -> None:
-            self._pause(BEFORE_OPENING)
-            self._send("GET", "/version", None, {})
-
-        for _ in range(CONNECTIONS_AHEAD):
-            ask_beside(open_one)
+        self.connect()  # a credential plugin is run once, and its failure told
+        for _ in range(count):
+            ask_beside(lambda: self._send("GET", "/version", None, {}))
 
     def _patiently(self, once: Callable[[], Any], patient: bool) -> Any:
         """Retry what another try can mend, for a bounded time.
@@ -6198,6 +6204,15 @@ class ApiGroup:
                 return items, str(meta.get("resourceVersion") or "")
             page = dict(query, limit=LIST_PAGE)
             page["continue"] = meta["continue"]
+
+    def list_few(self, resource: str, query: Mapping[str, str]) -> Optional[List[Object]]:
+        """All objects, None if they are more than FEW or cannot be had now."""
+        with contextlib.suppress(K8rError):
+            page = dict(query, limit=FEW)
+            answer = self._cluster.request("GET", self.path(resource), page, patient=False)
+            if not answer["metadata"].get("continue"):
+                return list(answer.get("items") or [])
+        return None
 
     def nodes(self) -> List[Object]:
         """The cluster's nodes, for messages: none if they may not be listed."""
@@ -6572,7 +6587,7 @@ class LogCursor:
         """
         before, _, line = end[:-1].rpartition(b"\n")
         stamp = STAMP.match(line)
-        if not stamp or before.startswith(stamp.group()):
+        if not stamp or before.startswith(stamp.group()) or (self._lines > 1 and not before):
             return False
         return line + b"\n" == self._tail
 
@@ -6723,6 +6738,10 @@ HELD_AT_MOST = 1 << 18
 COSTLY_READ_TIME = 0.2
 """Seconds that a read of a busy stream takes at most where the log is costly to resume, since
 the server may be busy, too."""
+
+
+END_TIMEOUT = 5.0
+"""Seconds for the end of a log, if that is to tell whether all of it was read."""
 
 
 class Message(NamedTuple):
@@ -7111,19 +7130,23 @@ class Tail(Reader):
         foreign = self._restarts and self.ended.is_set() and not self.replaced.is_set()
         return Step.FINISH if foreign else Step.ASK_AGAIN
 
-    def _is_at_end(self) -> bool:
-        """Whether the log's last line was read before. To ask for the end alone saves what
-        was written within its second, and the kubelet a search from the start.
+    def _read_end(self) -> Optional[bytes]:
+        """The log's last two lines, None if they cannot be had. To ask for these alone saves
+        what was written within their second, and the kubelet a search from the start.
         """
-        if not self.buffer.cursor.is_costly or self.replaced.is_set():
-            return False
-        query = dict(self._query, tailLines=2)
+        query, name = dict(self._query, tailLines=2), self._pod["metadata"]["name"]
         query.pop("sinceSeconds", None)
-        try:
-            with contextlib.closing(self._open(query, patient=False)) as stream:
-                return self.buffer.cursor.is_at(b"".join(stream))
-        except (ApiError, ConnectionTrouble):
-            return False
+        with contextlib.suppress(ApiError, ConnectionTrouble):
+            with contextlib.closing(self._core.log(name, query, False)) as stream:
+                return b"".join(stream)
+        return None
+
+    def _is_at_end(self, end: Question) -> bool:
+        """Whether `_read_end` has found the last line that was read, or no line either."""
+        with contextlib.suppress(queue.Empty):
+            lines = end.get_answer(END_TIMEOUT)
+            return lines == b"" if not self.buffer.count else self.buffer.cursor.is_at(lines or b"")
+        return False
 
     def conclude(self, replaced: bool) -> None:
         """The container has ended, and maybe another has ``replaced`` it.
@@ -7177,8 +7200,11 @@ class Tail(Reader):
 
     def _read_answer(self, last: bool) -> Step:
         """Ask for the log, and keep what comes. Raises ApiError if no more of it can be had."""
-        if last and self._is_at_end():
-            return Step.FINISH
+        costly, end = self.buffer.cursor.is_costly, None
+        if last and not self.replaced.is_set() and (costly or not self.buffer.count):
+            end = ask_beside(self._read_end)
+            if costly and self._is_at_end(end):
+                return Step.FINISH
         try:
             stream = self._open(self._next_query(last))
         except ApiError as error:
@@ -7198,7 +7224,7 @@ class Tail(Reader):
         finally:
             stream.close()
             self.buffer.digest()
-        return Step.GO_ON
+        return Step.FINISH if end and self._is_at_end(end) else Step.GO_ON
 
 
 def read_log(core: ApiGroup, pod: Object, container: str, logs: LogQuery) -> Iterator[bytes]:
@@ -8260,15 +8286,19 @@ JOBS_LOOKED_INTO = 20
 """Jobs whose pods `ls` looks at one by one."""
 
 
-def list_pods_of(core: ApiGroup, jobs: Sequence[Object]) -> Dict[str, List[Object]]:
-    """The pods of Jobs, by the Job's uid."""
+def list_pods_of(
+    core: ApiGroup, jobs: Sequence[Object], few: Optional[Question] = None
+) -> Dict[str, List[Object]]:
+    """The pods of Jobs, by the Job's uid: out of ``few`` pods, if that has an answer."""
     found: Dict[str, List[Object]] = {job["metadata"]["uid"]: [] for job in jobs}
     if not jobs:
         return found
     selector = f"{SELECTOR},{LABEL_JOB}"
     if len(jobs) <= JOBS_LOOKED_INTO:
         selector = f"{UID_LABEL} in ({','.join(found)})"
-    pods, _ = core.list("pods", {"labelSelector": selector}, lambda pod: pod)
+    pods = few.get_answer() if few else None
+    if pods is None:
+        pods, _ = core.list("pods", {"labelSelector": selector}, lambda pod: pod)
     for pod in pods:
         for uid in found:
             if belongs_to(pod, uid):
@@ -9419,8 +9449,6 @@ SMALL_ARCHIVE = 8
 STORAGE_LIMIT = 512 * MIB
 """Bytes of archives in a namespace above which k8r warns, before it sends more than
 SMALL_ARCHIVE parts: etcd, where they are kept, holds 2 to 8 GiB."""
-FAR_AWAY = 0.25
-"""Seconds for the first answer, above which connections are opened before they are needed."""
 DEADLINE_SLACK = 30.0
 """Seconds that the cluster may take to report a deadline of its own."""
 TTL_AFTER_RM = 600
@@ -9566,17 +9594,20 @@ class K8sRun:
 
     def plan(self, options: RunOptions) -> Plan:
         """Do all that comes before the first object. Raises UsageError."""
-        source = self.find_source(options)
+        source, asked, packed = self.find_source(options), options.secret_job, None
         uses: List[SecretUse] = []
         if not options.offline:
-            # First of all, since a cluster out of reach should not cost a build.
-            asked, started = options.secret_job, self.env.clock()
+            self._cluster.open_ahead(0 if options.detach else CONNECTIONS_AHEAD)
             many = options.num > 1 and not options.as_deployment
             need = (30, "-i") if options.stdin and not options.tty else (29 * many, "several pods")
             with self._cluster.requiring(*need):
-                uses = self.get_job_secrets(asked or source.name, bool(asked))
-            if self.env.clock() - started > FAR_AWAY:
-                self._cluster.open_ahead()
+                secrets = ask_beside(
+                    lambda: self.get_job_secrets(asked or source.name, bool(asked))
+                )
+                if source.kind == DIRECTORY:
+                    packed = self.create_directory_container(options, source)
+                # Before all else, since a cluster out of reach should not cost a build.
+                uses = secrets.get_answer()
             if source.kind != DIRECTORY and not (asked or options.job_name):
                 uses = [use for use in uses if use.given]  # not a directory's of that name
             check_collisions(uses, self.command_hint("secret --delete"))
@@ -9584,7 +9615,7 @@ class K8sRun:
             DIRECTORY: self.create_directory_container,
             GITHUB: self.create_github_container,
         }.get(source.kind, self.create_container_container)
-        plan = create(options, source)
+        plan = packed or create(options, source)
         origin = find_origin(source) if options.as_deployment else ""
         return plan._replace(work=plan.work._replace(secrets=tuple(uses), origin=origin))
 
@@ -9726,6 +9757,7 @@ class K8sRun:
 
     def monitor_job(self, name: str, logs: LogQuery = LogQuery()) -> int:
         """Follow a Job or Deployment, print its logs, return its exit code."""
+        self._cluster.open_ahead(CONNECTIONS_AHEAD)
         subject = self._subject(name)
         if subject.resource == "jobs":
             return self._follow_job(subject.root, FollowOptions(), logs)
@@ -9737,15 +9769,18 @@ class K8sRun:
 
     def list_jobs(self) -> List[Object]:
         """What `k8r ls` shows, as plain data, oldest first."""
-        query = {"labelSelector": SELECTOR}
+        query, started = {"labelSelector": SELECTOR}, self.env.clock()
+        self._cluster.connect()  # lest several threads run a credential plugin that fails
         services = ask_beside(
             lambda: self.apps_v1.list("deployments", query, build_deployment_row)[0]
         )
+        pods = ask_beside(lambda: self.core_v1.list_few("pods", {"labelSelector": UID_LABEL}))
         found, _ = self.batch_v1.list("jobs", query, build_row_and_job)
         rows = [*(row for row, _ in found), *services.get_answer()]
         if not rows:
             self._check_namespace()
-        self._correct([(row, job) for row, job in found if job])
+        late = self.env.clock() - started > 2 * LOOK_EVERY  # then the pods are from before
+        self._correct([(row, job) for row, job in found if job], None if late else pods)
         self._explain_pending(rows)
         return sorted(rows, key=lambda row: (row["created"], row["name"]))
 
@@ -9787,7 +9822,8 @@ class K8sRun:
     def list_files(self, name: str, folder: str) -> List[str]:
         """What is in a directory of a run that goes on; a directory's name ends with a slash."""
         words = ("sh", "-c", 'cd "$1" && ls -Ap', "k8r", folder)
-        text = b"".join(read_output(self._open_copy(name, folder, None, *words), lambda _: None))
+        pod = self._find_running_pod(name, None, held=True)
+        text = b"".join(read_output(self._open_copy(pod, folder, *words), lambda _: None))
         return text.decode("utf-8", "replace").splitlines()
 
     def watch_jobs(self, known: Iterable[Object] = ()) -> Iterator[Object]:
@@ -9865,14 +9901,15 @@ class K8sRun:
         top, base = posixpath.split(posixpath.normpath(path))
         target = os.path.normpath(os.path.join(self.env.cwd, local))
         target = os.path.join(target, base) if os.path.isdir(target) else target
+        pod = self._find_running_pod(name, index, held=True)
         if local == "-":
             size = f'printf %{SIZE_WIDTH}s "$([ ! -f "$1" ] || wc -c < "$1")"'
             script = f'cat "$1" && {size}'
-            channel = self._open_copy(name, path, index, "sh", "-c", script, "k8r", path)
+            channel = self._open_copy(pod, path, "sh", "-c", script, "k8r", path)
             copy_out(channel, self.console)
             return ExitCode.OK
         words = ("tar", "-cf", "-", "-C", top or ".", f"./{base}")
-        packed = self._open_copy(name, path, index, *words)
+        packed = self._open_copy(pod, path, *words)
         copy_here(packed, locate(posixpath.normpath(path))[1:], target, self.console)
         return ExitCode.OK
 
@@ -9885,7 +9922,10 @@ class K8sRun:
             raise UsageError(f"there is no {local}", "check the path")
         if path.endswith("/"):
             path += os.path.basename(os.path.realpath(here))
-        open_command = functools.partial(self._open_copy, name, path, index)
+        # The connection that this opens is for the command that names what was written.
+        with self._cluster.requiring(30, "cp into a run"):
+            pod = self._find_running_pod(name, index, held=True)
+        open_command = functools.partial(self._open_copy, pod, path)
         if local == "-":
             send_file(open_command, self.env.stdin.fileno(), path, "u+r")
         elif os.path.isfile(here):
@@ -9904,11 +9944,9 @@ class K8sRun:
         return ExitCode.OK
 
     def _open_copy(
-        self, name: str, path: str, index: Optional[int], *words: str, source: Optional[int] = None
+        self, pod: Object, path: str, *words: str, source: Optional[int] = None
     ) -> Channel:
         """A channel to a command where a path is: to the results container, if that has it."""
-        with self._cluster.requiring(30 * (source is not None), "cp into a run"):
-            pod = self._find_running_pod(name, index, held=True)
         mounts = find_container(pod, RESULTS_NAME).get("volumeMounts") or []
         tops = [item["mountPath"] for item in mounts]
         container = RESULTS_NAME if is_below(locate(path), tops) else CONTAINER_NAME
@@ -9944,6 +9982,7 @@ class K8sRun:
         see `wait_for_removal`. Raises K8rError if it has not finished, unless ``force``; that
         also removes pods which a lost node keeps from ending.
         """
+        self._cluster.open_ahead(int(force))  # what is deleted has pods that are looked at beside
         subject = self._find(name)
         if subject is None:
             return False
@@ -10351,7 +10390,7 @@ class K8sRun:
         ended = [job for job in jobs if judge_job(job, pods.get(job["metadata"]["uid"], []))]
         return [job["metadata"]["name"] for job in ended]
 
-    def _correct(self, found: Sequence[Tuple[Object, Object]]) -> None:
+    def _correct(self, found: Sequence[Tuple[Object, Object]], few: Optional[Question]) -> None:
         """Put into rows what the pods of some Jobs say: of those that go on, then of the latest
         that have failed, as far as they are not too many.
         """
@@ -10359,7 +10398,7 @@ class K8sRun:
         going = going if len(going) <= JOBS_LOOKED_INTO else []
         ended = [job for _, job in found if find_end(job)]
         ended.sort(key=get_creation, reverse=True)
-        pods = list_pods_of(self.core_v1, going + ended[: JOBS_LOOKED_INTO - len(going)])
+        pods = list_pods_of(self.core_v1, going + ended[: JOBS_LOOKED_INTO - len(going)], few)
         for row, job in found:
             if job["metadata"]["uid"] in pods:
                 row.update(correct_by_pods(row, job, pods[job["metadata"]["uid"]]))

@@ -43,7 +43,7 @@ def interrupted(
 
     cluster.hook(strike)
     # Nothing that opens connections ahead is to come among these requests.
-    started.set_result(k8r.start(*args, prefix=patched(FAR_AWAY=1e9)))
+    started.set_result(k8r.start(*args, prefix=patched(CONNECTIONS_AHEAD=0)))
     result = k8r.finish(started.result(), timeout=60)
     cluster.wait(lambda: cluster.open_connections == 0)  # all that was asked for is done
     return result, struck.is_set()

@@ -149,7 +149,7 @@ def test_what_a_run_asks_for(k8r: Cli, serve: Serve, num: int) -> None:
     logs = [request for request in mine if request.path.endswith("/log")]
     assert len(logs) <= 2 * num
     rest = [(request.method, request.path.rpartition("/")[2], request.query) for request in mine]
-    # /version opens connections where the server seems far away.
+    # /version opens connections before they are needed.
     rest = [row for row in rest if row[1] not in ("log", "version")]
     narrowed = {"secrets": "labelSelector", "pods": "labelSelector", "jobs": "fieldSelector"}
     assert all(narrowed[what] in query for method, what, query in rest if method == "GET")
