@@ -3032,8 +3032,9 @@ def choose_indexes(
         raise UsageError(f"{name} still runs", how)
     unknown = sorted(set(wanted) - set(every))
     if unknown:
-        hint = f"it has {format_indexes(every)}"
-        raise UsageError(f"{name} has no {format_indexes(unknown)}", hint)
+        raise UsageError(
+            f"{name} has no {format_indexes(unknown)}", f"it has {format_indexes(every)}"
+        )
     failed = list_failed_indexes(job, pods)
     if not wanted and not failed:
         raise UsageError(f"{name} succeeded", "--index I runs one of its indexes again")
