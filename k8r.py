@@ -4805,7 +4805,7 @@ def check_ignore_files(builder: str, dockerfile: str) -> None:
     """
     bases = (dockerfile, os.path.join(os.path.dirname(dockerfile), ""))
     names = [f"{base}.{kind}ignore" for base in bases for kind in ("container", "docker")]
-    found = [name for name in names if os.path.lexists(name)]
+    found = list(filter(os.path.lexists, names))
     read = [name for name in found if builder == "podman" or name.endswith(".dockerignore")]
     if found and not read:
         what = f"{os.path.basename(found[0])} is read by podman, not by {builder}"
