@@ -9845,6 +9845,7 @@ class K8sRun:
         """`k8r logs`: print what the pods wrote; the exit code."""
         if logs.follow:
             return self.monitor_job(name, logs)
+        self._cluster.open_ahead(1)  # for the end of the log, asked for beside it
         ended = print_logs(self.core_v1, self.console, self._subject(name), logs)
         if ended:
             self._tell_end(ended, self.env.clock())
