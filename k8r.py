@@ -7141,12 +7141,20 @@ class Tail(Reader):
                 return b"".join(stream)
         return None
 
-    def _is_at_end(self, end: Question) -> bool:
-        """Whether `_read_end` has found the last line that was read, or no line either."""
+    def _ask_for_end(self, last: bool) -> Optional[Question]:
+        """Ask for it beside a first read, or before one that reads much again."""
+        costly = self.buffer.cursor.is_costly
+        if last and not self.replaced.is_set() and (costly or not self.buffer.count):
+            return ask_beside(self._read_end)
+        return None
+
+    def _compare(self, end: Optional[Question]) -> Step:
+        """FINISH if `_read_end` has found the last line that was read, or no line either."""
         with contextlib.suppress(queue.Empty):
-            lines = end.get_answer(END_TIMEOUT)
-            return lines == b"" if not self.buffer.count else self.buffer.cursor.is_at(lines or b"")
-        return False
+            lines = end.get_answer(END_TIMEOUT) if end else None
+            same = self.buffer.cursor.is_at(lines or b"") if self.buffer.count else lines == b""
+            return Step.FINISH if same else Step.GO_ON
+        return Step.GO_ON
 
     def conclude(self, replaced: bool) -> None:
         """The container has ended, and maybe another has ``replaced`` it.
@@ -7200,11 +7208,9 @@ class Tail(Reader):
 
     def _read_answer(self, last: bool) -> Step:
         """Ask for the log, and keep what comes. Raises ApiError if no more of it can be had."""
-        costly, end = self.buffer.cursor.is_costly, None
-        if last and not self.replaced.is_set() and (costly or not self.buffer.count):
-            end = ask_beside(self._read_end)
-            if costly and self._is_at_end(end):
-                return Step.FINISH
+        end = self._ask_for_end(last)
+        if self.buffer.cursor.is_costly and self._compare(end) is Step.FINISH:
+            return Step.FINISH
         try:
             stream = self._open(self._next_query(last))
         except ApiError as error:
@@ -7224,7 +7230,7 @@ class Tail(Reader):
         finally:
             stream.close()
             self.buffer.digest()
-        return Step.FINISH if end and self._is_at_end(end) else Step.GO_ON
+        return self._compare(end)
 
 
 def read_log(core: ApiGroup, pod: Object, container: str, logs: LogQuery) -> Iterator[bytes]:
@@ -9594,23 +9600,8 @@ class K8sRun:
 
     def plan(self, options: RunOptions) -> Plan:
         """Do all that comes before the first object. Raises UsageError."""
-        source, asked, packed = self.find_source(options), options.secret_job, None
-        uses: List[SecretUse] = []
-        if not options.offline:
-            self._cluster.open_ahead(0 if options.detach else CONNECTIONS_AHEAD)
-            many = options.num > 1 and not options.as_deployment
-            need = (30, "-i") if options.stdin and not options.tty else (29 * many, "several pods")
-            with self._cluster.requiring(*need):
-                secrets = ask_beside(
-                    lambda: self.get_job_secrets(asked or source.name, bool(asked))
-                )
-                if source.kind == DIRECTORY:
-                    packed = self.create_directory_container(options, source)
-                # Before all else, since a cluster out of reach should not cost a build.
-                uses = secrets.get_answer()
-            if source.kind != DIRECTORY and not (asked or options.job_name):
-                uses = [use for use in uses if use.given]  # not a directory's of that name
-            check_collisions(uses, self.command_hint("secret --delete"))
+        source = self.find_source(options)
+        uses, packed = ([], None) if options.offline else self._look_ahead(options, source)
         create = {
             DIRECTORY: self.create_directory_container,
             GITHUB: self.create_github_container,
@@ -9618,6 +9609,26 @@ class K8sRun:
         plan = packed or create(options, source)
         origin = find_origin(source) if options.as_deployment else ""
         return plan._replace(work=plan.work._replace(secrets=tuple(uses), origin=origin))
+
+    def _look_ahead(
+        self, options: RunOptions, source: Source
+    ) -> Tuple[List[SecretUse], Optional[Plan]]:
+        """The secrets of a run, and the plan of a directory, which is packed meanwhile. All else
+        comes after that, since a cluster out of reach should not cost a build.
+        """
+        self._cluster.open_ahead(0 if options.detach else CONNECTIONS_AHEAD)
+        asked, packed = options.secret_job, None
+        many = options.num > 1 and not options.as_deployment
+        need = (30, "-i") if options.stdin and not options.tty else (29 * many, "several pods")
+        with self._cluster.requiring(*need):
+            secrets = ask_beside(lambda: self.get_job_secrets(asked or source.name, bool(asked)))
+            if source.kind == DIRECTORY:
+                packed = self.create_directory_container(options, source)
+            uses: List[SecretUse] = secrets.get_answer()
+        if source.kind != DIRECTORY and not (asked or options.job_name):
+            uses = [use for use in uses if use.given]  # not a directory's of that name
+        check_collisions(uses, self.command_hint("secret --delete"))
+        return uses, packed
 
     def manifests(self, plan: Plan) -> Iterator[Object]:
         """The objects of a run, in the order in which they can be created. Values
@@ -9838,6 +9849,7 @@ class K8sRun:
         """`k8r logs`: print what the pods wrote; the exit code."""
         if logs.follow:
             return self.monitor_job(name, logs)
+        self._cluster.open_ahead(1)  # for the end of the log, asked for beside it
         ended = print_logs(self.core_v1, self.console, self._subject(name), logs)
         if ended:
             self._tell_end(ended, self.env.clock())
