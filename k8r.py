@@ -6310,7 +6310,6 @@ class Channel:
         """Told, once, that input is not taken."""
         self.advance: Callable[[int], None] = lambda size: None
         """Told how many bytes each piece of input has."""
-        self.can_end_input = response.headers["Sec-WebSocket-Protocol"].startswith("v5")
         self._sock.settimeout(0)
         self._received = bytearray()
         with contextlib.suppress(OSError):  # the first frames may have come with the answer
@@ -6373,7 +6372,8 @@ class Channel:
         """Let the command see the end of its input, as the source's end does. Where v5 is not
         spoken, only the end of all can be told.
         """
-        self._post(*((0x2, bytes([255, STDIN])) if self.can_end_input else (0x8, b"")))
+        newer = self._response.headers["Sec-WebSocket-Protocol"].startswith("v5")
+        self._post(*((0x2, bytes([255, STDIN])) if newer else (0x8, b"")))
 
     def _answer(self, opcode: int, data: bytes) -> None:
         from websocket import ABNF
@@ -11315,8 +11315,6 @@ def check_run(args: argparse.Namespace) -> None:
         raise UsageError(f"--num {args.num} is more than a Job may have", f"at most {MOST_PODS}")
     if args.num > 1 and (args.stdin or args.tty):
         raise UsageError("-i and -t are for one pod", "leave out --num")
-    if args.prefix and not args.each:
-        raise UsageError("--prefix is for --each", "leave it out")
     if args.as_deployment and args.out:
         hint = "copy from it while it runs: k8r cp NAME:PATH DIR"
         raise UsageError("a Deployment does not end, and so takes no --out", hint)
@@ -11344,6 +11342,8 @@ def check_exclusions(args: argparse.Namespace) -> None:
             if getattr(args, option, None) and getattr(args, other, None):
                 name = other.replace("_", "-")
                 raise UsageError(f"{what} takes no --{name}", "leave it out")
+    if args.prefix and not args.each:
+        raise UsageError("--prefix is for --each", "leave it out")
     if args.nodes and (args.num > 1 or not args.command):
         what = "takes no --num" if args.command else "needs a command"
         raise UsageError(f"--nodes {what}", "for instance --nodes 2 -- torchrun train.py")
