@@ -6587,7 +6587,7 @@ class LogCursor:
         """
         before, _, line = end[:-1].rpartition(b"\n")
         stamp = STAMP.match(line)
-        if not stamp or before.startswith(stamp.group()) or (self._lines > 1 and not before):
+        if not stamp or before.startswith(stamp.group()):
             return False
         return line + b"\n" == self._tail
 
@@ -6738,10 +6738,6 @@ HELD_AT_MOST = 1 << 18
 COSTLY_READ_TIME = 0.2
 """Seconds that a read of a busy stream takes at most where the log is costly to resume, since
 the server may be busy, too."""
-
-
-END_TIMEOUT = 5.0
-"""Seconds for the end of a log, if that is to tell whether all of it was read."""
 
 
 class Message(NamedTuple):
@@ -7130,31 +7126,19 @@ class Tail(Reader):
         foreign = self._restarts and self.ended.is_set() and not self.replaced.is_set()
         return Step.FINISH if foreign else Step.ASK_AGAIN
 
-    def _read_end(self) -> Optional[bytes]:
-        """The log's last two lines, None if they cannot be had. To ask for these alone saves
-        what was written within their second, and the kubelet a search from the start.
+    def _is_at_end(self) -> bool:
+        """Whether the log's last line was read before. To ask for the end alone saves what
+        was written within its second, and the kubelet a search from the start.
         """
-        query, name = dict(self._query, tailLines=2), self._pod["metadata"]["name"]
+        if not self.buffer.cursor.is_costly or self.replaced.is_set():
+            return False
+        query = dict(self._query, tailLines=2)
         query.pop("sinceSeconds", None)
-        with contextlib.suppress(ApiError, ConnectionTrouble):
-            with contextlib.closing(self._core.log(name, query, False)) as stream:
-                return b"".join(stream)
-        return None
-
-    def _ask_for_end(self, last: bool) -> Optional[Question]:
-        """Ask for it beside a first read, or before one that reads much again."""
-        costly = self.buffer.cursor.is_costly
-        if last and not self.replaced.is_set() and (costly or not self.buffer.count):
-            return ask_beside(self._read_end)
-        return None
-
-    def _compare(self, end: Optional[Question]) -> Step:
-        """FINISH if `_read_end` has found the last line that was read, or no line either."""
-        with contextlib.suppress(queue.Empty):
-            lines = end.get_answer(END_TIMEOUT) if end else None
-            same = self.buffer.cursor.is_at(lines or b"") if self.buffer.count else lines == b""
-            return Step.FINISH if same else Step.GO_ON
-        return Step.GO_ON
+        try:
+            with contextlib.closing(self._open(query, patient=False)) as stream:
+                return self.buffer.cursor.is_at(b"".join(stream))
+        except (ApiError, ConnectionTrouble):
+            return False
 
     def conclude(self, replaced: bool) -> None:
         """The container has ended, and maybe another has ``replaced`` it.
@@ -7208,8 +7192,7 @@ class Tail(Reader):
 
     def _read_answer(self, last: bool) -> Step:
         """Ask for the log, and keep what comes. Raises ApiError if no more of it can be had."""
-        end = self._ask_for_end(last)
-        if self.buffer.cursor.is_costly and self._compare(end) is Step.FINISH:
+        if last and self._is_at_end():
             return Step.FINISH
         try:
             stream = self._open(self._next_query(last))
@@ -7230,7 +7213,7 @@ class Tail(Reader):
         finally:
             stream.close()
             self.buffer.digest()
-        return self._compare(end)
+        return Step.GO_ON
 
 
 def read_log(core: ApiGroup, pod: Object, container: str, logs: LogQuery) -> Iterator[bytes]:
@@ -9849,7 +9832,6 @@ class K8sRun:
         """`k8r logs`: print what the pods wrote; the exit code."""
         if logs.follow:
             return self.monitor_job(name, logs)
-        self._cluster.open_ahead(1)  # for the end of the log, asked for beside it
         ended = print_logs(self.core_v1, self.console, self._subject(name), logs)
         if ended:
             self._tell_end(ended, self.env.clock())

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Tuple
 
 import pytest
 
-from apiserver import Cut, FakeCluster, Match, PodScript, Request, numbered
-from helpers import foreign_job, patched, text
+from apiserver import FakeCluster, Match, PodScript, Request, numbered
+from helpers import foreign_job, patched
 
 if TYPE_CHECKING:
     from tests.conftest import Cli
 
 Serve = Callable[..., FakeCluster]
 SECRETS, CONNECTION = Match("GET", "/secrets$"), Match("GET", "/version$")
-JOB, LOG = Match("GET", "/jobs/alpine$"), Match("GET", "/log$", follow=None)
+JOB = Match("GET", "/jobs/alpine$")
 LISTS = [Match("GET", f"/{what}$", watch=None) for what in ("jobs", "deployments", "pods")]
 
 
@@ -50,7 +50,6 @@ class Meeting:
 STEPS: Dict[str, Tuple[List[str], List[Match]]] = {
     "ls": (["ls"], LISTS),
     "a run's connections": (["alpine", "--", "true"], [SECRETS, *[CONNECTION] * 4]),
-    "logs": (["logs", "alpine"], [LOG, LOG]),
     "logs -f": (["logs", "-f", "alpine"], [JOB, *[CONNECTION] * 4]),
     "rm -f": (["rm", "-f", "alpine"], [JOB, CONNECTION]),
 }
@@ -66,16 +65,6 @@ def test_what_is_asked_side_by_side(k8r: Cli, serve: Serve, name: str) -> None:
     result = k8r(*command)
     assert result.code == 0, result.err
     meeting.check()
-
-
-def test_the_log_of_a_silent_command(k8r: Cli, serve: Serve) -> None:
-    """It is asked for twice whether there is nothing in it, at once."""
-    cluster = serve(PodScript())
-    meeting = Meeting(cluster, [LOG, LOG])
-    result = k8r("alpine", "--", "true")
-    assert (result.code, result.out) == (0, b""), result.err
-    meeting.check()
-    assert sum(map(LOG.accepts, cluster.requests)) == 2
 
 
 def test_secrets_while_a_directory_is_packed(
@@ -99,18 +88,6 @@ def test_secrets_while_a_directory_is_packed(
     result = k8r("./", "--", "true", cwd=project, env={"PATH": path})
     assert result.code == 0, result.err
     assert began == [True]
-
-
-@pytest.mark.parametrize("cut", range(1, 4))
-def test_an_end_that_belies_a_log(k8r: Cli, serve: Serve, cut: int) -> None:
-    """A body that ends too soon, though properly, is found out by the end asked for beside it,
-    also if that breaks off as well.
-    """
-    cluster = serve(PodScript(numbered(4)))
-    assert k8r("alpine", "--", "true").code == 0
-    cluster.fault(Match("GET", "/log$", tailLines=None), Cut("eof", after_lines=cut))
-    cluster.fault(Match("GET", "/log$", tailLines="2"), Cut("eof", after_lines=1))
-    assert k8r("logs", "alpine").out == text(4)
 
 
 PODS: Dict[str, Any] = {
