@@ -176,7 +176,7 @@ def test_a_construct(run: Cli, builder: str, workdir: Path, seen: Path, name: st
     else:
         assert (ended.code, ended.text) in ((0, case.out), (125, "")), ended.err
     assert "secret" not in ended.text
-    words = seen.read_text() if builder != "classic" else ""
+    words = seen.read_text() if builder != "classic" else "--file"
     assert "value-" not in ended.err + words and (builder in case.refused or "--file" in words)
 
 

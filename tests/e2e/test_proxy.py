@@ -36,6 +36,8 @@ CHUNKS = [
     range(first, min(first + AT_ONCE, FIRST + SEEDS))
     for first in range(FIRST, FIRST + SEEDS, AT_ONCE)
 ]
+AS_IT_COMES = {"CONNECTIONS_AHEAD": 0}
+"""Each connection is opened for the request that it is known by."""
 IMPATIENT = {"READ_TIMEOUT": 3.0, "FIRST_RETRY_TIME": 60.0}
 """k8r's constants in random runs: a dead connection costs less time, and faults
 may hit the first request, too, which otherwise ends k8r after three seconds.
@@ -345,7 +347,8 @@ def test_case_12_lost_answer_to_the_job(
     """The server has created the Job, and twice its answer does not arrive: one Job."""
     proxy, env = faulty([Fault("lost", UP, 100_000)] * 2)
     # A request that is known by its size.
-    ended = run(ALPINE, "--env", "FILL=" + "x" * 120_000, "--", "echo", "once", env=env)
+    words = (ALPINE, "--env", "FILL=" + "x" * 120_000, "--", "echo", "once")
+    ended = run.finish(run.start(*words, env=env, prefix=patched(**AS_IT_COMES)))
     assert (ended.code, ended.out) == (0, b"once\n"), ended.err
     assert proxy.faults["lost"] == 2
     assert kubectl.names("jobs") == ["alpine"]
@@ -360,7 +363,8 @@ def test_case_12_lost_answers_to_the_archive(
     data = os.urandom(4 * MIB - 100_000)
     (workdir / "data").write_bytes(data)
     # A failed run keeps its archive.
-    ended = run("./", *shell("sha256sum <data; exit 3"), env=env)
+    words = ("./", *shell("sha256sum <data; exit 3"))
+    ended = run.finish(run.start(*words, env=env, prefix=patched(**AS_IT_COMES)))
     assert (ended.code, ended.text) == (3, hashlib.sha256(data).hexdigest() + "  -\n"), ended.err
     assert proxy.faults["lost"] == 6
     assert kubectl.names("jobs") == ["work"]
