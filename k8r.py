@@ -11475,6 +11475,8 @@ def cmd_cp(k8s: K8sRun, args: argparse.Namespace) -> int:
         return k8s.copy_to_job(args.origin, target.group(1), target.group(2), args.index)
     if origin or target or args.index is not None:
         raise UsageError("one of both is NAME:PATH, the other one is here", "see k8r cp --help")
+    if args.target == "-":
+        raise UsageError("results go to a directory", "k8r cp NAME:PATH - passes a file on")
     return k8s.copy_results(args.origin, args.target)
 
 

@@ -370,6 +370,7 @@ def test_later_and_detached(run: Cli, workdir: Path) -> None:
         wanted = {"0/i": "0\n", "1/i": "1\n"}
         assert tree(workdir / folder / "results") == wanted
     assert run("cp", "none").code == 125
+    assert run("cp", "later", "-").code == 2 and not (workdir / "-").exists()
 
 
 @pytest.mark.parametrize("source", ["./", ALPINE])
