@@ -1253,3 +1253,31 @@ def test_an_archive_and_a_full_disk(sent: bytes, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(k8r.K8rError, match="No space left on device") as told:
         k8r.fetch_archive(keep(sent), ["a", "b"], hashlib.sha256(sent).hexdigest())
     assert "TMPDIR" in told.value.hint
+
+
+@pytest.mark.parametrize(
+    "kind", [tarfile.REGTYPE, tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.DIRTYPE]
+)
+@pytest.mark.parametrize("length", [1, 99, 100, 101, 511, 512, 3000])
+def test_a_header_is_that_of_tarfile(kind: bytes, length: int) -> None:
+    """Names and links of every length, bytes of any encoding, and sizes up to 8 GiB and above.
+    Of the devices that a file does not have some versions of tarfile write zeros.
+    """
+    is_file, is_link = kind == tarfile.REGTYPE, kind in (tarfile.LNKTYPE, tarfile.SYMTYPE)
+    name = ("\u00e4\udc80" + "x" * length)[:length]
+    for size in (0, 1, 8**11 - 1, 8**11, 8**12) if is_file else (0,):
+        info = tarfile.TarInfo(name)
+        info.type, info.size, info.mtime = kind, size, k8r.TAR_MTIME
+        info.mode, info.linkname = 0o755, name if is_link else ""
+        wanted = bytearray(info.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape"))
+        path = name + "/" * (kind == tarfile.DIRTYPE)
+        found = bytearray(k8r.build_tar_header(path, kind, 0o755, size, info.linkname))
+        assert len(found) == len(wanted)
+        for start in range(0, len(found), 512):
+            if found[start + 257 : start + 262] == b"ustar":
+                for header in (found, wanted):
+                    if header[start : start + 13] == b"././@LongLink":
+                        header[start + 136 : start + 148] = bytes(12)  # its time, of no meaning
+                    header[start + 148 : start + 156] = bytes(8)  # the checksum
+                    header[start + 329 : start + 345] = bytes(16)  # the devices
+        assert found == wanted
