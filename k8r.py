@@ -2733,6 +2733,12 @@ def holds_results(pod: Object) -> bool:
     return bool(held) and "terminated" in get_main_state(pod) and not failed_to_start(pod)
 
 
+def is_ending(pod: Object) -> bool:
+    """Whether a pod was told to end, and has not yet."""
+    over = (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+    return "deletionTimestamp" in pod["metadata"] and not over and not judge_pod(pod)
+
+
 def failed_to_start(pod: Object) -> bool:
     """Whether the command could not be started."""
     return get_state(find_status(pod, CONTAINER_NAME), "terminated").get("reason") == START_ERROR
@@ -2796,6 +2802,13 @@ def find_failure(job: Object) -> Object:
     comes first, up to a pod's grace time before Failed does.
     """
     return find_condition(job, "Failed") or find_condition(job, "FailureTarget")
+
+
+def is_final(failure: Object, pods: Iterable[Object]) -> bool:
+    """Whether a Job has failed and no word of its pods is on its way: after FailureTarget, and
+    before Kubernetes 1.31 also after Failed, they may have yet to end.
+    """
+    return failure.get("type") == "Failed" and not any(map(is_ending, pods))
 
 
 def find_end(job: Object) -> str:
@@ -2882,8 +2895,7 @@ def judge_job(job: Object, pods: Sequence[Object]) -> Optional[Verdict]:
         verdict = verdict._replace(text=f"{name} was stopped; {verdict.text}", status="Stopped")
     elif reason == "DeadlineExceeded" and verdict.code:
         return make_timeout_verdict(name, job["spec"].get("activeDeadlineSeconds"))
-    # After FailureTarget alone the pods' own words may still be on their way.
-    if len(decided) == count or failure.get("type") == "Failed":
+    if len(decided) == count or is_final(failure, pods):
         return verdict
     if find_condition(job, "Complete"):
         # For the Job, a command that was told to end and ended with 0 has succeeded.
@@ -5723,7 +5735,8 @@ def make_api_error(status: int, body: bytes, method: str, namespace: str) -> Api
     if webhook:
         text = f"it has to ask the webhook {webhook.group(1)}, and cannot: {webhook.group(2)}"
     if status in (408, 429) or status >= 500:
-        remedy = "k8r rm --done makes room" if "space exceeded" in text else "try again later"
+        full = "space exceeded" in text
+        remedy = f"k8r rm --done -n {namespace} makes room" if full else "try again later"
         return Overloaded(f"the API server cannot serve k8r now: {text}", remedy, status)
     kinds: Dict[int, Type[ApiError]] = {409: Conflict, 410: Gone}
     return kinds.get(status, ApiError)(f"the API server refused to {method}: {text}", "", status)
@@ -6270,6 +6283,8 @@ class ApiGroup:
 
 STDIN, STDOUT, STDERR, STATUS, RESIZE = range(5)
 """The channels of an exec or attach (KEP-4006). A port has 0 for data and 1 for an error."""
+TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+"""The opcodes of a websocket's frames (RFC 6455, 5.2)."""
 CHANNEL_FRAME = 1 << 15
 """The most bytes in one frame: larger ones are slower, and some servers refuse them."""
 PING_EVERY = 20.0
@@ -6283,6 +6298,17 @@ QUIET_LIMIT = 10.0
 command that ends so some container runtimes, such as containerd 1.6, never tell the end."""
 PIPED_FRAMES = 2
 """Frames of input that a pipe and what lies on the way may hold."""
+
+
+def build_frame(opcode: int, data: bytes) -> bytes:
+    """A whole message of less than 64 KiB as a websocket's client sends it: masked (RFC 6455,
+    5.2). The library that kubernetes has for it takes as long to load as a command to answer.
+    """
+    size, mask = len(data), os.urandom(4)
+    length = bytes([0x80 | size]) if size < 126 else b"\xfe" + size.to_bytes(2, "big")
+    key = int.from_bytes((mask * (size // 4 + 1))[:size], "big")
+    masked = (int.from_bytes(data, "big") ^ key).to_bytes(size, "big")
+    return b"%c%s%s%s" % (0x80 | opcode, length, mask, masked)
 
 
 class Channel:
@@ -6321,11 +6347,11 @@ class Channel:
             while True:
                 first, data = self._read_frame()
                 opcode = first & 15
-                if data and opcode in (1, 2):
+                if data and opcode in (TEXT, BINARY):
                     channel, data = data[0], data[1:]
-                if opcode == 8:
+                if opcode == CLOSE:
                     return
-                if opcode > 8:
+                if opcode > CLOSE:
                     self._answer(opcode, data)
                 elif data and channel != STATUS:
                     self._quiet_since = float("inf")
@@ -6366,27 +6392,23 @@ class Channel:
         come from the source.
         """
         for start in range(0, len(data), CHANNEL_FRAME):
-            self._post(0x2, bytes([channel]) + data[start : start + CHANNEL_FRAME])
+            self._post(BINARY, bytes([channel]) + data[start : start + CHANNEL_FRAME])
 
     def close_stdin(self) -> None:
         """Let the command see the end of its input, as the source's end does. Where v5 is not
         spoken, only the end of all can be told.
         """
         newer = self._response.headers["Sec-WebSocket-Protocol"].startswith("v5")
-        self._post(*((0x2, bytes([255, STDIN])) if newer else (0x8, b"")))
+        self._post(*((BINARY, bytes([255, STDIN])) if newer else (CLOSE, b"")))
 
     def _answer(self, opcode: int, data: bytes) -> None:
-        from websocket import ABNF
-
-        if opcode == ABNF.OPCODE_PING:
-            self._post(ABNF.OPCODE_PONG, data)
-        elif opcode == ABNF.OPCODE_PONG and data.isdigit():  # one may come unasked, with any data
+        if opcode == PING:
+            self._post(PONG, data)
+        elif opcode == PONG and data.isdigit():  # one may come unasked, with any data
             self._taken = int(data)
 
-    def _post(self, opcode: int, payload: bytes) -> None:
-        from websocket import ABNF
-
-        self._queue.append(ABNF.create_frame(payload, opcode).format())
+    def _post(self, opcode: int, data: bytes) -> None:
+        self._queue.append(build_frame(opcode, data))
 
     def _read_frame(self) -> Tuple[int, bytes]:
         """The first byte of a frame and its data, which servers do not mask (RFC 6455, 5.2)."""
@@ -6473,7 +6495,7 @@ class Channel:
             self.warn = lambda text: None
         if now - self._pinged_at > (UNREAD_LIMIT / 2 if waits else PING_EVERY) and not self._queue:
             self._pinged_at = now
-            self._post(0x9, b"%d" % self._pushed)
+            self._post(PING, b"%d" % self._pushed)
 
 
 def open_channel(
@@ -7700,14 +7722,16 @@ class Results:
             if tries > FETCH_TRIES:
                 raise ConnectionTrouble(f"the connection broke off {FETCH_TRIES} times in a row")
             try:
-                for number, data in self._exec(spool.pod, script, str(count + 1)):
+                channel = self._exec(spool.pod, script, str(count + 1))
+                for number, data in channel:
                     if number == STDOUT:
                         count += len(data)
                         yield data
+                channel.get_exit_code()
             except ConnectionTrouble:
                 time.sleep(next(pauses))
-            except ApiError as error:
-                if error.status == 403:
+            except K8rError as error:  # before Kubernetes 1.31 by the channel itself
+                if getattr(error, "status", 0) == 403:
                     raise
                 text = f"{format_size(spool.size)} are too many for a log, and it has ended"
                 raise K8rError(text, "run it with --hold 1h, say") from error
@@ -9440,6 +9464,8 @@ STORAGE_LIMIT = 512 * MIB
 SMALL_ARCHIVE parts: etcd, where they are kept, holds 2 to 8 GiB."""
 DEADLINE_SLACK = 30.0
 """Seconds that the cluster may take to report a deadline of its own."""
+STALE_AFTER = 1.0
+"""Seconds after which pods that were listed before their Jobs are listed anew."""
 TTL_AFTER_RM = 600
 """Seconds after which the cluster itself removes a finished `--rm` Job, should
 k8r not live to do it."""
@@ -9763,8 +9789,8 @@ class K8sRun:
 
     def list_jobs(self) -> List[Object]:
         """What `k8r ls` shows, as plain data, oldest first."""
-        query, started = {"labelSelector": SELECTOR}, self.env.clock()
         self._cluster.connect()  # lest several threads run a credential plugin that fails
+        query, started = {"labelSelector": SELECTOR}, self.env.clock()
         services = ask_beside(
             lambda: self.apps_v1.list("deployments", query, build_deployment_row)[0]
         )
@@ -9773,7 +9799,7 @@ class K8sRun:
         rows = [*(row for row, _ in found), *services.get_answer()]
         if not rows:
             self._check_namespace()
-        late = self.env.clock() - started > 2 * LOOK_EVERY  # then the pods are from before
+        late = self.env.clock() - started > STALE_AFTER
         self._correct([(row, job) for row, job in found if job], None if late else pods)
         self._explain_pending(rows)
         return sorted(rows, key=lambda row: (row["created"], row["name"]))

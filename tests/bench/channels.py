@@ -42,7 +42,7 @@ with open("/tmp/data", "wb") as file:
 Server(("127.0.0.1", 9000), Handler).serve_forever()
 """
 """Leaves a file; sends who connects as many MiB as it asks for, and ends the connection."""
-MODULES = [sys.executable, "-c", "import k8r, ssl, urllib3, websocket"]
+MODULES = [sys.executable, "-c", "import k8r, ssl, urllib3"]
 KUBECTLS_PACE = Target(">= 1x, all whole", lambda row: (row.ratio or 0) >= 1 and row.facts["whole"])
 
 
@@ -77,7 +77,7 @@ def exec_true(setting: Setting) -> Iterator[Row]:
     ours = setting.k8r("exec", NAME, "--", "true")
     samples = in_turn(setting.runs, lambda: run(ours), theirs)
     yield Row("`k8r exec -- true` : `kubectl exec -- true`", "s", *samples, at_most_times(1.3))
-    case = "the same : `python3 -c 'import k8r, ssl, urllib3, websocket'`"
+    case = "the same : `python3 -c 'import k8r, ssl, urllib3'`"
     yield Row(case, "s", samples[0], floor[1:], NO_TARGET)
     setting.remove_jobs()
 

@@ -84,10 +84,12 @@ def at_a_distance(setting: Setting) -> Iterator[Row]:
         def measure(command: List[str]) -> Callable[[], Sample]:
             return lambda: run(command, folder, env=env)
 
+        run(setting.k8r("alpine", "--", "true"))
         ours, theirs = setting.k8r("ls"), setting.kubectl("get", "jobs")
         samples = in_turn(setting.runs, measure(ours), measure(theirs))
         away = f", {ONE_WAY * 1000:.0f} ms away"
         yield Row(f"`k8r ls` : `kubectl get jobs`{away}", "s", *samples, at_most_times(1.2))
+        setting.remove_jobs()
         ours = setting.k8r("alpine", "--rm", "--", "echo", "hi")
         theirs = setting.kubectl("run", "echo", *ATTACHED, "--", "echo", "hi")
         samples = in_turn(setting.runs, measure(ours), measure(theirs))

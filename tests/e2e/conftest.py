@@ -37,7 +37,6 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "clean: nothing may be left in the namespace afterwards")
     config.addinivalue_line("markers", "slow: takes half a minute; begun first")
     config.addinivalue_line("markers", "gates(gate, ...): with these feature gates of Kueue")
-    config.addinivalue_line("markers", "since(minor, what): Kubernetes 1.minor does, before not")
     config.addinivalue_line("markers", "alone: no other test may use Kueue at the same time")
 
 
@@ -91,21 +90,6 @@ def kubectl_program(cluster: str) -> str:
         if subprocess.run(check, stdout=subprocess.PIPE, stderr=subprocess.PIPE).returncode == 0:
             return program
     no_cluster("there is no kubectl")
-
-
-@pytest.fixture(scope="session")
-def minor_version(kubectl_program: str, cluster: str) -> int:
-    """30 for a server of Kubernetes 1.30."""
-    version = json.loads(Kubectl(kubectl_program, cluster, "default")("get", "--raw", "/version"))
-    return int(version["minor"].rstrip("+"))
-
-
-@pytest.fixture(autouse=True)
-def new_enough(request: pytest.FixtureRequest) -> None:
-    """Skip what an older Kubernetes does otherwise; a part that is missing has no say in it."""
-    marker = request.node.get_closest_marker("since")
-    if marker and request.getfixturevalue("minor_version") < marker.args[0]:
-        pytest.skip("since Kubernetes 1.{} {}".format(*marker.args))
 
 
 def make_namespace(program: str, kubeconfig: str) -> Kubectl:

@@ -35,7 +35,7 @@ def test_standard_input_of_any_size(run: Cli, kubectl: Kubectl) -> None:
         assert (ended.code, ended.text[:64]) == (7, hashlib.sha256(data).hexdigest()), ended.err
     both_ways = run("-i", "--rm", ALPINE, "--", "cat", stdin=b"a\xff\0\nb")
     assert (both_ways.code, both_ways.out) == (0, b"a\xff\0\nb")
-    nothing_left(kubectl, 60)
+    nothing_left(kubectl, 90)
 
 
 @pytest.mark.parametrize("where", [(), ("--local",)], ids=["cluster", "local"])
@@ -85,7 +85,7 @@ def test_a_terminal_that_goes_away(run: Cli, kubectl: Kubectl) -> None:
     child.expect("# ")
     child.close(force=False)
     until(lambda: not child.isalive(), "the end of k8r")
-    nothing_left(kubectl, 60)
+    nothing_left(kubectl, 90)
 
 
 def test_what_a_startup_script_says_on_a_terminal(run: Cli, workdir: Path) -> None:

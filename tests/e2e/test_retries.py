@@ -97,16 +97,7 @@ def test_exactly_so_many_retries(run: Cli, kubectl: Kubectl, retries: int) -> No
 
 @pytest.mark.case(14)
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "policy, code",
-    [
-        ("Never", 1),
-        pytest.param(
-            *("OnFailure", 143),
-            marks=pytest.mark.since(31, "a Job fails when its pods have ended, not before"),
-        ),
-    ],
-)
+@pytest.mark.parametrize("policy, code", [("Never", 1), ("OnFailure", 143)])
 def test_why_the_restart_policy_is_never(
     run: Cli, counter: Counter, workdir: Path, policy: str, code: int
 ) -> None:

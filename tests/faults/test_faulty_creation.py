@@ -118,7 +118,7 @@ def test_the_database_is_full(k8r: Cli, cluster: FakeCluster, project: Path, ste
     cluster.fault(STEPS[step], Respond(500, FULL), times=None)
     result = k8r("./", "--", "true", timeout=60)
     assert result.code == 125 and FULL in result.err, result.err
-    assert "k8r rm --done makes room" in result.err
+    assert "k8r rm --done -n default makes room" in result.err
     assert gone(cluster), left(cluster)
 
 

@@ -88,6 +88,21 @@ def connect(
         theirs.close()
 
 
+@pytest.mark.parametrize("size", [0, 1, 3, 125, 126, 127, 255, 256, 32_769, 65_535])
+def test_frames_are_those_of_the_library(size: int) -> None:
+    """Which has the mask as a function."""
+    from websocket import ABNF
+
+    data = b"\0" + os.urandom(size) if size else b""
+    data = data[:size]
+    sent = k8r.build_frame(k8r.BINARY, data)
+    mask = sent[len(sent) - size - 4 : len(sent) - size]
+    frame = ABNF(1, 0, 0, 0, ABNF.OPCODE_BINARY, 1, data)
+    frame.get_mask_key = lambda length: mask
+    assert frame.format() == sent
+    assert k8r.build_frame(k8r.PING, data)[0] == 0x89
+
+
 def test_output_in_frames_of_any_cut() -> None:
     """Channels are told apart, empty frames left out, and what came with the answer is first."""
     early = frame(BINARY, b"\x01") + frame(BINARY, b"\x01a\xff")

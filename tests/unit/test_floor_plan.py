@@ -64,7 +64,6 @@ PACKAGES = {
     "docker": {"Images"},
     "kubernetes": {"Cluster"},
     "requests": {"Repositories"},
-    "websocket": {"Channels"},
     "yaml": {"Sources", "Output", "Access"},
 }
 """Where other people's packages may be imported."""

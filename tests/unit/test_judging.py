@@ -399,6 +399,16 @@ def test_ended_without_a_pod(conditions: Any, ended: bool) -> None:
     assert (k8r.judge_job(some, []) is not None) is ended
 
 
+def test_a_job_that_fails_before_its_pods_have_ended() -> None:
+    """As those of Kubernetes before 1.31 do: the command's own end counts, once it is there."""
+    some = job(failed("BackoffLimitExceeded"))
+    assert k8r.judge_job(some, [leaving(RUNNING)]) is None
+    told = k8r.judge_job(some, [leaving(terminated(143))])
+    assert told and told.code == 143
+    untold = k8r.judge_job(some, [pod(RUNNING)])
+    assert untold and untold.text == "train failed (BackoffLimitExceeded)"
+
+
 # Waiting
 
 
