@@ -203,7 +203,7 @@ def follow_many(setting: Setting) -> Iterator[Row]:
     size = (setting.log_size << 20) // PODS // (LINE * LINES) * (LINE * LINES)
 
     def measure(command: Callable[[str], List[str]]) -> Sample:
-        name, at = next(names), time.time() + READY
+        name, at = next(names), time.time() + 2 * READY
         words = ["-d", "--job-name", name, "--num", str(PODS), "python:3-slim", "--"]
         run(setting.k8r(*words, "python3", "-c", WRITER, str(size), str(at)))
         setting.until(lambda: len(running(setting, name)) == PODS, f"the pods of {name}")

@@ -75,7 +75,7 @@ def test_the_example_with_a_notebook(run: Cli, tmp_path: Path) -> None:
     shutil.copytree(Path(__file__).parents[2] / "examples" / "notebook", tmp_path / "notebook")
     (command,) = re.findall("`k8r (.*? --port .*?)`", (tmp_path / "notebook/README.md").read_text())
     process = run.start(*shlex.split(command), cwd=tmp_path / "notebook")
-    (token,) = re.findall(rb"127.0.0.1:8888/\?token=(\w+)\s", read_until(process.stdout, b" or "))
+    token, *_ = re.findall(rb"127.0.0.1:8888/\?token=(\w+)\s", read_until(process.stdout, b" or "))
     port = read_port(process)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
