@@ -6,7 +6,6 @@ import hashlib
 import os
 import random
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -161,7 +160,7 @@ class Forwarded:
             began = time.monotonic()
             self.whole &= all(pool.map(lambda _: fetch(port, mib), range(connections)))
             seconds = time.monotonic() - began
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = status
         process.stdout.close()
