@@ -7730,7 +7730,7 @@ class Results:
                 channel.get_exit_code()
             except ConnectionTrouble:
                 time.sleep(next(pauses))
-            except K8rError as error:  # before Kubernetes 1.31 by the channel itself
+            except K8rError as error:  # older API servers tell it by the channel
                 if getattr(error, "status", 0) == 403:
                     raise
                 text = f"{format_size(spool.size)} are too many for a log, and it has ended"

@@ -353,3 +353,19 @@ def test_a_file_to_standard_output(size: bytes, code: str, whole: bool) -> None:
             k8r.copy_out(channel, console)
     written = env.stdout.getvalue()  # type: ignore[attr-defined]
     assert data.startswith(written) and (written == data or not whole)
+
+
+def test_results_whose_container_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An API server of Kubernetes 1.30 opens the channel, and says so in it."""
+    results = k8r.Results(
+        None, None, (("results", ""),), str(tmp_path), False  # type: ignore[arg-type]
+    )
+    spool = k8r.Spool({})
+    spool.size = 2 * k8r.LOG_LIMIT
+    with connect() as (channel, server):
+        monkeypatch.setattr(results, "_exec", lambda *words: channel)
+        server.write(BINARY, b'\x03{"status":"Failure","message":"container not found"}')
+        with pytest.raises(k8r.K8rError) as caught:
+            list(results._fetch(spool))
+    results._store.close()
+    assert "--hold" in caught.value.hint
