@@ -93,7 +93,7 @@ def test_secrets_while_a_directory_is_packed(
 PODS: Dict[str, Any] = {
     "few": ({}, 1),
     "many": ({"FEW": 1}, 2),
-    "known too early": ({"LOOK_EVERY": 0}, 2),
+    "known too early": ({"STALE_AFTER": 0}, 2),
 }
 
 
