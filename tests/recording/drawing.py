@@ -6,7 +6,7 @@ import math
 from typing import Dict, Iterable, List, NamedTuple, Tuple
 from xml.sax.saxutils import escape
 
-COLUMNS, ROWS = 118, 24
+COLUMNS, ROWS = 122, 24
 """The table of `k8r ls` does not fit into 80."""
 SIZE, CELL, LINE, BASE = 14, 8.4, 20, 15
 BAR, PADDING = 36, 16
