@@ -2712,10 +2712,14 @@ def list_failures(pod: Object) -> List[Tuple[str, Outcome]]:
     return found
 
 
+def is_over(pod: Object) -> bool:
+    """Whether a pod has come to its last phase."""
+    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+
+
 def is_on_node(pod: Object) -> bool:
     """Whether a kubelet has the pod in its care, and has not ended it yet."""
-    over = (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
-    left = over or pod["metadata"].get("deletionTimestamp")
+    left = is_over(pod) or pod["metadata"].get("deletionTimestamp")
     return bool(pod["spec"].get("nodeName")) and not left
 
 
@@ -2735,8 +2739,7 @@ def holds_results(pod: Object) -> bool:
 
 def is_ending(pod: Object) -> bool:
     """Whether a pod was told to end, and has not yet."""
-    over = (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
-    return "deletionTimestamp" in pod["metadata"] and not over and not judge_pod(pod)
+    return "deletionTimestamp" in pod["metadata"] and not is_over(pod) and not judge_pod(pod)
 
 
 def failed_to_start(pod: Object) -> bool:
@@ -7265,7 +7268,7 @@ def get_tail_key(pod: Object, container_name: str) -> TailKey:
 
 def has_ended(pod: Object, key: TailKey) -> bool:
     """Whether that run of a container is over."""
-    if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
+    if is_over(pod):
         return True
     ended = "terminated" in (find_status(pod, key.container).get("state") or {})
     return ended or get_tail_key(pod, key.container).restarts > key.restarts
