@@ -7719,8 +7719,10 @@ class Results:
     def _fetch(self, spool: Spool) -> Iterator[bytes]:
         """What is not in a log, over broken connections."""
         script = f": > fetch; tail -c +$1 spool | head -c {FETCH_PIECE}"
-        count, pauses, tries = 0, generate_pauses(), 0
+        count, before, pauses, tries = 0, 0, generate_pauses(), 0
         while count < spool.size:
+            if count > before:
+                pauses, tries = generate_pauses(), 0
             before, tries = count, tries + 1
             if tries > FETCH_TRIES:
                 raise ConnectionTrouble(f"the connection broke off {FETCH_TRIES} times in a row")
@@ -7736,10 +7738,10 @@ class Results:
             except K8rError as error:  # older API servers tell it by the channel
                 if getattr(error, "status", 0) == 403:
                     raise
+                if count > before:
+                    continue  # it was there, and a node may be lost for a moment only
                 text = f"{format_size(spool.size)} are too many for a log, and it has ended"
                 raise K8rError(text, "run it with --hold 1h, say") from error
-            if count > before:
-                pauses, tries = generate_pauses(), 0
 
     def _exec(self, pod: Object, script: str, *words: str) -> Channel:
         command = ["sh", "-c", f"cd {RESULTS_MOUNT} && {script}", "k8r", *words]

@@ -369,3 +369,28 @@ def test_results_whose_container_has_ended(tmp_path: Path, monkeypatch: pytest.M
             list(results._fetch(spool))
     results._store.close()
     assert "--hold" in caught.value.hint
+
+
+def test_results_go_on_where_a_channel_told_of_a_trouble(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an API server says of a node in mid-way is no end of it."""
+    results = k8r.Results(
+        None, None, (("results", ""),), str(tmp_path), False  # type: ignore[arg-type]
+    )
+    spool, asked = k8r.Spool({}), []
+    spool.size = 4
+    with connect() as (first, server), connect() as (second, other):
+
+        def run(_pod: object, _script: str, start: str) -> k8r.Channel:
+            asked.append(start)
+            return second if asked[1:] else first
+
+        monkeypatch.setattr(results, "_exec", run)
+        server.write(BINARY, b"\x01ab")
+        server.write(BINARY, b'\x03{"status":"Failure","message":"error dialing backend: EOF"}')
+        other.write(BINARY, b"\x01cd")
+        other.write(BINARY, OK)
+        assert b"".join(results._fetch(spool)) == b"abcd"
+    results._store.close()
+    assert asked == ["1", "3"]
