@@ -6301,6 +6301,13 @@ QUIET_LIMIT = 10.0
 command that ends so some container runtimes, such as containerd 1.6, never tell the end."""
 PIPED_FRAMES = 2
 """Frames of input that a pipe and what lies on the way may hold."""
+LEAST_AHEAD, MOST_AHEAD = 4, 32
+"""Frames of input that are sent before the server has said that it took the earlier ones, which
+start low and double. What passes a command's status on (the API server, Kubernetes 1.37) breaks
+off without it where it cannot pass on input to a command that has ended.
+"""
+FIRST_PAUSE = 0.1
+"""Seconds in which a command ends that needs no more than the beginning of its input."""
 
 
 def build_frame(opcode: int, data: bytes) -> bytes:
@@ -6322,6 +6329,9 @@ class Channel:
     connection has ended. Raises ConnectionTrouble for a connection that broke.
     """
 
+    first_pause = 0.0
+    """Seconds to wait after each of the first full frames of input."""
+
     def __init__(self, response: Any, source: Optional[int]) -> None:
         self._response = response
         self._sock = response.connection.sock
@@ -6331,7 +6341,7 @@ class Channel:
         self._pushed = self._taken = 0  # frames of input sent, and read by the server
         self._quiet_since = float("inf")  # the last of much input, to which nothing was said yet
         self._pause = 0  # milliseconds to wait for something to do
-        self._heard_at = self._pinged_at = time.monotonic()
+        self._heard_at = self._asked_at = time.monotonic()  # a ping, or its answer
         self.sent = 0  # bytes from the source
         self.closed = False
         """Set, from any thread, to end it soon."""
@@ -6408,7 +6418,7 @@ class Channel:
         if opcode == PING:
             self._post(PONG, data)
         elif opcode == PONG and data.isdigit():  # one may come unasked, with any data
-            self._taken = int(data)
+            self._taken, self._asked_at = int(data), time.monotonic()
 
     def _post(self, opcode: int, data: bytes) -> None:
         self._queue.append(build_frame(opcode, data))
@@ -6454,9 +6464,14 @@ class Channel:
 
         poll = select.poll()
         poll.register(self._sock, select.POLLIN | select.POLLOUT * bool(self._queue))
-        if self._source is not None and not self._queue:
+        window = self._get_window()
+        held = self._queue or self._pushed - self._taken >= window
+        pause, rest = self._pause, self._asked_at + self.first_pause - time.monotonic()
+        if window == 1 and rest > 0:
+            held, pause = True, min(pause, int(rest * 1000) + 1)
+        if self._source is not None and not held:
             poll.register(self._source, select.POLLIN)
-        if self._source in dict(poll.poll(self._pause)):
+        if self._source in dict(poll.poll(pause)):
             self._take_input(self._source)
 
     def _attempt(self, method: str, argument: Any) -> Any:
@@ -6483,10 +6498,23 @@ class Channel:
         else:
             self._source = None
             self.close_stdin()
+        if self._pushed and self._pushed % (self._get_window() // 2 or 1) == 0:
+            self._ask_what_is_read()
+
+    def _get_window(self) -> int:
+        """How many frames of input may be on their way."""
+        if self.first_pause and CHANNEL_FRAME <= self.sent < 3 * CHANNEL_FRAME:
+            return 1
+        return min(max(self._taken, LEAST_AHEAD), MOST_AHEAD)
+
+    def _ask_what_is_read(self) -> None:
+        """A server reads in order, and waits until the command takes its input: a ping is
+        answered after the frames before it, which it counts.
+        """
+        self._asked_at = time.monotonic()
+        self._post(PING, b"%d" % self._pushed)
 
     def _check_silence(self, now: float) -> None:
-        # A server reads in order, and waits until the command takes its input: a ping is
-        # answered after the frames before it, which it counts.
         silence, waits = now - self._heard_at, self._taken < self._pushed
         if silence > SILENCE_LIMIT and not waits:
             raise OSError(f"silence for {SILENCE_LIMIT:.0f} s")
@@ -6496,9 +6524,8 @@ class Channel:
                 "connection is lost, that may not be told: Ctrl-C ends the wait"
             )
             self.warn = lambda text: None
-        if now - self._pinged_at > (UNREAD_LIMIT / 2 if waits else PING_EVERY) and not self._queue:
-            self._pinged_at = now
-            self._post(PING, b"%d" % self._pushed)
+        if now - self._asked_at > (UNREAD_LIMIT / 2 if waits else PING_EVERY) and not self._queue:
+            self._ask_what_is_read()
 
 
 def open_channel(
@@ -8454,6 +8481,11 @@ def has_input(stream: BinaryIO) -> bool:
 
 END_SHOWN_AFTER = 5.0
 """Seconds after the loss of its connection in which a command's end is known."""
+REFUSED_WITHIN = 2.0
+"""Seconds in which the node refuses to attach, mostly since the command has ended."""
+UNREAD_HINT = "a command that needs only a part may read the rest too: '…; cat > /dev/null'"
+"""Whether a command ended in the midst of its input, or saw its end since the connection was
+lost, cannot be told apart then."""
 
 
 class Attachment:
@@ -8490,28 +8522,42 @@ class Attachment:
         reason, and is waited for; a command that was not reached would wait for its input.
         """
         tty, until = self._tty, time.monotonic() + RETRY_TIME
-        query = {"tty": True} if tty else {"stdout": False, "stderr": False}
         for pause in generate_pauses():
             try:
-                channel = open_channel(self._core, pod_name, "attach", self._source, **query)
-                self._trouble = None  # a terminal is connected again
-                converse(channel, self._console, self._source if tty else None)
+                self._converse(pod_name)
                 return
-            except ApiError as error:
-                if error.status == 403:
+            except ConnectionTrouble as error:
+                text = f"{error.message}, before the end of the command's "
+                text, hint = (text + "terminal", "") if tty else (text + "input", UNREAD_HINT)
+                self._trouble = ConnectionTrouble(text, hint)
+                if not tty or time.monotonic() > until:
+                    time.sleep(END_SHOWN_AFTER)
+                    self._fatal = True
+                    return
+            except K8rError as error:  # it was refused
+                if getattr(error, "status", 0) == 403:
                     self._trouble, self._fatal = CannotStart(error.message, error.hint), True
                 elif not tty:
                     time.sleep(END_SHOWN_AFTER)
                     self._trouble, self._fatal = error, True
                 return
-            except K8rError as error:
-                text = f"{error.message}, before the end of the command's "
-                self._trouble = ConnectionTrouble(text + ("terminal" if tty else "input"))
-                if not tty or time.monotonic() > until:
-                    time.sleep(END_SHOWN_AFTER)
-                    self._fatal = True
-                    return
             time.sleep(pause)
+
+    def _converse(self, pod_name: str) -> None:
+        """Until the command's end, or until it has had all of its input. Raises ConnectionTrouble
+        for a connection that was lost, another K8rError for one that was refused.
+        """
+        query = {"tty": True} if self._tty else {"stdout": False, "stderr": False}
+        channel = open_channel(self._core, pod_name, "attach", self._source, **query)
+        channel.first_pause = FIRST_PAUSE
+        self._trouble = None  # a terminal is connected again
+        refused_until = time.monotonic() + REFUSED_WITHIN
+        try:
+            converse(channel, self._console, self._source if self._tty else None)
+        except K8rError as error:
+            if time.monotonic() > refused_until:  # it may have had a part
+                raise ConnectionTrouble(error.message) from error
+            raise
 
     def conclude(self, code: int) -> None:
         """After the command's end: raise what kept its input or output from being whole."""
@@ -9893,6 +9939,7 @@ class K8sRun:
             self.console.say("the command has ended; this is where its results are kept")
             part["container"] = RESULTS_NAME
         channel = open_channel(self.core_v1, pod["metadata"]["name"], "exec", source, **part)
+        channel.first_pause = FIRST_PAUSE
         return converse(channel, self.console, source if tty else None)
 
     def forward_ports(self, name: str, ports: Forwards) -> int:

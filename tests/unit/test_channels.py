@@ -57,6 +57,15 @@ class Server:
         mask = self.file.read(4)
         return first, bytes(byte ^ mask[at % 4] for at, byte in enumerate(self.file.read(size)))
 
+    def take_all(self) -> bytes:
+        """Read input to its end, and say so when asked."""
+        data = b""
+        for first, part in iter(self.read, (BINARY, b"\xff\x00")):
+            data += part[1:] if first == BINARY else b""
+            if first == PING:
+                self.write(PONG, part)
+        return data
+
     def write(self, first: int, data: bytes) -> None:
         """Send a frame."""
         self.sock.sendall(frame(first, data))
@@ -271,8 +280,7 @@ def test_much_input_that_nothing_follows(monkeypatch: pytest.MonkeyPatch) -> Non
         channel.warn = tell
 
         def serve() -> None:
-            while server.read() != (BINARY, b"\xff\x00"):
-                pass
+            server.take_all()
             assert told.wait(10)
             time.sleep(0.6)
             server.write(BINARY, OK)
@@ -282,6 +290,76 @@ def test_much_input_that_nothing_follows(monkeypatch: pytest.MonkeyPatch) -> Non
         assert list(channel) == [] and channel.get_exit_code() == 0
         thread.join()
     assert len(said) == 1 and "Ctrl-C ends the wait" in said[0]
+
+
+def test_input_ahead_of_its_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Little is sent that was not read, less than the buffers on the way hold, so that the end
+    of a command that reads no further is heard; to a reader that is fast, more.
+    """
+    monkeypatch.setattr(k8r, "CHANNEL_FRAME", 100)
+    ahead: List[int] = []
+    with connect(b"x" * 60_000, True) as (channel, server):
+
+        def serve() -> None:
+            answered = 0
+            for first, data in iter(server.read, (BINARY, b"\xff\x00")):
+                if first == PING:
+                    if answered in (0, 320):
+                        time.sleep(0.3)
+                    ahead.append(channel.sent // 100 - answered)
+                    answered = int(data)
+                    server.write(PONG, data)
+            server.write(BINARY, OK)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        assert list(channel) == [] and channel.get_exit_code() == 0
+        thread.join()
+    assert ahead[0] == 4
+    assert max(ahead) == 32, ahead
+
+
+def test_the_first_input_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until the server has said that it read it, and some time more: a command that needs no
+    more ends meanwhile, and nothing is on its way that could keep its status from coming.
+    """
+    monkeypatch.setattr(k8r, "CHANNEL_FRAME", 100)
+    alone: List[int] = []
+    with connect(b"x" * 2_000, True) as (channel, server):
+        channel.first_pause = 0.2
+
+        def serve() -> None:
+            for _ in range(2):
+                assert server.read()[0] == BINARY
+                first, data = server.read()
+                assert first == PING
+                time.sleep(0.1)
+                server.write(PONG, data)
+                time.sleep(0.1)
+                alone.append(channel.sent)
+            assert len(server.take_all()) == 1_800
+            server.write(BINARY, OK)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        assert list(channel) == [] and channel.get_exit_code() == 0
+        thread.join()
+    assert alone == [100, 200]
+
+
+def test_little_input_does_not_wait() -> None:
+    """Nor does its end."""
+    with connect(b"x" * 50, True) as (channel, server):
+        channel.first_pause = 60
+
+        def serve() -> None:
+            assert server.take_all() == b"x" * 50
+            server.write(BINARY, OK)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        assert list(channel) == [] and channel.get_exit_code() == 0
+        thread.join()
 
 
 def tell(channel: k8r.Channel, server: Server, parts: List[Tuple[int, bytes]], code: str) -> None:
