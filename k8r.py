@@ -6301,7 +6301,7 @@ QUIET_LIMIT = 10.0
 command that ends so some container runtimes, such as containerd 1.6, never tell the end."""
 PIPED_FRAMES = 2
 """Frames of input that a pipe and what lies on the way may hold."""
-LEAST_AHEAD, MOST_AHEAD = 4, 32
+LEAST_AHEAD, MOST_AHEAD = 4, 64
 """Frames of input that are sent before the server has said that it took the earlier ones, which
 start low and double. What passes a command's status on (the API server, Kubernetes 1.37) breaks
 off without it where it cannot pass on input to a command that has ended.

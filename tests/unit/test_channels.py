@@ -316,7 +316,7 @@ def test_input_ahead_of_its_reader(monkeypatch: pytest.MonkeyPatch) -> None:
         assert list(channel) == [] and channel.get_exit_code() == 0
         thread.join()
     assert ahead[0] == 4
-    assert max(ahead) == 32, ahead
+    assert max(ahead) == 64, ahead
 
 
 def test_the_first_input_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
