@@ -6498,7 +6498,9 @@ class Channel:
         else:
             self._source = None
             self.close_stdin()
-        if self._pushed and self._pushed % (self._get_window() // 2 or 1) == 0:
+        # Often enough that one is on its way whenever the window is full.
+        every = (LEAST_AHEAD if self._pushed < MOST_AHEAD else MOST_AHEAD) // 2
+        if self._pushed and (self._get_window() == 1 or self._pushed % every == 0):
             self._ask_what_is_read()
 
     def _get_window(self) -> int:
@@ -8483,7 +8485,7 @@ END_SHOWN_AFTER = 5.0
 """Seconds after the loss of its connection in which a command's end is known."""
 REFUSED_WITHIN = 2.0
 """Seconds in which the node refuses to attach, mostly since the command has ended."""
-UNREAD_HINT = "a command that needs only a part may read the rest too: '…; cat > /dev/null'"
+UNREAD_HINT = "a command that needs only a part may read the rest, too: 'COMMAND; cat > /dev/null'"
 """Whether a command ended in the midst of its input, or saw its end since the connection was
 lost, cannot be told apart then."""
 
