@@ -136,6 +136,19 @@ def test_the_commands(reader: Tuple[Path, Dict[str, str]]) -> None:
         assert expected in everything, expected
 
 
+def test_the_first_minute(reader: Tuple[Path, Dict[str, str]]) -> None:
+    """What the first run shows is what stands below it, but for names, sizes and times."""
+    work, env = reader
+    command = re.findall(r"^k8r \./ -- python3 .*$", "".join(blocks("sh")), re.M)[0]
+    (expected,) = (block for block in blocks("text") if block.startswith("k8r: "))
+    shown = shell(f"{command} 2>&1", work, env)
+    parts = (r"(?<=namespace )\S+ of \S+", r"\d+ B(?=\))", r"(?<=after )\d+s")
+    for part in parts:
+        assert re.search(part, expected)
+        shown, expected = re.sub(part, "…", shown), re.sub(part, "…", expected)
+    assert shown == expected
+
+
 def test_the_python_example(reader: Tuple[Path, Dict[str, str]], namespace: str) -> None:
     """The block in Python, in the namespace of the test."""
     work, env = reader
