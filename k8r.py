@@ -6511,10 +6511,12 @@ class Channel:
 
     def _ask_what_is_read(self) -> None:
         """A server reads in order, and waits until the command takes its input: a ping is
-        answered after the frames before it, which it counts.
+        answered after the frames before it, which it counts. It goes together with the last
+        of them, lest it come to a command that this has ended.
         """
         self._asked_at = time.monotonic()
-        self._post(PING, b"%d" % self._pushed)
+        ping = build_frame(PING, b"%d" % self._pushed)
+        self._queue[-1:] = [b"".join(self._queue[-1:]) + ping]
 
     def _check_silence(self, now: float) -> None:
         silence, waits = now - self._heard_at, self._taken < self._pushed
@@ -8500,6 +8502,7 @@ class Attachment:
         self._tty = tty
         self._feed: Optional[threading.Thread] = None
         self._entered = self._fatal = False
+        self._over = threading.Event()
         self._trouble: Optional[K8rError] = None
 
     def enter(self, pods: Iterable[Object]) -> None:
@@ -8533,14 +8536,13 @@ class Attachment:
                 text, hint = (text + "terminal", "") if tty else (text + "input", UNREAD_HINT)
                 self._trouble = ConnectionTrouble(text, hint)
                 if not tty or time.monotonic() > until:
-                    time.sleep(END_SHOWN_AFTER)
+                    self._over.wait(END_SHOWN_AFTER)
                     self._fatal = True
                     return
             except K8rError as error:  # it was refused
                 if getattr(error, "status", 0) == 403:
                     self._trouble, self._fatal = CannotStart(error.message, error.hint), True
-                elif not tty:
-                    time.sleep(END_SHOWN_AFTER)
+                elif not tty and not self._over.wait(END_SHOWN_AFTER):
                     self._trouble, self._fatal = error, True
                 return
             time.sleep(pause)
@@ -8563,6 +8565,7 @@ class Attachment:
 
     def conclude(self, code: int) -> None:
         """After the command's end: raise what kept its input or output from being whole."""
+        self._over.set()
         if self._feed and not self._trouble:
             self._feed.join(JOIN_TIMEOUT)  # a connection that is lost shows soon
             if self._feed.is_alive() and not self._trouble:
