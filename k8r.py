@@ -6339,7 +6339,7 @@ class Channel:
         self._queue: List[bytes] = []  # frames to send
         self._status = b""
         self._pushed = self._taken = 0  # frames of input sent, and read by the server
-        self._quiet_since = float("inf")  # the last of much input, to which nothing was said yet
+        self._quiet_since = float("inf")  # the last of much input, or what came after that
         self._pause = 0  # milliseconds to wait for something to do
         self._heard_at = self._asked_at = time.monotonic()  # a ping, or its answer
         self.sent = 0  # bytes from the source
@@ -6367,7 +6367,8 @@ class Channel:
                 if opcode > CLOSE:
                     self._answer(opcode, data)
                 elif data and channel != STATUS:
-                    self._quiet_since = float("inf")
+                    if self._quiet_since < float("inf"):
+                        self._quiet_since = time.monotonic()
                     yield channel, data
                 elif data:
                     self._status += data
@@ -6375,7 +6376,7 @@ class Channel:
                         return
         except OSError as error:
             text = f"the connection to the container was lost: {error}"
-            raise ConnectionTrouble(text) from error
+            raise ConnectionTrouble(text, self._get_hint()) from error
         finally:
             self._response.close()
 
@@ -6387,7 +6388,7 @@ class Channel:
             status = json.loads(self._status)
         except ValueError:
             text = "the connection was lost before the command had ended"
-            raise ConnectionTrouble(text) from None
+            raise ConnectionTrouble(text, self._get_hint()) from None
         if status.get("status") == "Success":
             return ExitCode.OK
         for cause in (status.get("details") or {}).get("causes") or []:
@@ -6489,7 +6490,7 @@ class Channel:
             data = os.read(source, CHANNEL_FRAME)
         # The keys of a terminal are few, and taken at once: who waits for that has lost it.
         self._pushed += not os.isatty(source)
-        if self._pushed > PIPED_FRAMES:
+        if self._pushed and self.sent > PIPED_FRAMES * CHANNEL_FRAME:
             self._quiet_since = time.monotonic()
         if data:
             self.sent += len(data)
@@ -6503,10 +6504,19 @@ class Channel:
         if self._pushed and (self._get_window() == 1 or self._pushed % every == 0):
             self._ask_what_is_read()
 
+    def _get_hint(self) -> str:
+        """Whether a command ended in the midst of its input, or has seen a false end of it since
+        the connection was lost, cannot be told apart.
+        """
+        much = self.first_pause and self.sent >= CHANNEL_FRAME
+        rest = "a command that needs only a part may read the rest, too: 'COMMAND; cat > /dev/null'"
+        return rest if much else ""
+
     def _get_window(self) -> int:
-        """How many frames of input may be on their way."""
-        if self.first_pause and CHANNEL_FRAME <= self.sent < 3 * CHANNEL_FRAME:
-            return 1
+        """How many frames of input may be on their way: one, while the first two are full."""
+        if self.first_pause and self._pushed in (1, 2):
+            if self.sent == self._pushed * CHANNEL_FRAME:
+                return 1
         return min(max(self._taken, LEAST_AHEAD), MOST_AHEAD)
 
     def _ask_what_is_read(self) -> None:
@@ -8487,9 +8497,6 @@ END_SHOWN_AFTER = 5.0
 """Seconds after the loss of its connection in which a command's end is known."""
 REFUSED_WITHIN = 2.0
 """Seconds in which the node refuses to attach, mostly since the command has ended."""
-UNREAD_HINT = "a command that needs only a part may read the rest, too: 'COMMAND; cat > /dev/null'"
-"""Whether a command ended in the midst of its input, or saw its end since the connection was
-lost, cannot be told apart then."""
 
 
 class Attachment:
@@ -8533,8 +8540,8 @@ class Attachment:
                 return
             except ConnectionTrouble as error:
                 text = f"{error.message}, before the end of the command's "
-                text, hint = (text + "terminal", "") if tty else (text + "input", UNREAD_HINT)
-                self._trouble = ConnectionTrouble(text, hint)
+                text += "terminal" if tty else "input"
+                self._trouble = ConnectionTrouble(text, error.hint)
                 if not tty or time.monotonic() > until:
                     self._over.wait(END_SHOWN_AFTER)
                     self._fatal = True
@@ -8553,25 +8560,26 @@ class Attachment:
         """
         query = {"tty": True} if self._tty else {"stdout": False, "stderr": False}
         channel = open_channel(self._core, pod_name, "attach", self._source, **query)
-        channel.first_pause = FIRST_PAUSE
+        channel.first_pause = 0 if self._tty else FIRST_PAUSE
         self._trouble = None  # a terminal is connected again
         refused_until = time.monotonic() + REFUSED_WITHIN
         try:
             converse(channel, self._console, self._source if self._tty else None)
         except K8rError as error:
             if time.monotonic() > refused_until:  # it may have had a part
-                raise ConnectionTrouble(error.message) from error
+                raise ConnectionTrouble(error.message, error.hint) from error
             raise
 
-    def conclude(self, code: int) -> None:
-        """After the command's end: raise what kept its input or output from being whole."""
+    def conclude(self, code: int) -> bool:
+        """After the command's end: raise what kept its input or output from being whole. Whether
+        there is input on its way still.
+        """
         self._over.set()
         if self._feed and not self._trouble:
             self._feed.join(JOIN_TIMEOUT)  # a connection that is lost shows soon
-            if self._feed.is_alive() and not self._trouble:
-                self._console.warn("the command has ended without reading all of its input")
         if self._trouble and code != ExitCode.TIMEOUT:
             raise self._trouble
+        return bool(self._feed and self._feed.is_alive() and not self._trouble)
 
 
 class Stopper:
@@ -9797,8 +9805,15 @@ class K8sRun:
         door = Attachment(self.core_v1, self.console, source, options.tty)
         follow = follow._replace(enter=door.enter)
         code = self._follow_job(root, follow, LogQuery(quiet=options.tty))
-        door.conclude(code)
+        unread = door.conclude(code)
+        if not options.tty:
+            self._warn_of_unread_input(unread)
         return code
+
+    def _warn_of_unread_input(self, sent: bool) -> None:
+        """Where input was ``sent`` that the command did not read, or is here still."""
+        if sent or has_input(self.env.stdin):
+            self.console.warn("the command has ended without reading all of its input")
 
     def retry_job(
         self, name: str, indexes: Sequence[int], change: Callable[[RunOptions], RunOptions]
@@ -9944,8 +9959,11 @@ class K8sRun:
             self.console.say("the command has ended; this is where its results are kept")
             part["container"] = RESULTS_NAME
         channel = open_channel(self.core_v1, pod["metadata"]["name"], "exec", source, **part)
-        channel.first_pause = FIRST_PAUSE
-        return converse(channel, self.console, source if tty else None)
+        channel.first_pause = 0 if tty else FIRST_PAUSE
+        code = converse(channel, self.console, source if tty else None)
+        if stdin and not tty:
+            self._warn_of_unread_input(False)
+        return code
 
     def forward_ports(self, name: str, ports: Forwards) -> int:
         """`k8r forward`: until the Job has ended; its exit code."""

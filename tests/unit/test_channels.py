@@ -265,8 +265,11 @@ def test_input_that_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(said) == 1 and "nothing comes from the command" in said[0]
 
 
-def test_much_input_that_nothing_follows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that has taken it all may not know that the command did not; it is said once."""
+@pytest.mark.parametrize("output", [b"", b"x"])
+def test_much_input_that_nothing_follows(monkeypatch: pytest.MonkeyPatch, output: bytes) -> None:
+    """Or little: a server that has taken it all may not know that the command did not, which is
+    said once.
+    """
     monkeypatch.setattr(k8r, "QUIET_LIMIT", 0.1)
     monkeypatch.setattr(k8r, "CHANNEL_FRAME", 1_000)
     said: List[str] = []
@@ -281,15 +284,41 @@ def test_much_input_that_nothing_follows(monkeypatch: pytest.MonkeyPatch) -> Non
 
         def serve() -> None:
             server.take_all()
+            if output:
+                server.write(BINARY, b"\1" + output)
             assert told.wait(10)
             time.sleep(0.6)
             server.write(BINARY, OK)
 
         thread = threading.Thread(target=serve)
         thread.start()
-        assert list(channel) == [] and channel.get_exit_code() == 0
+        assert b"".join(data for _, data in channel) == output
+        assert channel.get_exit_code() == 0
         thread.join()
     assert len(said) == 1 and "Ctrl-C ends the wait" in said[0]
+
+
+def test_small_pieces_that_nothing_follows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command may read lines and say nothing of them."""
+    monkeypatch.setattr(k8r, "QUIET_LIMIT", 0.1)
+    said: List[str] = []
+    with connect(b"", True) as (channel, server):
+        channel.warn = said.append
+        reading, writing = os.pipe()
+        channel._source = reading
+
+        def serve() -> None:
+            for _ in range(6):
+                os.write(writing, b"line\n")
+                time.sleep(0.1)
+            server.write(BINARY, OK)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        assert list(channel) == [] and said == []
+        thread.join()
+        for descriptor in (reading, writing):
+            os.close(descriptor)
 
 
 def test_input_ahead_of_its_reader(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -345,6 +374,50 @@ def test_the_first_input_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
         assert list(channel) == [] and channel.get_exit_code() == 0
         thread.join()
     assert alone == [100, 200]
+
+
+@pytest.mark.parametrize("size, hint", [(100, ""), (k8r.CHANNEL_FRAME, "read the rest")])
+def test_a_connection_lost_in_the_midst_of_input(size: int, hint: str) -> None:
+    """The error says what helps, if it may have been the command that wanted no more."""
+    with connect(b"x" * size, True) as (channel, server):
+        channel.first_pause = 0.1
+
+        def serve() -> None:
+            server.read()
+            server.sock.shutdown(socket.SHUT_WR)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(k8r.ConnectionTrouble) as caught:
+            list(channel)
+        thread.join()
+    assert hint in caught.value.hint and bool(hint) == bool(caught.value.hint)
+
+
+def test_small_pieces_do_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither for an answer nor for time, whatever was sent before."""
+    monkeypatch.setattr(k8r, "CHANNEL_FRAME", 100)
+    with connect(b"", True) as (channel, server):
+        reading, writing = os.pipe()
+        channel._source = reading
+        channel.first_pause = 60
+
+        def serve() -> None:
+            for _ in range(40):
+                os.write(writing, b"x" * 10)
+                frame = server.read()
+                while frame[0] == PING:
+                    server.write(PONG, frame[1])
+                    frame = server.read()
+                assert frame == (BINARY, b"\0" + b"x" * 10)
+            server.write(BINARY, OK)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        assert list(channel) == [] and channel.get_exit_code() == 0
+        thread.join()
+        for descriptor in (reading, writing):
+            os.close(descriptor)
 
 
 def test_little_input_does_not_wait() -> None:
