@@ -6514,9 +6514,9 @@ class Channel:
 
     def _get_window(self) -> int:
         """How many frames of input may be on their way: one, while the first two are full."""
-        if self.first_pause and self._pushed in (1, 2):
-            if self.sent == self._pushed * CHANNEL_FRAME:
-                return 1
+        full = self.sent == self._pushed * CHANNEL_FRAME
+        if full and self.first_pause and self._pushed in (1, 2):
+            return 1
         return min(max(self._taken, LEAST_AHEAD), MOST_AHEAD)
 
     def _ask_what_is_read(self) -> None:

@@ -355,7 +355,7 @@ def test_the_first_input_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(k8r, "CHANNEL_FRAME", 100)
     alone: List[int] = []
     with connect(b"x" * 2_000, True) as (channel, server):
-        channel.first_pause = 0.2
+        channel.first_pause = 1.0
 
         def serve() -> None:
             for _ in range(2):
